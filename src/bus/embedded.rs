@@ -1,0 +1,1 @@
+//! The embedded bus: rows in the store.

@@ -1,0 +1,215 @@
+//! Configuration: one TOML file over the compiled-in `config/default.toml` (the manual of every key), environment on top.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bus::Topology;
+use crate::model::ServerName;
+
+/// Everything that is configured, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The Matrix server that this deployment speaks for.
+    pub server_name: ServerName,
+    /// Where what is made at the first start lives: signing key, embedded store.
+    pub data_dir: PathBuf,
+    /// The signing key's file; unset: `signing.key` under `data_dir`, made at the first start.
+    pub signing_key: Option<PathBuf>,
+    /// How many slices the key space has, 1 to 1,024. Fixed for the life of a store.
+    pub partitions: u16,
+    /// `bus.*`
+    pub bus: BusConfig,
+    /// `store.*`
+    pub store: StoreConfig,
+    /// `edge.*`
+    pub edge: EdgeConfig,
+    /// `federation.*`
+    pub federation: FederationConfig,
+    /// `batch.*`
+    pub batch: BatchConfig,
+    /// `presence.*`
+    pub presence: PresenceConfig,
+    /// `clients.*`
+    pub clients: ClientsConfig,
+    /// `worker.*`
+    pub worker: WorkerConfig,
+    /// `ops.*`
+    pub ops: OpsConfig,
+    /// `schedule.*`
+    pub schedule: ScheduleConfig,
+    /// `log.*`
+    pub log: LogConfig,
+}
+
+/// `bus.*`: the queues.
+#[derive(Debug, Clone)]
+pub struct BusConfig {
+    /// `embedded:` or AMQP addresses, tried in turn.
+    pub url: BusUrl,
+    /// In front of every exchange and queue name.
+    pub prefix: String,
+    /// How long a publish may go unconfirmed before it is sent again, and a call before it gives up.
+    pub confirm_timeout: Duration,
+    /// How many messages may be unconfirmed at once.
+    pub confirm_window: usize,
+    /// Unacknowledged messages per queue of a consumer, at most 2,000 (a limit of some quorum queues).
+    pub prefetch: u16,
+}
+
+/// Where the queues are.
+#[derive(Clone)]
+pub enum BusUrl {
+    /// Rows in the store.
+    Embedded,
+    /// AMQP URIs, at least one. They hold passwords: never print them.
+    Amqp(Vec<String>),
+}
+
+impl std::fmt::Debug for BusUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("embedded:"),
+            Self::Amqp(urls) => write!(f, "amqp ({} addresses)", urls.len()),
+        }
+    }
+}
+
+/// `store.*`: where state is kept.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The SQLite file.
+    pub path: PathBuf,
+}
+
+/// `edge.*`: HTTP in.
+#[derive(Debug, Clone)]
+pub struct EdgeConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How clients prove who they are.
+    pub auth: EdgeAuth,
+    /// Bearer token for `POST /_rollcall/v1/events`; without one it exists under dev auth only.
+    pub events_token: Option<Secret>,
+    /// How long a write waits for the worker's word.
+    pub apply_wait: Duration,
+    /// Past this lag, 503.
+    pub lag_max: Duration,
+    /// Past this many waiting messages in the embedded bus's partition queues, 503.
+    pub queue_max: u64,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeAuth {
+    /// The bearer token is `<user id>|<device id>`. Loopback only.
+    Dev,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// `federation.*`: to and from peers.
+#[derive(Debug, Clone)]
+pub struct FederationConfig {
+    /// Server name → base URL; beats discovery.
+    pub resolve: BTreeMap<ServerName, String>,
+    /// For how long a transaction may be sent before it is given up and its content owed again.
+    pub resend: Duration,
+    /// Back-off after the first failure.
+    pub backoff_min: Duration,
+    /// Back-off never grows beyond this.
+    pub backoff_max: Duration,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Requests at once, over all destinations.
+    pub concurrency: usize,
+}
+
+/// `batch.*`: windows.
+#[derive(Debug, Clone)]
+pub struct BatchConfig {
+    /// For how long changes are gathered; each destination takes a stable factor in [0.8, 1] of it.
+    pub window: Duration,
+    /// A window closes at this many entries.
+    pub max_entries: usize,
+    /// A window closes at this many bytes of transaction.
+    pub max_bytes: usize,
+    /// A change is held at most so long before it is committed as owed.
+    pub hold_max: Duration,
+}
+
+/// `presence.*`: users and their devices.
+#[derive(Debug, Clone)]
+pub struct PresenceConfig {
+    /// An online device idle for this long counts as unavailable.
+    pub idle_after: Duration,
+    /// A device unheard of for this long past its last activity or lease counts as offline.
+    pub offline_after: Duration,
+    /// Going down by inference waits this long.
+    pub settle: Duration,
+    /// Mere activity is told not more often than this; also how long an activity counts as "currently".
+    pub activity_granularity: Duration,
+}
+
+/// `clients.*`: sessions.
+#[derive(Debug, Clone)]
+pub struct ClientsConfig {
+    /// How long after its last session a user's peers stay polled.
+    pub linger: Duration,
+}
+
+/// `worker.*`: the loop around the machines.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// For how long an ownership holds without renewal.
+    pub lease: Duration,
+    /// Signals in one run at most.
+    pub run_max: usize,
+    /// How long a run waits for more after its first message.
+    pub run_linger: Duration,
+    /// How long ingest and edges wait for more after a pack's first event.
+    pub pack_linger: Duration,
+}
+
+/// `ops.*`: the operations listener.
+#[derive(Debug, Clone)]
+pub struct OpsConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How long the first signal's drain may take before a hard stop.
+    pub drain_timeout: Duration,
+}
+
+/// `schedule.*`: cron expressions with seconds.
+#[derive(Debug, Clone)]
+pub struct ScheduleConfig {
+    /// Beats: the horizon's clock.
+    pub beat: String,
+    /// Drop what was remembered of old transactions.
+    pub compact: String,
+}
+
+/// `log.*`.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub json: bool,
+    /// A tracing-subscriber filter, such as `info,rollcall=debug`.
+    pub filter: String,
+}
+
+impl Config {
+    /// What the broker holds for this deployment.
+    pub fn topology(&self) -> Topology {
+        Topology { prefix: self.bus.prefix.clone(), partitions: self.partitions }
+    }
+}

@@ -1,0 +1,170 @@
+//! What goes into the machines. Each kind travels on a queue of its own (see [`crate::bus::topology`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
+
+/// A signal on its way to one machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressed<K, S> {
+    /// The machine: a user or a peer.
+    pub to: K,
+    /// When an edge first took the cause of this in: the start of the edge-to-flush time.
+    pub at: Timestamp,
+    /// Correlates the word "applied" with the request that waits for it; the message says where to.
+    pub reply: Option<u64>,
+    /// The trace that this belongs to, if somebody follows it.
+    pub trace: Option<TraceId>,
+    /// What happened.
+    pub signal: S,
+}
+
+/// To the machine of a local user (queue `presence.users.<n>`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserSignal {
+    /// C1: a device set the presence, and perhaps the message.
+    Status { device: DeviceId, presence: Presence, status_msg: MessageEdit, stamp: Stamp },
+    /// C2: a device has been idle for so many ms; `None`: no longer.
+    Idle { device: DeviceId, idle_ms: Option<u64>, stamp: Stamp },
+    /// C3: what kind of device it is; `None`: the device is gone.
+    Device { device: DeviceId, device_type: Option<Box<str>>, stamp: Stamp },
+    /// C4: a device was heard, as by /sync; `set_presence` never overrides an explicit `busy`, `unavailable` or `offline`.
+    Activity { device: DeviceId, set_presence: Option<Presence>, stamp: Stamp },
+    /// C4: a device starts (or renews, for `lease_ms`) or stops caring about the presence list.
+    Session { device: DeviceId, action: SessionAction, stamp: Stamp },
+    /// C6: entries come to and go from the presence list.
+    List { add: Vec<UserId>, remove: Vec<UserId>, stamp: Stamp },
+    /// S2: the user lets `observer` see them, or not (any longer).
+    Answer { observer: UserId, allow: bool, stamp: Stamp },
+    /// S3: a peer starts or stops watching this user. Answered with the present status.
+    Watched { peer: ServerName, on: bool, serial: Serial },
+    /// A link owes its peer this user's status: say it again.
+    Tell { peer: ServerName },
+}
+
+/// When and by which event a thing was changed; orders two changes of the same thing (newest wins).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The event's time, clamped by ingest to its own clock.
+    pub ts: Timestamp,
+    /// The event's ID: breaks ties.
+    pub id: Box<str>,
+}
+
+/// What an event does to the status message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageEdit {
+    /// The field was absent.
+    Keep,
+    /// The field was null.
+    Clear,
+    /// The new text.
+    Set(Box<str>),
+}
+
+/// What a device wants of its session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionAction {
+    /// Start or renew, for so many ms; updates go to `edge`, if one is named.
+    Start { lease_ms: u64, edge: Option<Box<str>> },
+    /// Stop.
+    Stop,
+}
+
+/// To the machine of a peer, from outside (queue `presence.peers.<n>`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerSignal {
+    /// The peer sent a transaction, authenticated, at the `at` of the address.
+    Transaction(Box<Inbound>),
+    /// W4: the peer sent any other authenticated request.
+    Heard,
+    /// What became of a transaction of ours.
+    Receipt { txn_id: Box<str>, outcome: Outcome, retry_after_ms: Option<u64> },
+}
+
+/// The presence part of one federation transaction, every user checked to belong where it must.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Inbound {
+    /// The transaction ID, unique for its origin.
+    pub txn_id: Box<str>,
+    /// The peer's clock, never later than the time of receipt.
+    pub origin_server_ts: Timestamp,
+    /// Statuses of the peer's users; `last_active` is already absolute, in the receiver's time.
+    pub push: Vec<(UserId, Status)>,
+    /// Our users that the peer wants to watch.
+    pub poll: Vec<UserId>,
+    /// Our users that it does not want to watch any longer.
+    pub unpoll: Vec<UserId>,
+    /// Permission EDUs, in their order.
+    pub permissions: Vec<Permission>,
+    /// The `rollcall` object, if the peer speaks it.
+    pub extension: Option<Extension>,
+}
+
+/// One `m.presence_invite`, `m.presence_accept` or `m.presence_deny`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    /// Which of the three.
+    pub kind: PermissionKind,
+    /// Who is to be seen.
+    pub observed: UserId,
+    /// Who wants to see.
+    pub observer: UserId,
+}
+
+/// S1 and S2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PermissionKind {
+    /// May I?
+    Invite,
+    /// Yes.
+    Accept,
+    /// No, or no longer.
+    Deny,
+}
+
+/// The `rollcall` object of a transaction's first m.presence EDU.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Extension {
+    /// The sender's link and transaction number.
+    pub seq: Serial,
+    /// For how long the pushes are a promise, ms.
+    pub promise_ms: Option<u64>,
+    /// Whether `push` and `poll` replace what was there.
+    pub full: bool,
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Answered 200.
+    Delivered,
+    /// Refused: repeating it would not help.
+    Failed,
+    /// Refused for its size (413).
+    TooLarge,
+    /// Not answered before `not_after`.
+    Expired,
+}
+
+impl Outcome {
+    /// The name in receipts and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::TooLarge => "too_large",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// To the machine of a peer, from the machines of local users (queue `presence.batch.<n>`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkSignal {
+    /// A local user's status changed, or was asked for. Gathered.
+    Change { user: UserId, status: Status, serial: Serial },
+    /// A local user wants to watch (or no longer) a user of the peer.
+    Watch { observer: UserId, target: UserId, on: bool, serial: Serial },
+}
