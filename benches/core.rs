@@ -18,7 +18,9 @@ const START: Timestamp = Timestamp(1_795_400_000_000);
 
 fn main() {
     let rate = user_events();
-    println!("user machines: {rate:.0} events/s on one core ({USERS} users, {EVENTS} events, rows encoded every {RUN})");
+    println!(
+        "user machines: {rate:.0} events/s on one core ({USERS} users, {EVENTS} events, rows encoded every {RUN})"
+    );
     let bytes = remote_memory();
     println!("known remote user: {bytes:.0} B each at {REMOTES} users (resident set, all told)");
 }

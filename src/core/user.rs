@@ -289,14 +289,7 @@ impl User {
         turn.tell_link(peer.clone(), self.change(me, serial));
     }
 
-    fn session(
-        &mut self,
-        me: &UserId,
-        device: DeviceId,
-        action: SessionAction,
-        stamp: Stamp,
-        turn: &mut Turn<'_>,
-    ) {
+    fn session(&mut self, me: &UserId, device: DeviceId, action: SessionAction, stamp: Stamp, turn: &mut Turn<'_>) {
         let sessions = &mut self.state.sessions;
         let known = sessions.iter().position(|session| session.device == device);
         if known.is_some_and(|at| !supersedes(&stamp, &sessions[at].stamp, turn.now)) {

@@ -32,8 +32,7 @@ pub enum RowKind {
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent, Self::Relations];
+    pub const ALL: [Self; 6] = [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent, Self::Relations];
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {

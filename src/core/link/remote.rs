@@ -92,8 +92,8 @@ impl Remote {
         self.last_active = status.last_active;
         self.currently_active = status.currently_active;
         let plain = status.status_msg.is_none() && status.device_types.is_empty();
-        self.extra = (!plain)
-            .then(|| Box::new(Extra { status_msg: status.status_msg, device_types: status.device_types }));
+        self.extra =
+            (!plain).then(|| Box::new(Extra { status_msg: status.status_msg, device_types: status.device_types }));
     }
 
     /// A push, made by the peer at `stamp`, arrived at `at`. An older one than what is known changes nothing.

@@ -53,8 +53,7 @@ impl Link {
         while let Some(reason) = self.due(turn) {
             self.flush(reason, turn);
         }
-        let held_too_long =
-            self.held_since().is_some_and(|since| turn.now.since(since) >= turn.settings.hold_max_ms);
+        let held_too_long = self.held_since().is_some_and(|since| turn.now.since(since) >= turn.settings.hold_max_ms);
         if held_too_long && !self.may_leave(turn.now) {
             self.shed(turn);
         }

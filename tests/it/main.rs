@@ -1,0 +1,6 @@
+//! Everything that needs more than one module: one binary, so that it links once.
+
+#![allow(unreachable_pub, reason = "a test binary is its own world")]
+
+mod machines;
+mod support;
