@@ -144,8 +144,9 @@ impl Line {
     }
 
     /// Gives a connection up that no longer does its work, though it looks alive.
-    pub(super) async fn condemn(&self, live: &Arc<Live>) {
-        let mut state = self.state.lock().await;
+    pub(super) fn condemn(&self, live: &Arc<Live>) {
+        // Somebody who holds the lock is connecting anew already.
+        let Ok(mut state) = self.state.try_lock() else { return };
         if state.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
             self.prepare(&mut state);
         }

@@ -98,7 +98,7 @@ impl Publisher {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(Setback::Final(error))) => return Err(error),
                 Ok(Err(Setback::Again(setback))) => reason = setback,
-                Err(_) => return Err(self.give_up(reason).await),
+                Err(_) => return Err(self.give_up(reason)),
             }
             tracing::debug!(%reason, "sending unconfirmed messages again");
             sleep(Duration::from_millis(fastrand::u64(RETRY_MS))).await;
@@ -174,12 +174,12 @@ impl Publisher {
 
     /// A channel that left confirms out is not trusted any more. A blocked connection is: it owes the confirms, and could not even
     /// say farewell. Nothing more is written to it until it is unblocked, so what it holds stays within the window.
-    async fn give_up(&self, reason: String) -> PublishError {
-        let open = self.open.lock().await.clone();
-        if let Some(open) = open.filter(|open| !open.live.is_blocked()) {
-            self.line.condemn(&open.live).await;
-            let mut current = self.open.lock().await;
-            current.take_if(|current| Arc::ptr_eq(current, &open));
+    fn give_up(&self, reason: String) -> PublishError {
+        // Somebody who holds the lock is building a channel anew already.
+        if let Ok(mut current) = self.open.try_lock()
+            && let Some(open) = current.take_if(|open| !open.live.is_blocked())
+        {
+            self.line.condemn(&open.live);
         }
         PublishError::Unconfirmed(self.patience, reason)
     }

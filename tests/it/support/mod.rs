@@ -1,0 +1,3 @@
+//! What tests stand on: real parts, started privately.
+
+pub(crate) mod broker;
