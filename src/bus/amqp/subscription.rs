@@ -28,11 +28,10 @@ pub(super) async fn open(
     prefetch: u16,
     closed: CancellationToken,
 ) -> Result<AmqpSubscription, SubscriptionError> {
-    let channel = live.connection().create_channel().await.map_err(lost)?;
-    // Without a limit lapin would buffer the whole queue: 0 means "no limit" to the broker, so it is not let through.
-    channel.basic_qos(prefetch.max(1), BasicQosOptions::default()).await.map_err(lost)?;
+    let channel =
+        live.connection().create_channel().await.map_err(|error| SubscriptionError::Lost(error.to_string()))?;
     let mut subscription = AmqpSubscription {
-        _live: Arc::clone(live),
+        live: Arc::clone(live),
         channel,
         sources: Vec::with_capacity(queues.len()),
         turn: 0,
@@ -41,25 +40,15 @@ pub(super) async fn open(
         ended: None,
         closed,
     };
-    for queue in queues {
-        let name = topology.queue_name(queue);
-        let options = BasicConsumeOptions::default();
-        let consuming = subscription.channel.basic_consume(
-            name.as_str().into(),
-            name.as_str().into(),
-            options,
-            FieldTable::default(),
-        );
-        let consumer = consuming.await.map_err(lost)?;
-        subscription.sources.push(Source { queue: queue.clone(), consumer });
-    }
+    let consuming = subscription.consume(topology, queues, prefetch).await;
+    consuming.map_err(|error| subscription.end(error.to_string()))?;
     Ok(subscription)
 }
 
 /// See [`Subscription`].
 pub(super) struct AmqpSubscription {
     /// Held so that the connection outlives its replacement on the line until the farewell is said.
-    _live: Arc<Live>,
+    live: Arc<Live>,
     channel: Channel,
     sources: Vec<Source>,
     /// Whose turn it is to be asked first.
@@ -100,6 +89,18 @@ impl Subscription for AmqpSubscription {
 }
 
 impl AmqpSubscription {
+    async fn consume(&mut self, topology: &Topology, queues: &[Queue], prefetch: u16) -> Result<(), lapin::Error> {
+        // Without a limit lapin would buffer the whole queue: 0 means "no limit" to the broker, so it is not let through.
+        self.channel.basic_qos(prefetch.max(1), BasicQosOptions::default()).await?;
+        for queue in queues {
+            let name = topology.queue_name(queue);
+            let (name, options) = (name.as_str(), BasicConsumeOptions::default());
+            let consumer = self.channel.basic_consume(name.into(), name.into(), options, FieldTable::default()).await?;
+            self.sources.push(Source { queue: queue.clone(), consumer });
+        }
+        Ok(())
+    }
+
     /// Takes from the queues in turn, so that a full one does not starve the others.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery, SubscriptionError>> {
         if let Some(ended) = &self.ended {
@@ -146,7 +147,7 @@ impl Drop for AmqpSubscription {
             return;
         }
         let (channel, sources, live) =
-            (self.channel.clone(), std::mem::take(&mut self.sources), Arc::clone(&self._live));
+            (self.channel.clone(), std::mem::take(&mut self.sources), Arc::clone(&self.live));
         lifecycle::spawn("end of subscription", async move {
             if let Err(error) = channel.close(200, "done".into()).await {
                 tracing::debug!(%error, "the channel was gone before it was closed");
@@ -154,8 +155,4 @@ impl Drop for AmqpSubscription {
             drop((sources, live));
         });
     }
-}
-
-fn lost(error: lapin::Error) -> SubscriptionError {
-    SubscriptionError::Lost(error.to_string())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rollcall::bus::amqp::Amqp;
 use rollcall::bus::{Bus, PublishError, SharedBus, Subscription, SubscriptionError};
+use rollcall::lifecycle::spawn;
 use tokio::time::{sleep, timeout};
 
 use super::amqp::{OnBroker, config};
@@ -19,7 +20,7 @@ async fn a_killed_broker_loses_nothing_that_it_confirmed() {
     let broker = Broker::start().await;
     let deployment = OnBroker::at(vec![broker.url()]).await;
     let load = Load::default();
-    let publishers: Vec<_> = (0..4).map(|n| tokio::spawn(load.clone().run(deployment.bus().clone(), n))).collect();
+    let publishers: Vec<_> = (0..4).map(|n| spawn("load", load.clone().run(deployment.bus().clone(), n))).collect();
     let mut subscription = deployment.bus().subscribe(&[USERS], 100).await.unwrap();
     for _ in 0..2 {
         load.wait_for(200).await;
@@ -115,7 +116,7 @@ async fn a_blocked_publish_waits() {
     let bus = deployment.bus().clone();
     bus.publish(numbered(0..20)).await.unwrap();
     broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
-    let publish = tokio::spawn({
+    let publish = spawn("blocked publish", {
         let bus = bus.clone();
         async move { bus.publish(numbered(20..40)).await }
     });
