@@ -2,5 +2,6 @@
 
 #![allow(unreachable_pub, reason = "a test binary is its own world")]
 
+mod bus;
 mod machines;
 mod support;
