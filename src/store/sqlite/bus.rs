@@ -7,7 +7,7 @@ use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
 
 use super::batch::{json_array, signed};
-use super::writer::{Reply, Work};
+use super::writer::Work;
 use super::{Sqlite, unavailable};
 use crate::store::StoreError;
 
@@ -45,8 +45,8 @@ pub(crate) trait BusWatch: Send + Sync {
     /// These rows came, these went.
     fn changed(&self, inserted: Vec<(i64, &BusRow)>, deleted: &[i64]);
 
-    /// How many rows each queue has (an empty one is not named), and whether other processes wrote.
-    fn counted(&self, census: &[(String, u64)], foreign: bool);
+    /// How many rows each queue has now (an empty one is not named). Others than this process may have written some of them.
+    fn counted(&self, census: &[(String, u64)]);
 }
 
 /// A shared watch.
@@ -69,9 +69,8 @@ impl Sqlite {
     }
 
     /// Asks whether other processes wrote; if so, or if `always`, `watch` gets the count of every queue.
-    pub(crate) async fn bus_recount(&self, always: bool, watch: SharedWatch) -> Result<bool, StoreError> {
-        let reply = self.writer.submit(Work::Recount { always, watch }).await?;
-        Ok(reply == Reply::Foreign(true))
+    pub(crate) async fn bus_recount(&self, always: bool, watch: SharedWatch) -> Result<(), StoreError> {
+        self.writer.submit(Work::Recount { always, watch }).await.map(drop)
     }
 
     /// At most `limit` messages of a queue after `after`, oldest first.

@@ -100,9 +100,9 @@ async fn check_ours(path: &Path, connection: &mut SqliteConnection, mode: Mode) 
     .await
     .map_err(|error| refusal(path, &error))?;
     match tables {
-        (0, _) if mode == Mode::Owner => Ok(()),
+        (1.., 5) => Ok(()),
         // The table of migrations alone: the very first start was cut short.
-        (1.., 5) | (1, 1) => Ok(()),
+        (0, _) | (1, 1) if mode == Mode::Owner => Ok(()),
         _ => Err(unusable(path, &"this database was not made by rollcall")),
     }
 }

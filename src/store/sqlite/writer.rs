@@ -233,9 +233,11 @@ impl Task {
 
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Outcome, Failure> {
         self.execute("BEGIN IMMEDIATE").await.map_err(|error| Failure::Unavailable(error.to_string()))?;
+        let foreign = self.foreign;
         let outcome = match self.fill(jobs).await {
             Ok(outcome) => outcome,
             Err(error) => {
+                self.foreign = foreign;
                 self.roll_back().await;
                 return Err(Failure::of(&error));
             }
@@ -309,20 +311,11 @@ impl Task {
 
     /// Tells watchers, in the order of commits, then callers.
     fn announce(&mut self, jobs: Vec<Job>, outcome: Outcome) {
-        let mut ids = outcome.ids.into_iter();
+        tell_changes(&jobs, outcome.ids);
+        tell_census(&jobs, &outcome.answers, &outcome.census);
         for (job, answer) in jobs.into_iter().zip(outcome.answers) {
             if let Ok(Reply::Granted(Some(lease))) = &answer {
                 self.held.insert(lease.partition);
-            }
-            match job.work {
-                Work::Bus { inserts, deletes, watch } => {
-                    watch.changed(ids.by_ref().take(inserts.len()).zip(&inserts).collect(), &deletes);
-                }
-                Work::Recount { always, watch } => match answer {
-                    Ok(Reply::Foreign(foreign)) if foreign || always => watch.counted(&outcome.census, foreign),
-                    _ => {}
-                },
-                _ => {}
             }
             // The caller may have gone: the work is done all the same.
             let _gone = job.done.send(answer);
@@ -346,6 +339,26 @@ impl Task {
         let closed = self.connection.close().await;
         marked.and(closed).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Reply::Done)
+    }
+}
+
+/// Gives each job's rows their IDs.
+fn tell_changes(jobs: &[Job], ids: Vec<i64>) {
+    let mut ids = ids.into_iter();
+    for job in jobs {
+        if let Work::Bus { inserts, deletes, watch } = &job.work {
+            watch.changed(ids.by_ref().take(inserts.len()).zip(inserts).collect(), deletes);
+        }
+    }
+}
+
+/// After all changes: the census was taken when the whole group was written.
+fn tell_census(jobs: &[Job], answers: &[Answer], census: &[(String, u64)]) {
+    for (job, answer) in jobs.iter().zip(answers) {
+        match &job.work {
+            Work::Recount { watch, .. } if counts_rows(&job.work, answer) => watch.counted(census),
+            _ => {}
+        }
     }
 }
 
