@@ -4,4 +4,5 @@
 
 mod bus;
 mod machines;
+mod store;
 mod support;
