@@ -1,1 +1,120 @@
-//! Periodic jobs.
+//! Periodic jobs: each only publishes an event to `presence.inbound`; the machines hold the logic.
+//!
+//! Every process with a worker runs them. That is harmless, because a job that comes twice finds nothing left to do, and needed,
+//! because a beat is one worker's own clock.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::bus::{Exchange, Outgoing, SharedBus};
+use crate::clock::SharedClock;
+use crate::config::ScheduleConfig;
+use crate::model::ServerName;
+
+/// Jobs other than beats are moved by less than this.
+const JITTER_MAX: Duration = Duration::from_secs(30);
+
+/// Why the schedule could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("schedule.{job}: {cause}")]
+pub struct ScheduleError {
+    job: &'static str,
+    cause: JobSchedulerError,
+}
+
+/// What jobs publish with.
+#[derive(Clone)]
+pub struct Schedule {
+    /// Where events go.
+    pub bus: SharedBus,
+    /// What beats carry.
+    pub clock: SharedClock,
+    /// This worker's name, as partitions' owners are named.
+    pub worker: String,
+    /// Makes the jitter: the same for every process of a deployment.
+    pub local: ServerName,
+}
+
+impl Schedule {
+    /// Publishes on schedule until `stop`.
+    ///
+    /// # Errors
+    /// An expression that does not parse (a checked configuration's do), or a scheduler that does not start.
+    pub async fn run(self, config: ScheduleConfig, stop: CancellationToken) -> Result<(), ScheduleError> {
+        let failed = |job| move |cause| ScheduleError { job, cause };
+        let mut scheduler = JobScheduler::new().await.map_err(failed("beat"))?;
+        for (job, expression) in [("beat", config.beat), ("compact", config.compact)] {
+            let event = Event { schedule: self.clone(), job, stop: stop.clone(), running: Arc::default() };
+            let scheduled = event.into_job(&expression).map_err(failed(job))?;
+            scheduler.add(scheduled).await.map_err(failed("beat"))?;
+        }
+        scheduler.start().await.map_err(failed("beat"))?;
+        stop.cancelled().await;
+        scheduler.shutdown().await.map_err(failed("beat"))
+    }
+}
+
+/// One job's event.
+#[derive(Clone)]
+struct Event {
+    schedule: Schedule,
+    job: &'static str,
+    stop: CancellationToken,
+    running: Arc<AtomicBool>,
+}
+
+impl Event {
+    fn into_job(self, expression: &str) -> Result<Job, JobSchedulerError> {
+        Job::new_async(expression, move |_, _| self.clone().run())
+    }
+
+    /// Publishes once, unless the last time is still under way: while the broker is away, runs must not pile up.
+    fn run(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            if self.running.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = self.publish() => {}
+            }
+            self.running.store(false, Ordering::Release);
+        })
+    }
+
+    async fn publish(&self) {
+        tokio::time::sleep(self.jitter()).await;
+        metrics::counter!("rollcall_job_runs_total", "job" => self.job).increment(1);
+        let message = Outgoing::new(Exchange::Inbound, "beat", self.body());
+        if let Err(error) = self.schedule.bus.publish(vec![message]).await {
+            tracing::warn!(job = self.job, %error, "a periodic job was not published; the next one will be tried");
+        }
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let ts = self.schedule.clock.now().0;
+        let event = match self.job {
+            "beat" => json!({"v": 1, "type": "beat", "worker": self.schedule.worker, "ts": ts}),
+            job => json!({"v": 1, "type": "job", "job": job, "ts": ts}),
+        };
+        event.to_string().into_bytes()
+    }
+
+    /// Beats are on time; everything else is spread by deployment, so that those who share a broker do not work at once.
+    fn jitter(&self) -> Duration {
+        if self.job == "beat" {
+            return Duration::ZERO;
+        }
+        let seed = format!("{}/{}", self.schedule.local, self.job);
+        let spread = u64::try_from(JITTER_MAX.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(xxh3_64(seed.as_bytes()) % spread)
+    }
+}

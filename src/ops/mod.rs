@@ -1,1 +1,6 @@
-//! Operations.
+//! Operations: health, metrics, status, the dashboard, dead letters.
+
+pub mod dead;
+pub mod http;
+pub mod metrics;
+pub mod status;

@@ -1,4 +1,16 @@
 //! Configuration: one TOML file over the compiled-in `config/default.toml` (the manual of every key), environment on top.
+//!
+//! [`Config::load`] collects every mistake before it fails ([`ConfigErrors`]); what it returns is checked and is not checked again.
+
+mod error;
+mod layers;
+mod reader;
+mod reserved;
+mod roles;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,6 +19,12 @@ use std::time::Duration;
 
 use crate::bus::Topology;
 use crate::model::ServerName;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use layers::DEFAULTS;
+pub use reserved::{FederationVia, ListAccept, Reserved};
+pub use roles::{InvalidRoles, Roles};
+pub use values::check_cron;
 
 /// Everything that is configured, checked.
 #[derive(Debug, Clone)]
@@ -41,6 +59,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// `log.*`
     pub log: LogConfig,
+    /// Keys that are checked and that nothing acts on yet.
+    pub reserved: Reserved,
 }
 
 /// `bus.*`: the queues.

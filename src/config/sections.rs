@@ -1,0 +1,313 @@
+//! From keys to [`Config`]: bounds of every key, then what must hold between keys.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::value::Value;
+
+use super::layers::{self, Environment};
+use super::reader::{self, Reader};
+use super::values::{self, check_cron, cover_password};
+use super::{
+    BatchConfig, BusConfig, ClientsConfig, Config, ConfigError, ConfigErrors, EdgeAuth, EdgeConfig, FederationConfig,
+    FederationVia, ListAccept, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, Secret, StoreConfig,
+    WorkerConfig,
+};
+use crate::model::ServerName;
+
+/// The most entries of `federation.resolve`.
+const RESOLVE_MAX: usize = 10_000;
+/// What one transaction can carry: 100 EDUs of 256 entries.
+const ENTRIES_MAX: usize = 25_600;
+
+impl Config {
+    /// Reads `file` (if any) over the defaults, and the environment over both.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigErrors> {
+        let environment = Environment::of_process();
+        let text = file.map(layers::read).transpose()?;
+        let name = file.map(|path| path.display().to_string());
+        build(name.as_deref().zip(text.as_deref()), &environment)
+    }
+
+    /// Reads `text` as a file over the defaults, without looking at the environment; so it must set `data_dir`.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigErrors> {
+        build(Some(("given as text", text)), &Environment::default())
+    }
+}
+
+pub(super) fn build(file: Option<(&str, &str)>, environment: &Environment) -> Result<Config, ConfigErrors> {
+    let mut errors = Vec::new();
+    let (figment, set) = layers::stack(file, environment, &mut errors);
+    let mut config = read(figment, environment, &mut errors);
+    config.reserved.set = Reserved::KEYS.into_iter().filter(|key| set.contains(*key)).map(Into::into).collect();
+    if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+}
+
+fn read(figment: Figment, environment: &Environment, errors: &mut Vec<ConfigError>) -> Config {
+    let mut reader = Reader::new(figment, errors);
+    let config = config(&mut reader, environment);
+    check_combinations(&mut reader, &config);
+    config
+}
+
+pub(super) fn config(r: &mut Reader<'_>, environment: &Environment) -> Config {
+    let data_dir = data_dir(r, environment);
+    Config {
+        server_name: r.parsed("server_name", |text| {
+            ServerName::parse(text).map_err(|error| format!("is no server name: {}", error.reason))
+        }),
+        signing_key: r.path("signing_key"),
+        partitions: r.number("partitions", 1..=1024),
+        bus: bus(r),
+        store: store(r, &data_dir),
+        edge: edge(r),
+        federation: federation(r),
+        batch: batch(r),
+        presence: presence(r),
+        clients: ClientsConfig { linger: r.duration("clients.linger", ("0ms", "1h")) },
+        worker: worker(r),
+        ops: OpsConfig {
+            listen: r.listener("ops.listen"),
+            drain_timeout: r.duration("ops.drain_timeout", ("1s", "10m")),
+        },
+        schedule: ScheduleConfig { beat: cron(r, "schedule.beat"), compact: cron(r, "schedule.compact") },
+        log: LogConfig { json: r.choice("log.format", &[("text", false), ("json", true)]), filter: filter(r) },
+        reserved: reserved(r),
+        data_dir,
+    }
+}
+
+fn data_dir(r: &mut Reader<'_>, environment: &Environment) -> PathBuf {
+    let home = environment.data_home.as_ref().map(|home| home.join("rollcall"));
+    match r.path("data_dir").or(home) {
+        Some(path) => path,
+        None => {
+            r.conflict("data_dir", "must be set, because neither XDG_DATA_HOME nor HOME is");
+            PathBuf::new()
+        }
+    }
+}
+
+fn bus(r: &mut Reader<'_>) -> BusConfig {
+    BusConfig {
+        url: r.value_shown("bus.url", |value| values::bus_url(texts(value)?), show_bus_url),
+        prefix: r.parsed("bus.prefix", check_prefix),
+        confirm_timeout: r.duration("bus.confirm_timeout", ("100ms", "5m")),
+        confirm_window: r.number("bus.confirm_window", 1..=10_000),
+        prefetch: r.number("bus.prefetch", 2..=2000),
+    }
+}
+
+fn texts(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::Array(_, members) => members.iter().map(|member| reader::as_text(member).map(Into::into)).collect(),
+        single => Ok(vec![reader::as_text(single)?.into()]),
+    }
+}
+
+fn show_bus_url(value: &Value) -> String {
+    let covered: Vec<_> = texts(value).unwrap_or_default().iter().map(|url| cover_password(url)).collect();
+    format!("{:?}", covered.join(", "))
+}
+
+fn check_prefix(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.len() > 64 || !text.chars().all(plain) {
+        return Err("must be at most 64 of the characters a-z A-Z 0-9 . _ -".into());
+    }
+    if text.starts_with("amq.") {
+        return Err("must not start with \"amq.\", which the broker keeps for itself".into());
+    }
+    Ok(text.into())
+}
+
+fn store(r: &mut Reader<'_>, data_dir: &Path) -> StoreConfig {
+    let path = r.value_shown(
+        "store.url",
+        |value| sqlite_path(reader::as_text(value)?),
+        |value| format!("{:?}", value.as_str().map(cover_store).unwrap_or_default()),
+    );
+    StoreConfig { path: path.unwrap_or_else(|| data_dir.join("rollcall.db")) }
+}
+
+fn cover_store(url: &str) -> String {
+    if url.starts_with("sqlite:") { url.into() } else { cover_password(url) }
+}
+
+/// The file; `None`: the usual one.
+fn sqlite_path(url: &str) -> Result<Option<PathBuf>, String> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Err("PostgreSQL is not supported in this version: use \"sqlite:<file>\"".into());
+    }
+    let path = url.strip_prefix("sqlite:").ok_or("must be \"sqlite:<file>\"")?;
+    match path.strip_prefix("//").unwrap_or(path) {
+        "" => Ok(None),
+        ":memory:" => Err("must be a file: what is confirmed has to survive the process".into()),
+        path => Ok(Some(path.into())),
+    }
+}
+
+fn edge(r: &mut Reader<'_>) -> EdgeConfig {
+    EdgeConfig {
+        listen: r.listener("edge.listen"),
+        auth: r.parsed("edge.auth", edge_auth),
+        events_token: r.value_shown(
+            "edge.events_token",
+            |value| events_token(reader::as_text(value)?),
+            |_| "***".into(),
+        ),
+        apply_wait: r.duration("edge.apply_wait", ("0ms", "10s")),
+        lag_max: r.duration("edge.lag_max", ("1s", "1h")),
+        queue_max: r.number("edge.queue_max", 1000..=1_000_000_000),
+    }
+}
+
+fn edge_auth(text: &str) -> Result<EdgeAuth, String> {
+    match text {
+        "dev" => Ok(EdgeAuth::Dev),
+        "whoami" => Err("\"whoami\" is not supported in this version: use \"dev\", on loopback".into()),
+        _ => Err("must be \"dev\"".into()),
+    }
+}
+
+fn events_token(text: &str) -> Result<Option<Secret>, String> {
+    match text.len() {
+        0 => Ok(None),
+        16..=1024 => Ok(Some(Secret(text.into()))),
+        _ => Err("must have from 16 to 1024 characters".into()),
+    }
+}
+
+fn federation(r: &mut Reader<'_>) -> FederationConfig {
+    FederationConfig {
+        resolve: resolve(r),
+        resend: r.duration("federation.resend", ("1s", "1h")),
+        backoff_min: r.duration("federation.backoff_min", ("10ms", "1h")),
+        backoff_max: r.duration("federation.backoff_max", ("10ms", "24h")),
+        timeout: r.duration("federation.timeout", ("100ms", "10m")),
+        concurrency: r.number("federation.concurrency", 1..=2000),
+    }
+}
+
+fn resolve(r: &mut Reader<'_>) -> BTreeMap<ServerName, String> {
+    const KEY: &str = "federation.resolve";
+    let given = r.value(KEY, |value| match value {
+        Value::Dict(_, dict) if dict.len() <= RESOLVE_MAX => Ok(dict.clone()),
+        Value::Dict(..) => Err(format!("has more than {RESOLVE_MAX} entries")),
+        _ => Err("is not a table of server names and base URLs".into()),
+    });
+    let mut resolved = BTreeMap::new();
+    for (name, value) in given {
+        let url = value.as_str().unwrap_or_default();
+        match ServerName::parse(&name).map_err(|error| error.to_string()).and_then(|name| Ok((name, base_url(url)?))) {
+            Ok((name, url)) => drop(resolved.insert(name, url)),
+            Err(reason) => r.record_within(KEY, &name, reason, url),
+        }
+    }
+    resolved
+}
+
+/// Checks an `http(s)://host[:port]` without anything that a path could be confused with; a trailing slash is cut.
+fn base_url(text: &str) -> Result<String, String> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let url: reqwest::Url = text.parse().map_err(|error| format!("is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("is not an http:// or https:// address".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        return Err("must be scheme, host, port and path only".into());
+    }
+    Ok(text.into())
+}
+
+fn batch(r: &mut Reader<'_>) -> BatchConfig {
+    BatchConfig {
+        window: r.duration("batch.window", ("10ms", "10m")),
+        max_entries: r.number("batch.max_entries", 1..=ENTRIES_MAX),
+        max_bytes: r.size("batch.max_bytes", 1 << 10..=5 << 20),
+        hold_max: r.duration("batch.hold_max", ("10ms", "10m")),
+    }
+}
+
+fn presence(r: &mut Reader<'_>) -> PresenceConfig {
+    PresenceConfig {
+        idle_after: r.duration("presence.idle_after", ("100ms", "24h")),
+        offline_after: r.duration("presence.offline_after", ("100ms", "24h")),
+        settle: r.duration("presence.settle", ("0ms", "10m")),
+        activity_granularity: r.duration("presence.activity_granularity", ("10ms", "1h")),
+    }
+}
+
+fn worker(r: &mut Reader<'_>) -> WorkerConfig {
+    WorkerConfig {
+        lease: r.duration("worker.lease", ("1s", "10m")),
+        run_max: r.number("worker.run_max", 1..=100_000),
+        run_linger: r.duration("worker.run_linger", ("0ms", "1s")),
+        pack_linger: r.duration("worker.pack_linger", ("0ms", "1s")),
+    }
+}
+
+fn cron(r: &mut Reader<'_>, key: &'static str) -> String {
+    r.parsed(key, |text| check_cron(text).map(|()| text.into()))
+}
+
+fn filter(r: &mut Reader<'_>) -> String {
+    r.parsed("log.filter", |text| {
+        tracing_subscriber::EnvFilter::try_new(text)
+            .map(|_| text.into())
+            .map_err(|error| format!("is not a tracing filter: {error}"))
+    })
+}
+
+fn reserved(r: &mut Reader<'_>) -> Reserved {
+    Reserved {
+        edge_federation: r.flag("edge.federation"),
+        tls_cert: r.path("edge.tls.cert"),
+        tls_key: r.path("edge.tls.key"),
+        homeserver_url: r.optional("homeserver.url", base_url),
+        allow_private: r.flag("federation.allow_private"),
+        via: r.choice("federation.via", &[("http", FederationVia::Http), ("edge", FederationVia::Edge)]),
+        plain_refresh: r.duration("federation.plain_refresh", ("1s", "24h")),
+        plain_promise: r.duration("federation.plain_promise", ("1s", "24h")),
+        watchdog_short: r.duration("watchdog.short", ("100ms", "1h")),
+        watchdog_long: r.duration("watchdog.long", ("200ms", "24h")),
+        watchdog_tries: r.number("watchdog.tries", 1..=100),
+        watchdog_give_up: r.duration("watchdog.give_up", ("1s", "24h")),
+        list_accept: r.choice(
+            "list.accept",
+            &[("ask", ListAccept::Ask), ("reciprocal", ListAccept::Reciprocal), ("everyone", ListAccept::Everyone)],
+        ),
+        list_symmetric: r.flag("list.symmetric"),
+        clients_window: r.duration("clients.window", ("10ms", "1m")),
+        set: Vec::new(),
+    }
+}
+
+fn check_combinations(r: &mut Reader<'_>, config: &Config) {
+    let (edge, batch, reserved) = (&config.edge, &config.batch, &config.reserved);
+    if edge.auth == EdgeAuth::Dev && !edge.listen.ip().is_loopback() {
+        r.conflict("edge.listen", "must be a loopback address while edge.auth is \"dev\", which believes everybody");
+    }
+    if edge.listen == config.ops.listen && edge.listen.port() != 0 {
+        r.conflict("ops.listen", "must differ from edge.listen");
+    }
+    if config.federation.backoff_max < config.federation.backoff_min {
+        r.conflict("federation.backoff_max", "must not be below federation.backoff_min");
+    }
+    if batch.hold_max < batch.window {
+        r.conflict("batch.hold_max", "must not be below batch.window");
+    }
+    if reserved.watchdog_long < reserved.watchdog_short * 2 {
+        r.conflict("watchdog.long", "must be at least twice watchdog.short");
+    }
+    if reserved.tls_cert.is_some() != reserved.tls_key.is_some() {
+        r.conflict("edge.tls.cert", "must be set together with edge.tls.key");
+    }
+}

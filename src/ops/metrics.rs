@@ -1,0 +1,109 @@
+//! Every metric, in one table: names, labels and meanings are an interface to dashboards and alerts.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// What a metric does over time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows; falls to 0 with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counted in buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name, as Prometheus shows it.
+    pub name: &'static str,
+    /// What it does over time.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// Its labels, separated by commas.
+    pub labels: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// A window is seconds long, an overload minutes.
+const FLUSH_BUCKETS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 4.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0];
+/// From an SSD's sync to a disk in trouble.
+const COMMIT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// From the same rack to the default time-out.
+const SEND_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const fn counter(name: &'static str, labels: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Count, labels, help }
+}
+
+const fn bytes(name: &'static str, labels: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Bytes, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit: Unit::Count, labels, help }
+}
+
+const fn seconds(name: &'static str, buckets: &'static [f64], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram(buckets), unit: Unit::Seconds, labels: "", help }
+}
+
+/// All of them.
+pub const METRICS: &[Metric] = &[
+    counter("rollcall_events_total", "type", "Events that edges sent, by type; invalid: refused"),
+    counter("rollcall_dead_letters_total", "origin,reason", "Messages put aside as dead letters, by where and why"),
+    gauge("rollcall_queue_messages", "queue,state", "Messages in a queue: ready, or unacked where the bus tells"),
+    gauge("rollcall_queue_consumers", "queue", "Consumers of a queue"),
+    counter("rollcall_redeliveries_total", "queue", "Deliveries that had been delivered before"),
+    Metric {
+        name: "rollcall_partition_lag_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        labels: "partition",
+        help: "How far a partition's horizon lies behind the clock",
+    },
+    gauge("rollcall_partition_epoch", "partition", "The newest epoch of a partition: each change is a new owner"),
+    gauge("rollcall_partitions_owned", "", "Partitions that this process owns"),
+    counter("rollcall_windows_total", "reason", "Windows closed: due, entries, bytes, pressure or drain"),
+    counter("rollcall_window_entries_total", "reason", "Entries that left in these windows"),
+    bytes("rollcall_window_bytes_total", "reason", "Bytes of transaction that left in these windows"),
+    counter("rollcall_receipts_total", "outcome", "What became of transactions"),
+    seconds("rollcall_edge_to_flush_seconds", FLUSH_BUCKETS, "From an event at the edge to the window that took it"),
+    counter("rollcall_commits_total", "", "Runs committed"),
+    counter("rollcall_commit_rows_total", "", "Rows written by them"),
+    bytes("rollcall_commit_bytes_total", "", "Bytes written by them"),
+    seconds("rollcall_commit_seconds", COMMIT_BUCKETS, "From handing a run to the store to its word"),
+    counter("rollcall_job_runs_total", "job", "Periodic jobs started"),
+    counter("rollcall_http_requests_total", "route,code", "Requests that the edge answered"),
+    seconds("rollcall_send_seconds", SEND_BUCKETS, "One request to a peer, from connecting to its answer"),
+    bytes("rollcall_sent_bytes_total", "", "Bytes of transaction sent to peers, repeats included"),
+    gauge("rollcall_bus_blocked", "", "1 while the broker takes no messages because it is short of memory or disk"),
+];
+
+/// Installs the recorder for the whole process and describes every metric. Call it once.
+///
+/// # Errors
+/// When a recorder was installed before.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in METRICS {
+        if let Kind::Histogram(buckets) = metric.kind {
+            builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), buckets)?;
+        }
+    }
+    let handle = builder.install_recorder()?;
+    METRICS.iter().for_each(describe);
+    Ok(handle)
+}
+
+fn describe(metric: &Metric) {
+    match metric.kind {
+        Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
+        Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
+        Kind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
+    }
+}
