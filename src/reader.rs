@@ -32,6 +32,12 @@ impl Reader {
         Ok(None)
     }
 
+    /// The presence list of `user`: whom, whether they let themselves be seen, and what is known of them.
+    pub async fn list(&self, user: &UserId, now: Timestamp) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
+        let _ = (user, now);
+        Ok(Vec::new())
+    }
+
     /// How far the slowest partition lags behind, ms.
     pub async fn lag_ms(&self, now: Timestamp) -> Result<u64, StoreError> {
         let _ = now;
