@@ -212,7 +212,8 @@ impl Rejects {
 }
 
 fn local_user(field: &str, raw: &RawValue, server: &ServerName) -> Result<UserId, Fault> {
-    let text: Text<'_> = serde_json::from_str(raw.get()).map_err(|_| Fault::must(field, "user IDs", cut(raw.get())))?;
+    let text: Text<'_> =
+        serde_json::from_str(raw.get()).map_err(|_| Fault::must(field, "a user ID", cut(raw.get())))?;
     user_of(field, &text, server)
 }
 
