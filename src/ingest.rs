@@ -1,1 +1,249 @@
-//! JSON in.
+//! Ingest: what foreign edges put onto `presence.inbound` becomes signals, packed into few messages a partition; what cannot be
+//! understood goes to `presence.dead`, alone.
+//!
+//! A run of deliveries is acknowledged only after everything that came of it is confirmed, and beats leave only after everything
+//! that was taken before them is confirmed: so a beat that a partition reads is a proof that it has read all that came earlier.
+
+mod pack;
+mod publish;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Delivery, Outgoing, Queue, SharedBus, Subscription, SubscriptionError, Token};
+use crate::clock::SharedClock;
+use crate::model::ServerName;
+
+pub use pack::{dead_letter, pack};
+use publish::{Backoff, GaveUp};
+
+/// Deliveries of one run. More would make a run last longer than it gains.
+const RUN_DELIVERIES: usize = 2_000;
+/// Bytes after which a run takes no more: 4 MiB.
+const RUN_BYTES: usize = 4 << 20;
+/// Runs that are being published at once.
+const FLIGHTS: usize = 3;
+
+/// The step between the foreign edges' JSON and the internal queues.
+#[derive(Clone)]
+pub struct Ingest {
+    /// Where from and where to.
+    pub bus: SharedBus,
+    /// Says when things came in.
+    pub clock: SharedClock,
+    /// The local server.
+    pub local: ServerName,
+    /// How many partitions the deployment has.
+    pub partitions: u16,
+    /// How long a run waits for more after its first delivery.
+    pub linger: Duration,
+    /// Unacknowledged deliveries at most. Bounds memory together with [`crate::wire::contract::MAX_BODY`].
+    pub prefetch: u16,
+}
+
+/// Why ingest ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The bus was shut down under it.
+    #[error("the bus is closed")]
+    BusClosed,
+}
+
+impl Ingest {
+    /// Works until `stop`, then finishes what it has begun. A lost subscription is taken up again; what was not acknowledged by
+    /// then comes again.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), IngestError> {
+        let mut backoff = Backoff::default();
+        while !stop.is_cancelled() {
+            match self.session(&stop, &mut backoff).await {
+                Ok(()) | Err(Ended::Stopped) => break,
+                Err(Ended::Closed) => return Err(IngestError::BusClosed),
+                Err(Ended::Lost(error)) => tracing::warn!(%error, "ingest: subscribing again"),
+            }
+            backoff.pause(&stop).await;
+        }
+        Ok(())
+    }
+
+    async fn session(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Ended> {
+        // A broker that does not answer must not hold up the end.
+        let subscribed = tokio::select! {
+            subscribed = self.bus.subscribe(&[Queue::Inbound], self.prefetch) => subscribed?,
+            () = stop.cancelled() => return Err(Ended::Stopped),
+        };
+        *backoff = Backoff::default();
+        Session::new(self, stop, subscribed).run().await
+    }
+
+    /// Makes messages of a run and gets them confirmed.
+    async fn fly(&self, run: Run, stop: &CancellationToken) -> Result<Landed, GaveUp> {
+        let packed = pack::pack_run(self, run.deliveries).await;
+        publish::confirm(&self.bus, packed.messages, stop).await?;
+        Ok(Landed { tokens: packed.tokens, broadcasts: packed.broadcasts })
+    }
+
+    async fn broadcast(&self, landed: Landed, stop: &CancellationToken) -> Result<Vec<Token>, GaveUp> {
+        publish::confirm(&self.bus, landed.broadcasts, stop).await?;
+        Ok(landed.tokens)
+    }
+}
+
+/// Why a session ended without having been finished.
+enum Ended {
+    Lost(SubscriptionError),
+    Closed,
+    Stopped,
+}
+
+impl From<SubscriptionError> for Ended {
+    fn from(error: SubscriptionError) -> Self {
+        match error {
+            SubscriptionError::Lost(_) => Self::Lost(error),
+            SubscriptionError::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<GaveUp> for Ended {
+    fn from(reason: GaveUp) -> Self {
+        match reason {
+            GaveUp::Closed => Self::Closed,
+            GaveUp::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Deliveries that are handled together.
+#[derive(Default)]
+struct Run {
+    deliveries: Vec<Delivery>,
+    bytes: usize,
+}
+
+impl Run {
+    fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.body.len();
+        self.deliveries.push(delivery);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.deliveries.len() >= RUN_DELIVERIES || self.bytes >= RUN_BYTES
+    }
+}
+
+/// A run whose signals and dead letters are confirmed.
+struct Landed {
+    tokens: Vec<Token>,
+    /// To be published once every earlier run has landed too.
+    broadcasts: Vec<Outgoing>,
+}
+
+/// One subscription and what became of its deliveries so far.
+struct Session<'i> {
+    ingest: &'i Ingest,
+    stop: &'i CancellationToken,
+    subscription: Box<dyn Subscription>,
+    gathering: Run,
+    /// When the gathering run leaves, full or not.
+    due: Instant,
+    /// Ordered: a run lands after all that were taken before it.
+    flights: FuturesOrdered<BoxFuture<'i, Result<Landed, GaveUp>>>,
+    broadcasts: FuturesUnordered<BoxFuture<'i, Result<Vec<Token>, GaveUp>>>,
+}
+
+impl<'i> Session<'i> {
+    fn new(ingest: &'i Ingest, stop: &'i CancellationToken, subscription: Box<dyn Subscription>) -> Self {
+        Self {
+            ingest,
+            stop,
+            subscription,
+            gathering: Run::default(),
+            due: Instant::now(),
+            flights: FuturesOrdered::new(),
+            broadcasts: FuturesUnordered::new(),
+        }
+    }
+
+    async fn run(mut self) -> Result<(), Ended> {
+        while !self.stop.is_cancelled() {
+            let room = self.in_flight() < FLIGHTS;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {}
+                Some(landed) = self.flights.next() => self.land(landed?).await?,
+                Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
+                () = sleep_until(self.due), if room && !self.gathering.is_empty() => self.launch_gathered(),
+                delivery = self.subscription.next(), if room => self.take(delivery?),
+            }
+        }
+        self.finish().await
+    }
+
+    /// Takes no more, and ends when everything taken is acknowledged.
+    async fn finish(mut self) -> Result<(), Ended> {
+        self.launch_gathered();
+        while self.in_flight() > 0 {
+            tokio::select! {
+                Some(landed) = self.flights.next() => self.land(landed?).await?,
+                Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.flights.len() + self.broadcasts.len()
+    }
+
+    /// Gathers `first` and what else is here already.
+    fn take(&mut self, first: Delivery) {
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            if delivery.redelivered {
+                return self.take_alone(delivery);
+            }
+            if self.gathering.is_empty() {
+                self.due = Instant::now() + self.ingest.linger;
+            }
+            self.gathering.push(delivery);
+            if self.gathering.is_full() {
+                return self.launch_gathered();
+            }
+            next = self.subscription.try_next();
+        }
+    }
+
+    /// What was delivered before may be what ended the process: it takes no neighbour with it.
+    fn take_alone(&mut self, delivery: Delivery) {
+        self.launch_gathered();
+        self.gathering.push(delivery);
+        self.launch_gathered();
+    }
+
+    fn launch_gathered(&mut self) {
+        if self.gathering.is_empty() {
+            return;
+        }
+        let run = std::mem::take(&mut self.gathering);
+        self.flights.push_back(Box::pin(self.ingest.fly(run, self.stop)));
+    }
+
+    async fn land(&mut self, landed: Landed) -> Result<(), SubscriptionError> {
+        if landed.broadcasts.is_empty() {
+            return self.subscription.ack(landed.tokens).await;
+        }
+        self.broadcasts.push(Box::pin(self.ingest.broadcast(landed, self.stop)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

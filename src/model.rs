@@ -135,6 +135,11 @@ impl UserId {
         Self(format!("@{localpart}:{server}").into())
     }
 
+    /// Less than every user ID.
+    pub(crate) fn least() -> Self {
+        Self("".into())
+    }
+
     fn colon(&self) -> usize {
         self.0.find(':').expect("a parsed user ID has a colon")
     }

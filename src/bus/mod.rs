@@ -70,6 +70,8 @@ impl Outgoing {
 pub struct Delivery {
     /// The queue that it was taken from.
     pub queue: Queue,
+    /// The routing key that it was published with.
+    pub routing_key: Box<str>,
     /// The payload.
     pub body: Bytes,
     /// What travelled beside it.

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use rollcall::app;
 use rollcall::bus::{Bus, SharedBus};
 use rollcall::config::Config;
 use rollcall::ops::dead::{DeadLetter, DeadLetters, HELD_MAX};
+use rollcall::ops::tools::GuestBus;
 
 use super::out;
 
@@ -48,9 +48,9 @@ enum Act {
 }
 
 pub(super) async fn run(command: &Command, config: &Config) -> Result<()> {
-    let bus = app::open_bus(config).await?;
-    let result = act(command, &bus).await;
-    bus.close().await;
+    let guest = GuestBus::open(config).await?;
+    let result = act(command, guest.bus()).await;
+    guest.close().await;
     result
 }
 

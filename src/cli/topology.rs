@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use rollcall::app;
 use rollcall::bus::topology::{Argument, ArgumentValue};
 use rollcall::bus::{Exchange, Queue, Topology};
 use rollcall::config::Config;
 use rollcall::model::Partition;
+use rollcall::ops::tools::GuestBus;
 
 use super::out;
 
@@ -46,9 +46,9 @@ pub(super) fn export(config: &Config, vhost: &str) -> Result<()> {
 }
 
 pub(super) async fn declare(config: &Config) -> Result<()> {
-    let bus = app::open_bus(config).await?;
-    let declared = bus.declare().await.context("cannot declare");
-    bus.close().await;
+    let guest = GuestBus::open(config).await?;
+    let declared = guest.bus().declare().await.context("cannot declare");
+    guest.close().await;
     declared?;
     let topology = config.topology();
     out::line(&format!("{} exchanges and {} queues are there", Exchange::ALL.len(), topology.queues().len()))

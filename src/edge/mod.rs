@@ -1,1 +1,228 @@
-//! HTTP in.
+//! Step 1, in: HTTP requests become signals, confirmed by the bus before they are answered.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`client`], [`devices`] | clients: status, list, sessions, devices |
+//! | [`events`] | foreign edges without AMQP |
+//! | [`federation`], [`transaction`], [`peer_keys`] | peers |
+//! | [`publisher`], [`applied`], [`admission`] | the way to the queues, the word back, the bound |
+//! | [`request`], [`body`], [`json`], [`auth`], [`error`] | what all of them share |
+
+mod admission;
+mod applied;
+mod auth;
+mod body;
+mod client;
+mod devices;
+mod error;
+mod events;
+mod federation;
+mod json;
+pub mod peer_keys;
+mod publisher;
+mod request;
+mod transaction;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::routing::{get, post, put};
+use axum::{Router, middleware};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+pub use self::auth::OpenDoor;
+pub use self::error::MatrixError;
+pub use self::peer_keys::PeerKeys;
+
+use self::admission::Admission;
+use self::applied::Applied;
+use self::auth::Authenticator;
+use self::body::Budget;
+use self::publisher::{Pack, Publisher};
+use self::request::Followed;
+use crate::bus::SharedBus;
+use crate::clock::SharedClock;
+use crate::config::EdgeConfig;
+use crate::core::signal::{Addressed, Stamp, UserSignal};
+use crate::lifecycle;
+use crate::model::{ServerName, UserId};
+use crate::outbound::keys::SigningKeys;
+use crate::reader::Reader;
+use crate::store::StoreError;
+use crate::wire::contract::Routed;
+
+/// A client's body in bytes: a list change of 2,000 user IDs of ordinary length.
+const MAX_CLIENT_BODY: usize = 128 << 10;
+/// Bytes of all bodies that are held at once.
+const MAX_BODIES: usize = 64 << 20;
+/// Bytes of transactions whose signatures are being checked at once.
+const MAX_CHECKING: usize = 16 << 20;
+
+/// What the edge is made of.
+pub struct EdgeParts {
+    /// Where signals go.
+    pub bus: SharedBus,
+    /// The time of receipt.
+    pub clock: SharedClock,
+    /// What workers committed.
+    pub reader: Reader,
+    /// `edge.*`
+    pub config: EdgeConfig,
+    /// The Matrix server that this edge speaks for.
+    pub local: ServerName,
+    /// How many slices the key space has.
+    pub partitions: u16,
+    /// `worker.pack_linger`
+    pub pack_linger: Duration,
+    /// The local server's signing keys.
+    pub keys: Arc<SigningKeys>,
+    /// Peers' keys.
+    pub peer_keys: PeerKeys,
+    /// The bus is embedded: `edge.queue_max` bounds it, for nobody else does.
+    pub embedded_bus: bool,
+}
+
+/// An edge at work.
+pub struct EdgeState {
+    clock: SharedClock,
+    reader: Reader,
+    config: EdgeConfig,
+    local: ServerName,
+    keys: Arc<SigningKeys>,
+    peer_keys: PeerKeys,
+    auth: Authenticator,
+    admission: Admission,
+    publisher: Publisher,
+    applied: Arc<Applied>,
+    bodies: Budget,
+    checking: Budget,
+    stamps: AtomicU64,
+}
+
+impl EdgeState {
+    /// Starts the edge's tasks: they end with the last clone of the state, and with the bus. Call it once a process: it takes the
+    /// bus's replies. Fails if the configured listener is not safe with the configured authentication.
+    pub fn start(parts: EdgeParts) -> Result<Arc<Self>, OpenDoor> {
+        let auth = Authenticator::new(parts.config.auth, parts.local.clone());
+        auth.check(parts.config.listen)?;
+        let applied = Applied::new();
+        drop(lifecycle::spawn("edge replies", applied.clone().listen(parts.bus.replies())));
+        Ok(Arc::new(Self {
+            admission: Admission {
+                reader: parts.reader.clone(),
+                bus: parts.bus.clone(),
+                clock: parts.clock.clone(),
+                lag_max: parts.config.lag_max,
+                depth_max: parts.embedded_bus.then_some(parts.config.queue_max),
+                last: Mutex::new(None),
+            },
+            publisher: Publisher::start(parts.bus, parts.partitions, parts.pack_linger),
+            clock: parts.clock,
+            reader: parts.reader,
+            config: parts.config,
+            local: parts.local,
+            keys: parts.keys,
+            peer_keys: parts.peer_keys,
+            auth,
+            applied,
+            bodies: Budget::new(MAX_BODIES),
+            checking: Budget::new(MAX_CHECKING),
+            stamps: AtomicU64::new(0),
+        }))
+    }
+
+    /// The stamp of an event that came in now. Within one edge, later is greater, also within a millisecond.
+    fn stamp(&self) -> Stamp {
+        let count = u128::from(self.stamps.fetch_add(1, Ordering::Relaxed));
+        let ts = self.clock.now();
+        // 48 bits of time, 64 of the count, 16 so that two edges hardly ever agree.
+        let id = Ulid::from_parts(ts.0, count << 16 | u128::from(fastrand::u16(..)));
+        Stamp { ts, id: id.to_string().into() }
+    }
+
+    /// Hands `signals` to the machine of `user` and waits for the confirm, then a little for the word that they are applied.
+    async fn tell(&self, user: &UserId, followed: Followed, signals: Vec<UserSignal>) -> Result<(), MatrixError> {
+        self.admission.admit().await?;
+        let waiter = self.applied.register();
+        let mut signals = self.address(user, followed, signals);
+        // They travel together and in order: the last one's word is good for all.
+        if let (Some(Routed::User(last)), Some(waiter)) = (signals.last_mut(), &waiter) {
+            last.reply = Some(waiter.id());
+        }
+        self.publisher.publish(Pack { signals, messages: Vec::new() }).await?;
+        if let Some(waiter) = waiter {
+            let applied = waiter.wait(self.config.apply_wait).await;
+            tracing::debug!(applied, "confirmed");
+        }
+        Ok(())
+    }
+
+    /// Hands a signal to the machine of `user` and waits for the confirm alone.
+    async fn hint(&self, user: &UserId, followed: Followed, signal: UserSignal) -> Result<(), MatrixError> {
+        self.admission.admit().await?;
+        let signals = self.address(user, followed, vec![signal]);
+        self.publisher.publish(Pack { signals, messages: Vec::new() }).await
+    }
+
+    fn address(&self, user: &UserId, followed: Followed, signals: Vec<UserSignal>) -> Vec<Routed> {
+        let at = self.clock.now();
+        let address = |signal| Addressed { to: user.clone(), at, reply: None, trace: followed.0, signal };
+        signals.into_iter().map(address).map(Routed::User).collect()
+    }
+}
+
+/// Every path that the edge serves.
+pub fn router(edge: Arc<EdgeState>) -> Router {
+    let mut router = Router::new();
+    for version in ["r0", "v3"] {
+        router = router
+            .route(
+                &format!("/_matrix/client/{version}/presence/{{userId}}/status"),
+                get(client::get_status).put(client::put_status),
+            )
+            .route(
+                &format!("/_matrix/client/{version}/presence/list/{{userId}}"),
+                get(client::get_list).post(client::post_list),
+            );
+    }
+    router
+        .route("/_rollcall/v1/users/{userId}/poll/{deviceId}", put(devices::put_poll).delete(devices::delete_poll))
+        .route("/_rollcall/v1/users/{userId}/devices/{deviceId}", put(devices::put_device))
+        .route("/_rollcall/v1/events", post(events::post_events))
+        .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
+        .route("/_matrix/federation/v1/version", get(federation::get_version))
+        .route("/_matrix/key/v2/server", get(federation::get_key))
+        .fallback(async || MatrixError::unrecognized())
+        .method_not_allowed_fallback(async || MatrixError::wrong_method())
+        .layer(middleware::from_fn(request::observe))
+        .with_state(edge)
+}
+
+/// Serves until `stop`, then finishes the requests that are under way.
+pub async fn serve(listener: TcpListener, edge: Arc<EdgeState>, stop: CancellationToken) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    edge.auth.check(address).map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+    tracing::info!(%address, "edge listening");
+    axum::serve(listener, router(edge)).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn user_id(path: Result<Path<String>, PathRejection>) -> Result<UserId, MatrixError> {
+    let Path(user) = path.map_err(|error| bad_path(&error))?;
+    UserId::parse(&user).map_err(|error| MatrixError::invalid(format!("userId: {error}")))
+}
+
+fn bad_path(error: &PathRejection) -> MatrixError {
+    MatrixError::invalid(format!("the path: {error}"))
+}
+
+fn store_error(error: &StoreError) -> MatrixError {
+    tracing::warn!(%error, "cannot read");
+    MatrixError::unavailable("the store does not answer", Duration::from_secs(1))
+}

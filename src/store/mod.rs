@@ -24,13 +24,15 @@ pub enum RowKind {
     Remote = 3,
     /// A local user promised to a peer; key: server name, NUL, user ID.
     Served = 4,
-    /// What a sent transaction held; key: server name, NUL, transaction ID.
+    /// What a sent transaction held; key: server name, NUL, its number.
     Sent = 5,
+    /// A local user's presence list and watchers; key: user ID.
+    Relations = 6,
 }
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent];
+    pub const ALL: [Self; 6] = [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent, Self::Relations];
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {

@@ -1,7 +1,10 @@
 //! Encodings: [`contract`] is the edges' JSON, [`matrix`] the federation's EDUs, [`envelope`] our internal bincode, [`outbound`]
-//! what senders take.
+//! what senders take. What cannot be read becomes a [`reject::Reject`].
 
 pub mod contract;
 pub mod envelope;
+mod json;
 pub mod matrix;
 pub mod outbound;
+pub mod reject;
+mod shape;

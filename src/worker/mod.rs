@@ -1,1 +1,120 @@
-//! The loop around the machines.
+//! The worker: owns partitions by lease, and runs the machines of each in a loop of its own (see [`owner`]).
+
+mod board;
+mod lease;
+mod outbox;
+mod owner;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::board::{Board, Standing};
+use self::lease::Keeper;
+use self::owner::{Ended, Owner};
+use crate::bus::SharedBus;
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::core::{Machines, Settings};
+use crate::lifecycle;
+use crate::model::{Partition, ServerName};
+use crate::store::{Lease, SharedStore, StoreError};
+
+/// How long a worker waits before it asks again for a partition that somebody else holds, or that failed.
+const ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Everything that the owners of this process's partitions share.
+pub struct Worker {
+    store: SharedStore,
+    bus: SharedBus,
+    clock: SharedClock,
+    board: Arc<Board>,
+    local: ServerName,
+    name: String,
+    settings: Settings,
+    partitions: u16,
+    prefetch: u16,
+    lease: Duration,
+    run_max: usize,
+    run_linger: Duration,
+}
+
+impl Worker {
+    /// A worker named `name` (unique in the deployment) that will own what it can get.
+    pub fn new(config: &Config, name: String, store: SharedStore, bus: SharedBus, clock: SharedClock) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            bus,
+            clock,
+            board: Arc::new(Board::default()),
+            local: config.server_name.clone(),
+            name,
+            settings: Settings::from(config),
+            partitions: config.partitions,
+            prefetch: config.bus.prefetch,
+            lease: config.worker.lease,
+            run_max: config.worker.run_max,
+            run_linger: config.worker.run_linger,
+        })
+    }
+
+    /// What this worker owns, for the operations listener.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    /// Tends every partition until `stop`, then drains: windows flushed, confirmed, acknowledged, leases released.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let tending: Vec<_> = (0..self.partitions)
+            .map(|n| lifecycle::spawn("partition", self.clone().tend(Partition(n), stop.clone())))
+            .collect();
+        for partition in tending {
+            if let Err(error) = partition.await {
+                tracing::error!(%error, "a partition's task died");
+            }
+        }
+    }
+
+    async fn tend(self: Arc<Self>, partition: Partition, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.hold_once(partition, &stop).await {
+                Ok(Ended::Stopped) => return,
+                Ok(Ended::Lost(reason)) => tracing::warn!(%partition, reason, "ownership ended, starting over"),
+                Ok(Ended::Taken) => {}
+                Err(error) => tracing::error!(%partition, %error, "cannot own the partition"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(ACQUIRE_PAUSE) => {}
+            }
+        }
+    }
+
+    /// One ownership, from lease to release.
+    async fn hold_once(&self, partition: Partition, stop: &CancellationToken) -> Result<Ended, StoreError> {
+        let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        let Some(lease) = self.store.acquire(partition, &self.name, lease_ms).await? else { return Ok(Ended::Taken) };
+        let keeper = Keeper::start(self.store.clone(), lease, self.lease);
+        let ended = self.own(lease, &keeper, stop).await;
+        self.board.remove(partition);
+        keeper.stop().await;
+        self.store.release(lease).await?;
+        ended
+    }
+
+    /// Reload, publish what the outbox holds, then subscribe: nothing new leaves before what was promised.
+    async fn own(&self, lease: Lease, keeper: &Keeper, stop: &CancellationToken) -> Result<Ended, StoreError> {
+        let rows = self.store.load(lease.partition).await?;
+        let machines =
+            Machines::restore(self.local.clone(), self.settings.clone(), lease.epoch, rows, self.clock.now())
+                .map_err(|error| StoreError::Unusable(error.to_string()))?;
+        tracing::info!(partition = %lease.partition, epoch = lease.epoch, totals = ?machines.totals(), "owning");
+        self.board.update(lease, &machines);
+        let mut owner = match Owner::new(self, lease, machines, keeper).start(stop).await? {
+            Ok(owner) => owner,
+            Err(ended) => return Ok(ended),
+        };
+        Ok(owner.run(stop).await)
+    }
+}

@@ -1,4 +1,10 @@
-//! One binary for all integration tests, so that they link once.
+//! Everything that needs more than one module: one binary, so that it links once.
 
+#![allow(unreachable_pub, reason = "a test binary is its own world")]
+
+mod bus;
 mod cli;
+mod machines;
+mod store;
+mod support;
 mod tidy;

@@ -1,0 +1,129 @@
+//! `cargo bench --bench core`: how fast the pure machines are, and what a known user of a peer costs.
+//!
+//! Events a second are CPU-bound on one thread, rows encoded (as they are for every commit) and effects dropped. Memory is the
+//! growth of the resident set while a million users of peers become known, each watched by one local user, none of it estimated.
+
+use std::hint::black_box;
+
+use rollcall::core::signal::{Addressed, Inbound, LinkSignal, MessageEdit, PeerSignal, Stamp, UserSignal};
+use rollcall::core::{Machines, Settings};
+use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, UserId};
+
+const USERS: usize = 100_000;
+const EVENTS: usize = 2_000_000;
+const REMOTES: usize = 1_000_000;
+/// Signals between two commits.
+const RUN: usize = 1_000;
+const START: Timestamp = Timestamp(1_795_400_000_000);
+
+fn main() {
+    let rate = user_events();
+    println!(
+        "user machines: {rate:.0} events/s on one core ({USERS} users, {EVENTS} events, rows encoded every {RUN})"
+    );
+    let bytes = remote_memory();
+    println!("known remote user: {bytes:.0} B each at {REMOTES} users (resident set, all told)");
+}
+
+fn settings() -> Settings {
+    Settings {
+        window_ms: 5_000,
+        max_entries: 5_000,
+        max_bytes: 512 << 10,
+        hold_max_ms: 15_000,
+        resend_ms: 60_000,
+        backoff_min_ms: 1_000,
+        backoff_max_ms: 600_000,
+        promise_ms: 3_600_000,
+        idle_after_ms: 300_000,
+        offline_after_ms: 60_000,
+        settle_ms: 5_000,
+        granularity_ms: 60_000,
+        linger_ms: 30_000,
+    }
+}
+
+fn machines() -> Machines {
+    Machines::new(ServerName::parse("a.example").expect("valid"), settings(), 1)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn user_events() -> f64 {
+    let mut machines = machines();
+    let users: Vec<UserId> =
+        (0..USERS).map(|n| UserId::parse(&format!("@user{n}:a.example")).expect("valid")).collect();
+    let mut elapsed = std::time::Duration::ZERO;
+    for run in 0..EVENTS / RUN {
+        let signals: Vec<_> = (0..RUN).map(|n| event(&users, run * RUN + n)).collect();
+        let begun = std::time::Instant::now();
+        for signal in signals {
+            machines.handle_user(START, signal);
+        }
+        black_box(machines.take_effects());
+        elapsed += begun.elapsed();
+    }
+    EVENTS as f64 / elapsed.as_secs_f64()
+}
+
+/// A status event of a user picked by a fixed stride, presences alternating.
+fn event(users: &[UserId], n: usize) -> Addressed<UserId, UserSignal> {
+    let presence = if (n / users.len()).is_multiple_of(2) { Presence::Online } else { Presence::Unavailable };
+    let signal = UserSignal::Status {
+        device: DeviceId::parse("PHONE").expect("valid"),
+        presence,
+        status_msg: MessageEdit::Keep,
+        stamp: Stamp { ts: START.plus(n as u64), id: format!("{n:026}").into() },
+    };
+    Addressed { to: users[n * 7_919 % users.len()].clone(), at: START, reply: None, trace: None, signal }
+}
+
+fn remote_memory() -> f64 {
+    let mut machines = machines();
+    let peer = ServerName::parse("b.example").expect("valid");
+    let before = resident_bytes();
+    for run in 0..REMOTES / RUN {
+        let targets: Vec<UserId> = (run * RUN..(run + 1) * RUN)
+            .map(|n| UserId::parse(&format!("@user{n}:b.example")).expect("valid"))
+            .collect();
+        watch(&mut machines, &peer, &targets, run);
+        push(&mut machines, &peer, targets, run);
+        black_box(machines.take_effects());
+    }
+    let grown = resident_bytes() - before;
+    assert_eq!(machines.totals().remotes, REMOTES);
+    grown as f64 / REMOTES as f64
+}
+
+/// A hundred contacts a local user.
+fn watch(machines: &mut Machines, peer: &ServerName, targets: &[UserId], run: usize) {
+    let signals = targets
+        .iter()
+        .enumerate()
+        .map(|(n, target)| {
+            let observer = UserId::parse(&format!("@watcher{}:a.example", run * 10 + n / 100)).expect("valid");
+            let serial = Serial { epoch: 1, counter: (run * RUN + n) as u64 };
+            let signal = LinkSignal::Watch { observer, target: target.clone(), on: true, serial };
+            Addressed { to: peer.clone(), at: START, reply: None, trace: None, signal }
+        })
+        .collect();
+    machines.handle_batch(START, run as u64, signals);
+}
+
+fn push(machines: &mut Machines, peer: &ServerName, targets: Vec<UserId>, run: usize) {
+    let status = Status { presence: Presence::Online, last_active: START, currently_active: true, ..Status::default() };
+    let inbound = Inbound {
+        txn_id: format!("{run}").into(),
+        origin_server_ts: START,
+        push: targets.into_iter().map(|user| (user, status.clone())).collect(),
+        ..Inbound::default()
+    };
+    let signal = PeerSignal::Transaction(Box::new(inbound));
+    machines.handle_peer(START, Addressed { to: peer.clone(), at: START, reply: None, trace: None, signal });
+}
+
+/// The resident set, from `/proc/self/statm` (pages of 4 KiB).
+fn resident_bytes() -> i64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: i64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("statm");
+    pages * 4096
+}

@@ -1,0 +1,137 @@
+//! RabbitMQ through lapin.
+//!
+//! Why this does not use lapin's own recovery: it mends connections but not channels that a channel error closed, it goes to one
+//! address only, and while it is at work confirms hang without an event. Instead there is **one path for every failure**: drop what
+//! failed, connect to the next address of `bus.url` with a jittered back-off, build the channel anew, send again what is
+//! unconfirmed. A broker restart, a channel error, another node of the cluster: all of them take it, so it is well trodden.
+//!
+//! Two connections, because the broker blocks a connection as a whole when it runs out of memory or disk: acknowledgements must
+//! not stop with publishes.
+//!
+//! - [`line`]: one connection, replaced when it dies;
+//! - [`publisher`]: confirms, resending, replies;
+//! - [`subscription`]: consumers, acknowledgements;
+//! - [`declare`]: the topology, depths;
+//! - [`headers`]: what travels beside a body.
+
+mod acks;
+mod declare;
+mod headers;
+mod line;
+mod publisher;
+mod subscription;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::line::Line;
+use self::publisher::Publisher;
+use super::{
+    Bus, BusError, Outgoing, PublishError, Queue, QueueDepth, Reply, Subscription, SubscriptionError, Topology,
+};
+use crate::config::{BusConfig, BusUrl};
+use crate::lifecycle;
+
+/// Replies that may wait to be taken; more are dropped, which only costs their readers time.
+const REPLIES: usize = 1024;
+
+/// A bus on RabbitMQ 3.10 or later.
+pub struct Amqp {
+    publisher: Arc<Publisher>,
+    consuming: Line,
+    topology: Topology,
+    patience: Duration,
+    replies: Mutex<Option<mpsc::Receiver<Reply>>>,
+    closed: CancellationToken,
+}
+
+impl Amqp {
+    /// Connects twice, to publish and to consume, trying every address of `config.url` once. From then on lost connections are
+    /// replaced for ever.
+    ///
+    /// # Errors
+    /// [`BusError::Unreachable`] names every address, without its password, and what it said;
+    /// [`BusError::Other`] if an address is no AMQP URI.
+    pub async fn connect(config: &BusConfig, topology: Topology) -> Result<Arc<Self>, BusError> {
+        // A second installation is refused, and the first is as good: whoever was first wins.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let addresses = match &config.url {
+            BusUrl::Amqp(urls) => line::parse_addresses(urls)?,
+            BusUrl::Embedded => return Err(BusError::Other("bus.url is `embedded:`, not an AMQP address".into())),
+        };
+        let closed = CancellationToken::new();
+        let publishing = Line::connect("rollcall publish", Arc::clone(&addresses)).await?;
+        let consuming = Line::connect("rollcall consume", addresses).await?;
+        let (reply_sender, replies) = mpsc::channel(REPLIES);
+        let publisher = Publisher::new(publishing, &topology, config, reply_sender, closed.clone());
+        Ok(Arc::new(Self {
+            publisher: Arc::new(publisher),
+            consuming,
+            topology,
+            patience: config.confirm_timeout,
+            replies: Mutex::new(Some(replies)),
+            closed,
+        }))
+    }
+}
+
+#[async_trait]
+impl Bus for Amqp {
+    async fn declare(&self) -> Result<(), BusError> {
+        let live = self.consuming.live_within(self.patience).await.map_err(BusError::Unreachable)?;
+        declare::declare(live.connection(), &self.topology).await
+    }
+
+    /// A caller that goes away does not stop what it asked for: whether a message left is the broker's answer, not a matter of
+    /// who listens. So it runs as a task of its own.
+    async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let publisher = Arc::clone(&self.publisher);
+        let publish = lifecycle::spawn("publish", async move { publisher.publish(&messages).await });
+        match publish.await {
+            Ok(outcome) => outcome,
+            Err(death) => Err(PublishError::Unconfirmed(self.patience, death.to_string())),
+        }
+    }
+
+    async fn reply(&self, address: &str, body: Bytes) {
+        self.publisher.reply(address, &body).await;
+    }
+
+    fn replies(&self) -> mpsc::Receiver<Reply> {
+        let taken = self.replies.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.unwrap_or_else(|| {
+            tracing::warn!("the bus's replies were taken twice: the second reader gets none");
+            mpsc::channel(1).1
+        })
+    }
+
+    async fn subscribe(&self, queues: &[Queue], prefetch: u16) -> Result<Box<dyn Subscription>, SubscriptionError> {
+        if self.closed.is_cancelled() {
+            return Err(SubscriptionError::Closed);
+        }
+        let live = self.consuming.live_within(self.patience).await.map_err(SubscriptionError::Lost)?;
+        let opening = subscription::open(&live, &self.topology, queues, prefetch, self.closed.clone());
+        let opened = timeout(self.patience, opening).await;
+        Ok(Box::new(opened.map_err(|_| SubscriptionError::Lost("the broker does not answer".into()))??))
+    }
+
+    async fn depths(&self) -> Result<Vec<QueueDepth>, BusError> {
+        let live = self.consuming.live_within(self.patience).await.map_err(BusError::Unreachable)?;
+        declare::depths(live.connection(), &self.topology).await
+    }
+
+    async fn close(&self) {
+        self.publisher.drain(self.patience).await;
+        self.closed.cancel();
+        tokio::join!(self.publisher.close(), self.consuming.close());
+    }
+}

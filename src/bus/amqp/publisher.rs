@@ -1,0 +1,263 @@
+//! Publishing with confirms.
+//!
+//! All callers share one confirm-mode channel and one window of unconfirmed messages. A caller's messages are written in order
+//! without waiting for each other's confirms; what is unconfirmed when the channel dies, or refused, is sent again in order until
+//! the deadline.
+//!
+//! lapin hands a returned (unroutable) message to whichever confirm comes next, which may be another message's. Routability is a
+//! property of exchange and routing key, so the return is matched by these two; one that is not the caller's own is reported and
+//! counted (`rollcall_bus_returned_total`), and does not fail the message that it came with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lapin::message::BasicReturnMessage;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Consumer};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::headers;
+use super::line::{Line, Live};
+use crate::bus::{Exchange, Headers, Outgoing, PublishError, Reply, Topology};
+use crate::config::BusConfig;
+use crate::lifecycle;
+
+/// What every reply address begins with. Replies to anything else are not sent: an address comes from outside and must not name a
+/// queue of ours.
+const REPLY_ADDRESSES: &str = "amq.rabbitmq.reply-to.";
+/// Before what was refused or lost is sent again, in milliseconds; random, so that callers do not come back in step.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 50..=200;
+
+/// See the module.
+pub(super) struct Publisher {
+    line: Line,
+    open: Mutex<Option<Arc<Open>>>,
+    exchanges: [ShortString; Exchange::ALL.len()],
+    window: Semaphore,
+    window_size: u32,
+    patience: Duration,
+    replies: mpsc::Sender<Reply>,
+    closed: CancellationToken,
+}
+
+/// The channels of one connection.
+struct Open {
+    live: Arc<Live>,
+    confirmed: Channel,
+    /// Apart, because a reply's confirm would interest nobody, and lapin keeps confirms that nobody awaits.
+    replies: Channel,
+}
+
+/// Why an attempt did not confirm everything.
+enum Setback {
+    /// What is unconfirmed may be sent again.
+    Again(String),
+    Final(PublishError),
+}
+
+impl Publisher {
+    pub(super) fn new(
+        line: Line,
+        topology: &Topology,
+        config: &BusConfig,
+        replies: mpsc::Sender<Reply>,
+        closed: CancellationToken,
+    ) -> Self {
+        let window_size = u32::try_from(config.confirm_window).unwrap_or(u32::MAX).clamp(1, u32::from(u16::MAX));
+        Self {
+            line,
+            open: Mutex::default(),
+            exchanges: exchange_names(topology),
+            window: Semaphore::new(window_size as usize),
+            window_size,
+            patience: config.confirm_timeout,
+            replies,
+            closed,
+        }
+    }
+
+    /// See [`crate::bus::Bus::publish`].
+    pub(super) async fn publish(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        let deadline = Instant::now() + self.patience;
+        let mut confirmed = vec![false; messages.len()];
+        let mut reason = String::from("no confirm came");
+        loop {
+            let attempt = self.attempt(messages, &mut confirmed);
+            let outcome = tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return Err(PublishError::Closed),
+                outcome = timeout_at(deadline, attempt) => outcome,
+            };
+            match outcome {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(Setback::Final(error))) => return Err(error),
+                Ok(Err(Setback::Again(setback))) => reason = setback,
+                Err(_) => return Err(self.give_up(reason)),
+            }
+            tracing::debug!(%reason, "sending unconfirmed messages again");
+            sleep(Duration::from_millis(fastrand::u64(RETRY_MS))).await;
+        }
+    }
+
+    /// Sends a reply, or drops it when the broker does not take it at once.
+    pub(super) async fn reply(&self, address: &str, body: &[u8]) {
+        if !address.starts_with(REPLY_ADDRESSES) {
+            tracing::debug!("a reply address that is none: not answered");
+            return;
+        }
+        let Ok(key) = ShortString::try_new(address) else { return };
+        let Ok(Ok(open)) = timeout(self.patience, self.open()).await else { return };
+        if open.live.is_blocked() {
+            return;
+        }
+        let options = BasicPublishOptions::default();
+        // The first poll puts the frames into lapin's queue; when they are written interests nobody.
+        let _ = open.replies.basic_publish("".into(), key, options, body, BasicProperties::default()).now_or_never();
+    }
+
+    /// Waits until nothing is unconfirmed, at most `patience`.
+    pub(super) async fn drain(&self, patience: Duration) {
+        let _ = timeout(patience, self.window.acquire_many(self.window_size)).await;
+    }
+
+    pub(super) async fn close(&self) {
+        self.open.lock().await.take();
+        self.line.close().await;
+    }
+
+    /// Sends whatever is not confirmed, once, and waits for the confirms.
+    async fn attempt(&self, messages: &[Outgoing], confirmed: &mut [bool]) -> Result<(), Setback> {
+        let open = self.open().await.map_err(|error| Setback::Again(error.to_string()))?;
+        open.live.unblocked().await;
+        let unconfirmed: Vec<usize> = (0..messages.len()).filter(|index| !confirmed[*index]).collect();
+        let mut waiting = unconfirmed.into_iter();
+        let mut sent = FuturesUnordered::new();
+        let mut verdict = Ok(());
+        loop {
+            // Futures are first polled in the order in which they were pushed, and that first poll queues the frames.
+            tokio::select! {
+                biased;
+                permit = self.window.acquire(), if verdict.is_ok() && waiting.len() > 0 => {
+                    let (Some(index), Ok(permit)) = (waiting.next(), permit) else { continue };
+                    let message = &messages[index];
+                    sent.push(self.send(&open.confirmed, message, permit).map(move |outcome| (index, outcome)));
+                }
+                Some((index, outcome)) = sent.next() => match outcome {
+                    Ok(()) => confirmed[index] = true,
+                    Err(setback) => verdict = worse(verdict, setback),
+                },
+                else => return verdict,
+            }
+        }
+    }
+
+    async fn send(&self, channel: &Channel, message: &Outgoing, _permit: SemaphorePermit<'_>) -> Result<(), Setback> {
+        let exchange = &self.exchanges[message.exchange as usize];
+        let key = ShortString::try_new(message.routing_key.as_str())
+            .map_err(|_| Setback::Final(unroutable(exchange, &message.routing_key)))?;
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let properties = headers::properties(&message.headers);
+        let again = |error: lapin::Error| Setback::Again(error.to_string());
+        let written = channel.basic_publish(exchange.clone(), key, options, &message.body, properties);
+        match written.await.map_err(again)?.await.map_err(again)? {
+            Confirmation::Ack(returned) => check_return(exchange, message, returned),
+            Confirmation::Nack(_) => Err(Setback::Again("refused by the broker".into())),
+            Confirmation::NotRequested => Err(Setback::Again("the channel is not in confirm mode".into())),
+        }
+    }
+
+    /// A channel that left confirms out is not trusted any more. A blocked connection is: it owes the confirms, and could not even
+    /// say farewell. Nothing more is written to it until it is unblocked, so what it holds stays within the window.
+    fn give_up(&self, reason: String) -> PublishError {
+        // Somebody who holds the lock is building a channel anew already.
+        if let Ok(mut current) = self.open.try_lock()
+            && let Some(open) = current.take_if(|open| !open.live.is_blocked())
+        {
+            self.line.condemn(&open.live);
+        }
+        PublishError::Unconfirmed(self.patience, reason)
+    }
+
+    /// The live channels; makes them anew if they are dead. Callers share one attempt. Cancel-safe.
+    async fn open(&self) -> Result<Arc<Open>, lapin::Error> {
+        let mut current = self.open.lock().await;
+        if let Some(open) = current.as_ref().filter(|open| open.is_usable()) {
+            return Ok(Arc::clone(open));
+        }
+        *current = None;
+        let live = self.line.live().await;
+        let open = Arc::new(Open::new(live, self.replies.clone()).await?);
+        *current = Some(Arc::clone(&open));
+        Ok(open)
+    }
+}
+
+impl Open {
+    async fn new(live: Arc<Live>, sink: mpsc::Sender<Reply>) -> Result<Self, lapin::Error> {
+        let confirmed = live.connection().create_channel().await?;
+        confirmed.confirm_select(ConfirmSelectOptions::default()).await?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let address = Headers::REPLY_HERE.into();
+        // Direct reply-to works only on the channel that the requests are published on.
+        let consumer = confirmed.basic_consume(address, "replies".into(), options, FieldTable::default()).await?;
+        lifecycle::spawn("broker replies", pass_replies_on(consumer, sink));
+        let replies = live.connection().create_channel().await?;
+        Ok(Self { live, confirmed, replies })
+    }
+
+    fn is_usable(&self) -> bool {
+        self.confirmed.status().connected() && self.replies.status().connected()
+    }
+}
+
+/// Ends with the channel.
+async fn pass_replies_on(mut consumer: Consumer, sink: mpsc::Sender<Reply>) {
+    while let Some(Ok(delivery)) = consumer.next().await {
+        let reply = Reply { body: Bytes::from(delivery.data) };
+        if sink.try_send(reply).is_err() {
+            metrics::counter!("rollcall_bus_replies_dropped_total").increment(1);
+        }
+    }
+}
+
+/// `Exchange as usize` indexes this.
+fn exchange_names(topology: &Topology) -> [ShortString; Exchange::ALL.len()] {
+    let mut names = [const { None }; Exchange::ALL.len()];
+    for exchange in Exchange::ALL {
+        names[exchange as usize] = ShortString::try_new(topology.exchange_name(exchange)).ok();
+    }
+    names.map(Option::unwrap_or_default)
+}
+
+fn check_return(
+    exchange: &ShortString,
+    message: &Outgoing,
+    returned: Option<BasicReturnMessage>,
+) -> Result<(), Setback> {
+    let Some(returned) = returned else { return Ok(()) };
+    metrics::counter!("rollcall_bus_returned_total").increment(1);
+    if returned.exchange == *exchange && returned.routing_key.as_str() == message.routing_key {
+        return Err(Setback::Final(unroutable(exchange, &message.routing_key)));
+    }
+    tracing::error!(exchange = %returned.exchange, routing_key = %returned.routing_key, "no queue took a message");
+    Ok(())
+}
+
+fn unroutable(exchange: &ShortString, routing_key: &str) -> PublishError {
+    PublishError::Unroutable { exchange: exchange.to_string(), routing_key: routing_key.into() }
+}
+
+/// What is final outweighs what may be tried again; otherwise the first reason tells most.
+fn worse(verdict: Result<(), Setback>, setback: Setback) -> Result<(), Setback> {
+    match (verdict, setback) {
+        (Err(Setback::Final(error)), _) | (_, Setback::Final(error)) => Err(Setback::Final(error)),
+        (Err(first), _) => Err(first),
+        (Ok(()), setback) => Err(setback),
+    }
+}

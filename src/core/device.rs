@@ -1,0 +1,127 @@
+//! One device of a local user, and how several make one presence (C1–C3).
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::Settings;
+use super::signal::Stamp;
+use crate::model::{Presence, Timestamp};
+
+/// What is known of one device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Device {
+    /// What it set last; `None`: never said.
+    set: Option<Presence>,
+    /// Orders changes of `set`.
+    set_at: Stamp,
+    /// Since when it has been idle, as the device said itself.
+    idle_since: Option<Timestamp>,
+    idle_at: Stamp,
+    /// Its kind, such as `mobile`.
+    kind: Option<Box<str>>,
+    kind_at: Stamp,
+    /// Its last activity.
+    active: Timestamp,
+    /// Until when it counts as heard: its last activity, or the end of its lease.
+    heard: Timestamp,
+}
+
+impl Device {
+    /// C1. Explicit: whether it counted (was newer than what was there).
+    pub(super) fn set_presence(&mut self, presence: Presence, stamp: Stamp, now: Timestamp) -> bool {
+        let counts = supersedes(&stamp, &self.set_at, now);
+        self.touch(stamp.ts);
+        if counts {
+            self.set = Some(presence);
+            self.idle_since = None;
+            self.set_at = stamp;
+        }
+        counts
+    }
+
+    /// C4. As by /sync: never overrides an explicit `busy`, `unavailable` or `offline`.
+    pub(super) fn heard_from(&mut self, presence: Option<Presence>, stamp: Stamp, now: Timestamp) {
+        self.touch(stamp.ts);
+        let explicit = matches!(self.set, Some(Presence::Busy | Presence::Unavailable | Presence::Offline));
+        if !explicit && supersedes(&stamp, &self.set_at, now) {
+            self.set = Some(presence.unwrap_or(Presence::Online));
+            // Not `set_at = stamp`: only what was set explicitly defends itself against older events.
+        }
+    }
+
+    /// C2. One message sets the start of idleness, a later one cancels it.
+    pub(super) fn set_idle(&mut self, idle_ms: Option<u64>, stamp: Stamp, now: Timestamp) {
+        if !supersedes(&stamp, &self.idle_at, now) {
+            return;
+        }
+        self.idle_since = idle_ms.map(|ms| stamp.ts.minus(ms));
+        self.heard = self.heard.max(stamp.ts);
+        if idle_ms.is_none() {
+            self.touch(stamp.ts);
+        }
+        self.idle_at = stamp;
+    }
+
+    /// C3. `None` for the kind: the device is gone.
+    pub(super) fn set_kind(&mut self, kind: Option<Box<str>>, stamp: Stamp, now: Timestamp) {
+        if !supersedes(&stamp, &self.kind_at, now) {
+            return;
+        }
+        if kind.is_none() {
+            self.heard = Timestamp(0);
+        }
+        self.kind = kind;
+        self.kind_at = stamp;
+    }
+
+    /// C4. A lease keeps the device from counting as unheard of.
+    pub(super) fn lease_until(&mut self, until: Timestamp) {
+        self.heard = self.heard.max(until);
+    }
+
+    /// What it contributes at `horizon`; `None`: it never said anything.
+    pub(super) fn presence(&self, horizon: Timestamp, settings: &Settings) -> Option<Presence> {
+        let set = self.set?;
+        if horizon >= self.heard.plus(settings.offline_after_ms) {
+            return Some(Presence::Offline);
+        }
+        let idle = self.idle_since.is_some_and(|since| horizon >= since.plus(settings.idle_after_ms));
+        Some(if set == Presence::Online && idle { Presence::Unavailable } else { set })
+    }
+
+    /// Whether its user acts on it right now.
+    pub(super) fn is_active(&self, horizon: Timestamp, settings: &Settings) -> bool {
+        let reachable = matches!(self.presence(horizon, settings), Some(Presence::Online | Presence::Busy));
+        reachable && self.idle_since.is_none() && horizon < self.active.plus(settings.granularity_ms)
+    }
+
+    pub(super) fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    pub(super) fn active(&self) -> Timestamp {
+        self.active
+    }
+
+    pub(super) fn heard(&self) -> Timestamp {
+        self.heard
+    }
+
+    /// The next moment after `horizon` at which time alone changes what it contributes.
+    pub(super) fn next_change(&self, horizon: Timestamp, settings: &Settings) -> Option<Timestamp> {
+        let idle = self.idle_since.map(|since| since.plus(settings.idle_after_ms));
+        let candidates =
+            [Some(self.heard.plus(settings.offline_after_ms)), Some(self.active.plus(settings.granularity_ms)), idle];
+        self.set?;
+        candidates.into_iter().flatten().filter(|at| *at > horizon).min()
+    }
+
+    fn touch(&mut self, at: Timestamp) {
+        self.active = self.active.max(at);
+        self.heard = self.heard.max(at);
+    }
+}
+
+/// Newest wins. A stored time in the future of our clock counts as now: a stepped clock freezes nobody.
+pub(super) fn supersedes(new: &Stamp, stored: &Stamp, now: Timestamp) -> bool {
+    (new.ts, &new.id) > (stored.ts.min(now), &stored.id)
+}

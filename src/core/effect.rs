@@ -1,0 +1,94 @@
+//! What comes out of the machines: data, carried out by the shell in one order.
+
+use serde_json::value::RawValue;
+
+use super::HoldId;
+use super::signal::{Addressed, LinkSignal, UserSignal};
+use crate::model::{ServerName, Timestamp, TraceId, UserId};
+use crate::store::RowChange;
+
+/// Everything that a run of signals led to.
+#[must_use = "effects that are not carried out are lost"]
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be committed: each key at most once.
+    pub rows: Vec<RowChange>,
+    /// To be committed with the rows, then published, in order.
+    pub outputs: Vec<Output>,
+    /// Held deliveries that may be acknowledged after that.
+    pub released: Vec<HoldId>,
+    /// For the metrics: the windows that closed.
+    pub flushes: Vec<Flush>,
+}
+
+impl Effects {
+    /// Whether there is nothing to commit.
+    pub fn is_silent(&self) -> bool {
+        self.rows.is_empty() && self.outputs.is_empty()
+    }
+}
+
+/// A message to be sent.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// To a local user's machine.
+    User(Addressed<UserId, UserSignal>),
+    /// To a link.
+    Link(Addressed<ServerName, LinkSignal>),
+    /// To a peer.
+    Transmit(Transaction),
+}
+
+/// A transaction to a peer, made once: whatever is repeated is the same, byte for byte.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// The peer.
+    pub destination: ServerName,
+    /// Never used for other bytes.
+    pub txn_id: Box<str>,
+    /// After this it is not sent any more.
+    pub not_after: Timestamp,
+    /// The body.
+    pub body: Box<RawValue>,
+    /// The first trace that contributed.
+    pub trace: Option<TraceId>,
+}
+
+/// Why a window closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FlushReason {
+    /// Its time was over.
+    Due,
+    /// It held `batch.max_entries`.
+    Entries,
+    /// It held `batch.max_bytes`.
+    Bytes,
+    /// Too much was held unacknowledged.
+    Pressure,
+    /// The worker gives the partition up.
+    Drain,
+}
+
+impl FlushReason {
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Due => "due",
+            Self::Entries => "entries",
+            Self::Bytes => "bytes",
+            Self::Pressure => "pressure",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// A window that became a transaction.
+#[derive(Debug, Clone)]
+pub struct Flush {
+    /// Why it closed.
+    pub reason: FlushReason,
+    /// Bytes of the body.
+    pub bytes: usize,
+    /// For each status in it: when an edge took its cause in.
+    pub since: Vec<Timestamp>,
+}

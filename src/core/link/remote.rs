@@ -1,0 +1,178 @@
+//! What is known of one user of a peer, and who here wants to know. Packed: there may be millions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{DeviceTypes, Presence, Serial, Status, Timestamp, UserId};
+
+/// One user of a peer.
+#[derive(Debug, Default)]
+pub(super) struct Remote {
+    last_active: Timestamp,
+    /// When the peer last told; 0: never.
+    known_at: Timestamp,
+    /// Orders pushes of peers that do not number them.
+    stamp: Timestamp,
+    extra: Option<Box<Extra>>,
+    observers: Observers,
+    presence: Presence,
+    currently_active: bool,
+    /// Whether the peer knows that we watch.
+    pub(super) polled: bool,
+    /// Whether the row is to be written.
+    pub(super) dirty: bool,
+}
+
+/// What few users have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Extra {
+    status_msg: Option<Box<str>>,
+    device_types: DeviceTypes,
+}
+
+/// A local user who wants to know; `on: false` is a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Observer {
+    user: UserId,
+    on: bool,
+    serial: Serial,
+}
+
+/// Mostly none or one.
+#[derive(Debug, Default)]
+enum Observers {
+    #[default]
+    Nobody,
+    One(Observer),
+    Many(Box<Vec<Observer>>),
+}
+
+/// The row of one user of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RemoteRow {
+    /// What is known; presence `unknown` if nothing is.
+    pub status: Status,
+    /// When the peer last told; 0: never.
+    pub known_at: Timestamp,
+    stamp: Timestamp,
+    polled: bool,
+    observers: Vec<Observer>,
+}
+
+impl Remote {
+    pub(super) fn restore(row: RemoteRow) -> Self {
+        let mut remote = Self { known_at: row.known_at, stamp: row.stamp, polled: row.polled, ..Self::default() };
+        remote.put_status(row.status);
+        remote.observers = Observers::from(row.observers);
+        remote
+    }
+
+    pub(super) fn row(&self) -> RemoteRow {
+        RemoteRow {
+            status: self.status(),
+            known_at: self.known_at,
+            stamp: self.stamp,
+            polled: self.polled,
+            observers: self.observers.as_slice().to_vec(),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let extra = self.extra.as_deref();
+        Status {
+            presence: self.presence,
+            status_msg: extra.and_then(|extra| extra.status_msg.clone()),
+            last_active: self.last_active,
+            currently_active: self.currently_active,
+            device_types: extra.map(|extra| extra.device_types.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn put_status(&mut self, status: Status) {
+        self.presence = status.presence;
+        self.last_active = status.last_active;
+        self.currently_active = status.currently_active;
+        let plain = status.status_msg.is_none() && status.device_types.is_empty();
+        self.extra =
+            (!plain).then(|| Box::new(Extra { status_msg: status.status_msg, device_types: status.device_types }));
+    }
+
+    /// A push, made by the peer at `stamp`, arrived at `at`. An older one than what is known changes nothing.
+    pub(super) fn learn(&mut self, status: Status, stamp: Timestamp, at: Timestamp) {
+        if stamp < self.stamp {
+            return;
+        }
+        self.put_status(status);
+        self.stamp = stamp;
+        self.known_at = at;
+    }
+
+    /// We stopped watching: what was known is worth nothing from now on.
+    pub(super) fn forget(&mut self) {
+        self.put_status(Status::default());
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.observers.as_slice().iter().any(|observer| observer.on)
+    }
+
+    /// Notes that `user` watches, or not. Returns whether that was news.
+    pub(super) fn observe(&mut self, user: UserId, on: bool, serial: Serial) -> bool {
+        match self.observers.find(&user) {
+            Some(known) if known.serial >= serial => return false,
+            Some(known) => {
+                known.on = on;
+                known.serial = serial;
+            }
+            None => self.observers.push(Observer { user, on, serial }),
+        }
+        true
+    }
+
+    /// Drops tombstones; returns whether nobody needs this any longer.
+    pub(super) fn compact(&mut self) -> bool {
+        let live: Vec<_> = self.observers.as_slice().iter().filter(|observer| observer.on).cloned().collect();
+        self.dirty |= live.len() != self.observers.as_slice().len();
+        self.observers = Observers::from(live);
+        !self.is_watched() && !self.polled
+    }
+}
+
+impl Observers {
+    fn as_slice(&self) -> &[Observer] {
+        match self {
+            Self::Nobody => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    fn find(&mut self, user: &UserId) -> Option<&mut Observer> {
+        let slice = match self {
+            Self::Nobody => &mut [],
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(many) => many.as_mut_slice(),
+        };
+        slice.iter_mut().find(|observer| observer.user == *user)
+    }
+
+    fn push(&mut self, observer: Observer) {
+        *self = match std::mem::take(self) {
+            Self::Nobody => Self::One(observer),
+            Self::One(one) => Self::Many(Box::new(vec![one, observer])),
+            Self::Many(mut many) => {
+                many.push(observer);
+                Self::Many(many)
+            }
+        };
+    }
+}
+
+impl From<Vec<Observer>> for Observers {
+    fn from(mut observers: Vec<Observer>) -> Self {
+        match observers.len() {
+            0 => Self::Nobody,
+            1 => observers.pop().map_or(Self::Nobody, Self::One),
+            _ => Self::Many(Box::new(observers)),
+        }
+    }
+}

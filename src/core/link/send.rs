@@ -1,0 +1,265 @@
+//! How a link's windows leave: one live transaction at a time, receipts, back-off, and what is owed.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::window::{Waiting, window_for};
+use super::{Link, Live, Outcome, SentRow, Settings, Turn, UserSignal, delete, put, sent_key};
+use crate::core::effect::{Flush, FlushReason, Output, Transaction};
+use crate::model::{Timestamp, UserId};
+use crate::wire::matrix::{TransactionContent, build_transaction};
+
+impl Link {
+    /// The next moment at which time alone leads to something.
+    pub fn poll_timeout(&self, settings: &Settings) -> Option<Timestamp> {
+        let abandoned = self.state.live.as_ref().map(|live| live.not_after.plus(Settings::SKEW_MS));
+        let hold_over = self.held_since().map(|since| since.plus(settings.hold_max_ms));
+        let leave = if self.state.live.is_some() { None } else { self.leaves_at(settings) };
+        [abandoned, hold_over, leave].into_iter().flatten().min()
+    }
+
+    /// Closes the window early: `pressure` or `drain`. What may not leave is owed.
+    pub fn relieve(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
+        while self.may_leave(turn.now) && self.window.len() > 0 {
+            self.flush(reason, turn);
+        }
+        self.shed(turn);
+    }
+
+    /// When the window, or what is owed, may leave, were no transaction live.
+    fn leaves_at(&self, settings: &Settings) -> Option<Timestamp> {
+        let window = self.window.opened().map(|opened| opened.plus(window_for(&self.server, settings.window_ms)));
+        let owed = (!self.owed.is_empty()).then(|| self.asked_at.plus(Settings::TELL_AGAIN_MS));
+        let at = [window, owed].into_iter().flatten().min()?;
+        Some(at.max(self.state.retry_at))
+    }
+
+    /// Since when something held waits.
+    fn held_since(&self) -> Option<Timestamp> {
+        self.window.opened().filter(|_| self.window.len() > 0)
+    }
+
+    fn may_leave(&self, now: Timestamp) -> bool {
+        self.state.live.is_none() && self.state.retry_at <= now
+    }
+
+    /// The destination has been failing and still may not be tried: what changes meanwhile is owed at once.
+    pub(super) fn is_failing(&self, now: Timestamp) -> bool {
+        self.state.attempts > 0 && !self.may_leave(now)
+    }
+
+    /// Does what is due, in the order: give up, flush, shed, ask for what is owed.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        self.give_up_abandoned(turn);
+        while let Some(reason) = self.due(turn) {
+            self.flush(reason, turn);
+        }
+        let held_too_long = self.held_since().is_some_and(|since| turn.now.since(since) >= turn.settings.hold_max_ms);
+        if held_too_long && !self.may_leave(turn.now) {
+            self.shed(turn);
+        }
+        self.ask_for_owed(turn);
+    }
+
+    /// The same for the hot path: a window that is full need not wait for the timer.
+    pub(super) fn advance_if_full(&mut self, turn: &mut Turn<'_>) {
+        let full = self.window.len() >= self.cap(turn.settings) || self.window.bytes() >= turn.settings.max_bytes;
+        if full && self.may_leave(turn.now) {
+            self.advance(turn);
+        }
+    }
+
+    fn due(&self, turn: &Turn<'_>) -> Option<FlushReason> {
+        let opened = self.window.opened().filter(|_| self.may_leave(turn.now))?;
+        if self.window.len() >= self.cap(turn.settings) {
+            return Some(FlushReason::Entries);
+        }
+        if self.window.bytes() >= turn.settings.max_bytes {
+            return Some(FlushReason::Bytes);
+        }
+        let window = window_for(&self.server, turn.settings.window_ms).min(turn.settings.hold_max_ms);
+        (turn.now.since(opened) >= window).then_some(FlushReason::Due)
+    }
+
+    fn cap(&self, settings: &Settings) -> usize {
+        self.state.cap.map_or(settings.max_entries, |cap| settings.max_entries.min(cap as usize))
+    }
+
+    /// Makes one transaction of what waits. The entries' deliveries are released: the transaction is committed before they are
+    /// acknowledged.
+    fn flush(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
+        let cap = self.cap(turn.settings);
+        let taken = self.window.take(cap, turn.settings.max_bytes);
+        let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()));
+        self.window.close_if_empty();
+        if !self.pending.is_empty() {
+            self.window.open(turn.now);
+        }
+        if taken.is_empty() && polls.is_empty() && unpolls.is_empty() {
+            return;
+        }
+        for (_, waiting) in &taken {
+            turn.holds.release(waiting.hold);
+        }
+        let since = taken.iter().map(|(_, waiting)| waiting.since).collect();
+        let bytes = self.transmit(taken, polls, unpolls, turn);
+        turn.flushes.push(Flush { reason, bytes, since });
+    }
+
+    fn take_pending(&mut self, room: usize) -> (Vec<UserId>, Vec<UserId>) {
+        let taken: Vec<Box<str>> = self.pending.iter().take(room).cloned().collect();
+        let (mut polls, mut unpolls) = (Vec::new(), Vec::new());
+        for localpart in taken {
+            self.pending.remove(&localpart);
+            let Some(remote) = self.remotes.get(&localpart) else { continue };
+            let side = if remote.is_watched() { &mut polls } else { &mut unpolls };
+            side.push(UserId::from_parts(&localpart, &self.server));
+        }
+        (polls, unpolls)
+    }
+
+    fn transmit(
+        &mut self,
+        taken: Vec<(UserId, Waiting)>,
+        polls: Vec<UserId>,
+        unpolls: Vec<UserId>,
+        turn: &mut Turn<'_>,
+    ) -> usize {
+        let seq = turn.next_serial();
+        let entries: Vec<_> = taken.iter().map(|(user, waiting)| (user.clone(), waiting.serial)).collect();
+        for (user, serial) in &entries {
+            self.served.insert(user.clone(), *serial);
+            if self.owed.remove(user) {
+                self.dirty.served.insert(user.clone());
+            }
+        }
+        let content = TransactionContent {
+            pushes: taken.into_iter().map(|(user, waiting)| (user, waiting.status)).collect(),
+            polls: polls.clone(),
+            unpolls: unpolls.clone(),
+            permissions: Vec::new(),
+            seq,
+            promise_ms: turn.settings.promise_ms,
+            full: false,
+            plain: turn.now.since(self.state.spoke) > Settings::SPEAKS_MS,
+        };
+        let body = build_transaction(turn.local, turn.now, &content);
+        let bytes = body.get().len();
+        let txn_id: Box<str> = format!("rollcall-{}-{}", seq.epoch, seq.counter).into();
+        let not_after = turn.now.plus(turn.settings.resend_ms);
+        self.state.live = Some(Live { txn_id: txn_id.clone(), seq, not_after });
+        self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls });
+        let trace = self.window.take_trace();
+        let destination = self.server.clone();
+        turn.outputs.push(Output::Transmit(Transaction { destination, txn_id, not_after, body, trace }));
+        bytes
+    }
+
+    fn remember(&mut self, row: SentRow) {
+        self.dirty.state = true;
+        self.dirty.rows.push(put(sent_key(&self.server, row.seq), &row));
+        self.sent.push_back((row.seq, row.at));
+        while self.sent.len() > Settings::SENT_KEEP {
+            let Some((seq, at)) = self.sent.front().copied() else { break };
+            if row.at.since(at) < Settings::SENT_KEEP_MS {
+                break;
+            }
+            self.dirty.rows.push(delete(sent_key(&self.server, seq)));
+            self.sent.pop_front();
+        }
+        self.live = Some(row);
+    }
+
+    /// What became of the live transaction. A receipt for any other is old news.
+    pub(super) fn receipt(&mut self, txn_id: &str, outcome: Outcome, retry_after_ms: Option<u64>, turn: &mut Turn<'_>) {
+        if !self.state.live.as_ref().is_some_and(|live| &*live.txn_id == txn_id) {
+            return;
+        }
+        self.state.live = None;
+        self.dirty.state = true;
+        let Some(row) = self.live.take() else { return };
+        match outcome {
+            Outcome::Delivered => self.delivered(row, turn),
+            Outcome::TooLarge if row.entries.len() > 1 => {
+                self.state.cap = Some(u32::try_from(row.entries.len() / 2).unwrap_or(u32::MAX));
+                self.take_back(row, turn.now);
+            }
+            Outcome::TooLarge | Outcome::Failed | Outcome::Expired => {
+                self.state.attempts = self.state.attempts.saturating_add(1);
+                let wait = self.backoff_ms(turn.settings).max(retry_after_ms.unwrap_or(0));
+                self.state.retry_at = turn.now.plus(wait.min(turn.settings.backoff_max_ms));
+                self.take_back(row, turn.now);
+            }
+        }
+    }
+
+    fn delivered(&mut self, row: SentRow, turn: &Turn<'_>) {
+        self.state.attempts = 0;
+        self.state.retry_at = Timestamp(0);
+        self.asked_at = Timestamp(0);
+        for (user, polled) in
+            row.polls.iter().map(|user| (user, true)).chain(row.unpolls.iter().map(|user| (user, false)))
+        {
+            let Some(remote) = self.remotes.get_mut(user.localpart()) else { continue };
+            remote.polled = polled;
+            if !polled && !remote.is_watched() {
+                remote.forget();
+            }
+            super::mark(remote, user.localpart(), &mut self.dirty.remotes);
+            self.reconsider(user.localpart(), turn.now);
+        }
+    }
+
+    /// The transaction is given up: its content leaves in a new one, with the statuses of then.
+    fn take_back(&mut self, row: SentRow, now: Timestamp) {
+        for (user, serial) in row.entries {
+            if self.served.get(&user).is_some_and(|sent| *sent == serial) {
+                self.owe(user);
+            }
+        }
+        self.asked_at = Timestamp(0);
+        for user in row.polls.iter().chain(&row.unpolls) {
+            self.reconsider(user.localpart(), now);
+        }
+    }
+
+    fn give_up_abandoned(&mut self, turn: &mut Turn<'_>) {
+        let Some(live) = &self.state.live else { return };
+        if turn.now >= live.not_after.plus(Settings::SKEW_MS) {
+            let txn_id = live.txn_id.clone();
+            self.receipt(&txn_id, Outcome::Expired, None, turn);
+        }
+    }
+
+    /// What is held and may not leave is committed as owed, so that its deliveries can be acknowledged.
+    fn shed(&mut self, turn: &mut Turn<'_>) {
+        for (user, waiting) in self.window.take(usize::MAX, usize::MAX) {
+            turn.holds.release(waiting.hold);
+            self.owe(user);
+        }
+        self.window.close_if_empty();
+        if !self.pending.is_empty() {
+            self.window.open(turn.now);
+        }
+    }
+
+    /// Asks the users' machines to say again what is owed, once it may leave. Their answers are gathered like any change.
+    fn ask_for_owed(&mut self, turn: &mut Turn<'_>) {
+        let asked = turn.now.since(self.asked_at) < Settings::TELL_AGAIN_MS;
+        if asked || self.owed.is_empty() || !self.may_leave(turn.now) {
+            return;
+        }
+        self.asked_at = turn.now;
+        let users: Vec<UserId> = self.owed.iter().take(turn.settings.max_entries).cloned().collect();
+        for user in users {
+            turn.tell_user(user, UserSignal::Tell { peer: self.server.clone() });
+        }
+    }
+
+    /// Doubles with every failure, between half and whole, by a hash: no randomness here.
+    fn backoff_ms(&self, settings: &Settings) -> u64 {
+        let doublings = self.state.attempts.saturating_sub(1).min(32);
+        let whole = settings.backoff_min_ms.saturating_mul(1 << doublings).min(settings.backoff_max_ms);
+        let seed = format!("{}{}", self.server, self.state.attempts);
+        whole / 2 + xxh3_64(seed.as_bytes()) % (whole / 2 + 1)
+    }
+}

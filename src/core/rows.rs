@@ -1,0 +1,60 @@
+//! The machines' rows, as the store keeps them: [`crate::wire::envelope`] encodes them behind a version byte.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use super::link::{LinkState, RemoteRow};
+pub use super::user::{Relations, UserState};
+use crate::model::{Serial, ServerName, Timestamp, UserId};
+use crate::store::{RowChange, RowKey, RowKind};
+use crate::wire::envelope::encode;
+
+/// A local user promised to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServedRow {
+    /// The peer should have been told of a change and was not yet.
+    pub owed: bool,
+}
+
+/// What a sent transaction held.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SentRow {
+    /// Its number on the link.
+    pub seq: Serial,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Whose statuses, and which.
+    pub entries: Vec<(UserId, Serial)>,
+    /// Whom it polled.
+    pub polls: Vec<UserId>,
+    /// Whom it unpolled.
+    pub unpolls: Vec<UserId>,
+}
+
+/// The key of a user's row.
+pub fn user_key(kind: RowKind, user: &UserId) -> RowKey {
+    RowKey { kind, key: user.as_str().to_owned() }
+}
+
+/// The key of a link's own row.
+pub fn link_key(server: &ServerName) -> RowKey {
+    RowKey { kind: RowKind::Link, key: server.as_str().to_owned() }
+}
+
+/// The key of a row beneath a link.
+pub(super) fn under_link(kind: RowKind, server: &ServerName, what: &str) -> RowKey {
+    RowKey { kind, key: format!("{server}\0{what}") }
+}
+
+/// The key of what a transaction held.
+pub(super) fn sent_key(server: &ServerName, seq: Serial) -> RowKey {
+    under_link(RowKind::Sent, server, &format!("{}-{}", seq.epoch, seq.counter))
+}
+
+pub(super) fn put<T: Serialize>(key: RowKey, value: &T) -> RowChange {
+    RowChange { key, value: Some(encode(value)) }
+}
+
+pub(super) fn delete(key: RowKey) -> RowChange {
+    RowChange { key, value: None::<Bytes> }
+}

@@ -1,0 +1,81 @@
+//! What the machines are told of the configuration. All times in milliseconds.
+
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// The machines' constants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `batch.window`: for how long changes are gathered.
+    pub window_ms: u64,
+    /// `batch.max_entries`: a window closes at this many.
+    pub max_entries: usize,
+    /// `batch.max_bytes`: a window closes at this many bytes.
+    pub max_bytes: usize,
+    /// `batch.hold_max`: a change is held at most so long before it is committed as owed.
+    pub hold_max_ms: u64,
+    /// `federation.resend`: for how long a transaction may be sent.
+    pub resend_ms: u64,
+    /// `federation.backoff_min`.
+    pub backoff_min_ms: u64,
+    /// `federation.backoff_max`.
+    pub backoff_max_ms: u64,
+    /// `watchdog.long`: for how long our pushes are a promise.
+    pub promise_ms: u64,
+    /// `presence.idle_after`.
+    pub idle_after_ms: u64,
+    /// `presence.offline_after`.
+    pub offline_after_ms: u64,
+    /// `presence.settle`.
+    pub settle_ms: u64,
+    /// `presence.activity_granularity`.
+    pub granularity_ms: u64,
+    /// `clients.linger`.
+    pub linger_ms: u64,
+}
+
+impl Settings {
+    /// How much clocks of one deployment may differ, ms: added to `not_after` before a transaction counts as abandoned.
+    pub const SKEW_MS: u64 = 5_000;
+    /// Devices of one user: the one unheard of for longest makes room.
+    pub const MAX_DEVICES: usize = 64;
+    /// Entries of one presence list.
+    pub const MAX_LIST: usize = 5_000;
+    /// Local users that one peer may watch.
+    pub const MAX_SERVED: usize = 100_000;
+    /// Removed entries are remembered for 7 days, so that what comes late changes nothing.
+    pub const TOMBSTONE_MS: u64 = 7 * 24 * 3600 * 1000;
+    /// What a sent transaction held is remembered for at least so long, and for the last [`Settings::SENT_KEEP`].
+    pub const SENT_KEEP_MS: u64 = 10 * 60 * 1000;
+    /// See [`Settings::SENT_KEEP_MS`].
+    pub const SENT_KEEP: usize = 8;
+    /// A peer that has not shown the `rollcall` object for a day is taken for a plain one.
+    pub const SPEAKS_MS: u64 = 24 * 3600 * 1000;
+    /// An answer to "say it again" is awaited so long before it is asked again.
+    pub const TELL_AGAIN_MS: u64 = 30_000;
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            window_ms: ms(config.batch.window),
+            max_entries: config.batch.max_entries,
+            max_bytes: config.batch.max_bytes,
+            hold_max_ms: ms(config.batch.hold_max),
+            resend_ms: ms(config.federation.resend),
+            backoff_min_ms: ms(config.federation.backoff_min),
+            backoff_max_ms: ms(config.federation.backoff_max),
+            promise_ms: 3_600_000,
+            idle_after_ms: ms(config.presence.idle_after),
+            offline_after_ms: ms(config.presence.offline_after),
+            settle_ms: ms(config.presence.settle),
+            granularity_ms: ms(config.presence.activity_granularity),
+            linger_ms: ms(config.clients.linger),
+        }
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

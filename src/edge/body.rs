@@ -1,0 +1,101 @@
+//! Request bodies: bounded one by one, in sum and in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::error::MatrixError;
+
+/// Nobody needs longer than this to send what they announced.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is answered when memory is short.
+const RETRY: Duration = Duration::from_secs(1);
+/// The unit in which bytes are counted.
+const UNIT: usize = 1 << 10;
+
+/// So many bytes, shared by all who ask.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget {
+    units: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let all = bytes.div_ceil(UNIT);
+        Self { units: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// A share of `bytes`, if so much is left.
+    fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.units.clone().try_acquire_many_owned(self.cost(bytes)).ok()
+    }
+
+    /// A share of `bytes`, or all there is if that is less, as soon as it is free.
+    pub(crate) async fn wait(&self, bytes: usize) -> OwnedSemaphorePermit {
+        self.units.clone().acquire_many_owned(self.cost(bytes)).await.expect("the semaphore is never closed")
+    }
+
+    fn cost(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT).min(self.all)).unwrap_or(u32::MAX)
+    }
+}
+
+/// A body, and its share of the budget for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+/// Reads a body of at most `max` bytes. Room for it is reserved before the first byte is read.
+pub(crate) async fn read(budget: &Budget, headers: &HeaderMap, body: Body, max: usize) -> Result<Held, MatrixError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let expected: usize = announced.unwrap_or(max);
+    if expected > max {
+        return Err(MatrixError::too_large(max));
+    }
+    let share = budget.reserve(expected).ok_or_else(|| MatrixError::busy("too much at once", RETRY))?;
+    let bytes = timeout(READ_TIMEOUT, collect(body, expected))
+        .await
+        .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
+    Ok(Held { bytes, _share: share })
+}
+
+async fn collect(body: Body, max: usize) -> Result<Bytes, MatrixError> {
+    let mut chunks = body.into_data_stream();
+    let mut all = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| MatrixError::bad_json(format!("the body broke off: {error}")))?;
+        if all.len() + chunk.len() > max {
+            return Err(MatrixError::too_large(max));
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_beyond_its_bound_or_the_budget_is_refused() {
+        let budget = Budget::new(4 << 10);
+        let none = HeaderMap::new();
+        let held = read(&budget, &none, Body::from("abc"), 3).await.unwrap();
+        assert_eq!(held.bytes, "abc");
+        let error = read(&budget, &none, Body::from("abcd"), 3).await.unwrap_err();
+        assert_eq!(error, MatrixError::too_large(3));
+        let error = read(&budget, &none, Body::from("abc"), 4 << 10).await.unwrap_err();
+        assert_eq!(error, MatrixError::busy("too much at once", RETRY));
+        drop(held);
+        assert!(read(&budget, &none, Body::from("abc"), 4 << 10).await.is_ok());
+    }
+}

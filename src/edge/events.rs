@@ -1,0 +1,87 @@
+//! The AMQP contract for an edge that has no AMQP: `POST /_rollcall/v1/events`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::auth::bearer;
+use super::error::MatrixError;
+use super::publisher::Pack;
+use super::request::Followed;
+use super::{EdgeState, body};
+use crate::wire::contract::{Context, MAX_BODY, Parsed, Reject, Source, parse};
+
+/// Rejects that an answer lists: whoever sends more rubbish learns no more from it.
+const MAX_LISTED: usize = 1_000;
+
+/// Answers 200 once every event that can be understood is confirmed.
+pub(crate) async fn post_events(
+    State(edge): State<Arc<EdgeState>>,
+    Extension(followed): Extension<Followed>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, MatrixError> {
+    authorize(&edge, &headers)?;
+    edge.admission.admit().await?;
+    let body = body::read(&edge.bodies, &headers, body, MAX_BODY).await?;
+    let context = Context { local: edge.local.clone(), now: edge.clock.now(), key: Source::Any };
+    let Parsed { mut signals, rejects } = parse(&body.bytes, &context);
+    if signals.is_empty() && !rejects.is_empty() {
+        return Err(MatrixError::bad_json(&*rejects[0].reason));
+    }
+    if let Some(trace) = followed.0 {
+        signals.iter_mut().for_each(|signal| signal.set_trace(trace));
+    }
+    let accepted = signals.len();
+    edge.publisher.publish(Pack { signals, messages: Vec::new() }).await?;
+    Ok(Json(json!({ "accepted": accepted, "rejected": listed(&rejects) })))
+}
+
+/// Who may speak for every user and origin: the bearer of the configured token; under dev auth, and without one, anybody.
+fn authorize(edge: &EdgeState, headers: &HeaderMap) -> Result<(), MatrixError> {
+    let Some(token) = &edge.config.events_token else {
+        return if edge.auth.is_dev() { Ok(()) } else { Err(MatrixError::unrecognized()) };
+    };
+    let given = bearer(headers).ok_or_else(MatrixError::missing_token)?;
+    match same(given.as_bytes(), token.0.as_bytes()) {
+        true => Ok(()),
+        false => Err(MatrixError::unknown_token("this is not edge.events_token")),
+    }
+}
+
+/// Compares in a time that does not tell how far they agree.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+fn listed(rejects: &[Reject]) -> Vec<Value> {
+    let entry = |reject: &Reject| json!({ "index": index(&reject.reason), "reason": reject.reason });
+    rejects.iter().take(MAX_LISTED).map(entry).collect()
+}
+
+/// A reason begins with the place, `[3] `, unless the body was one event.
+fn index(reason: &str) -> usize {
+    let place = reason.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    place.and_then(|(index, _)| index.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reject_says_which_event_it_was() {
+        assert_eq!(index("[17] \"user_id\" is missing"), 17);
+        assert_eq!(index("client.status: \"user_id\" is missing"), 0);
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        assert!(same(b"abc", b"abc"));
+        assert!(!same(b"abc", b"abd") && !same(b"abc", b"ab") && !same(b"", b"a"));
+    }
+}

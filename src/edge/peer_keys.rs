@@ -1,0 +1,192 @@
+//! Peers' public keys: asked of the peer itself, believed until they expire, remembered within bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use moka::ops::compute::Op;
+use ruma::CanonicalJsonObject;
+use ruma::api::federation::discovery::ServerSigningKeys;
+use ruma::signatures::PublicKeySet;
+use tokio::sync::Semaphore;
+
+use crate::clock::SharedClock;
+use crate::model::{ServerName, Timestamp};
+use crate::outbound::http::{causes, read_answer};
+use crate::outbound::resolve::SharedResolver;
+use crate::outbound::sign::verify_own;
+
+/// Servers remembered. Anybody can make us ask for any name: the least used are forgotten.
+const MAX_SERVERS: u64 = 10_000;
+/// However long a peer says its keys are good for: a key that was withdrawn is believed for no longer than this.
+const MAX_VALID_MS: u64 = 24 * 3600 * 1000;
+/// A peer is asked again for what it could not say no sooner than this.
+const ASK_AGAIN_MS: u64 = 30_000;
+/// Keys of one server at most, so that an answer of 64 KiB is no way to fill the memory.
+const MAX_KEYS: usize = 32;
+/// Peers asked at once.
+const MAX_ASKING: usize = 64;
+
+/// Why there is no key to check a signature with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerKeyError {
+    /// The peer has no such key: the request is refused.
+    #[error("{server} publishes no key {key}")]
+    Unknown {
+        /// Whom it was asked for.
+        server: ServerName,
+        /// Which key.
+        key: String,
+    },
+    /// The peer could not be asked, or answers nonsense: try again in half a minute.
+    #[error("the keys of {server} cannot be fetched: {reason}")]
+    Unavailable {
+        /// Whom it was asked for.
+        server: ServerName,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// What is remembered of a server.
+#[derive(Debug, Clone)]
+struct Answer {
+    asked: Timestamp,
+    keys: Result<Arc<Keys>, String>,
+}
+
+#[derive(Debug)]
+struct Keys {
+    set: PublicKeySet,
+    valid_until: Timestamp,
+}
+
+/// All peers' keys. Cheap to share.
+#[derive(Clone)]
+pub struct PeerKeys {
+    http: reqwest::Client,
+    resolver: SharedResolver,
+    clock: SharedClock,
+    known: Cache<ServerName, Answer>,
+    asking: Arc<Semaphore>,
+}
+
+impl PeerKeys {
+    /// Knows nobody yet.
+    pub fn new(http: reqwest::Client, resolver: SharedResolver, clock: SharedClock) -> Self {
+        let known =
+            Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
+        Self { http, resolver, clock, known, asking: Arc::new(Semaphore::new(MAX_ASKING)) }
+    }
+
+    /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
+    pub async fn with_key(&self, server: &ServerName, key: &str) -> Result<PublicKeySet, PeerKeyError> {
+        let now = self.clock.now();
+        let answer = match self.known.get(server).await {
+            Some(answer) if !answer.is_stale(key, now) => answer,
+            _ => self.ask(server, key).await,
+        };
+        let unavailable = |reason| PeerKeyError::Unavailable { server: server.clone(), reason };
+        let keys = answer.keys.map_err(unavailable)?;
+        if keys.valid_until <= now {
+            return Err(unavailable("they have expired".into()));
+        }
+        match keys.set.contains_key(key) {
+            true => Ok(keys.set.clone()),
+            false => Err(PeerKeyError::Unknown { server: server.clone(), key: key.chars().take(100).collect() }),
+        }
+    }
+
+    /// Asks, unless somebody else has while this waited.
+    async fn ask(&self, server: &ServerName, key: &str) -> Answer {
+        let asked = self.known.entry_by_ref(server).and_compute_with(async |entry| {
+            let now = self.clock.now();
+            match entry.map(|entry| entry.into_value()) {
+                Some(answer) if !answer.is_stale(key, now) => Op::Nop,
+                _ => Op::Put(Answer { asked: now, keys: self.fetch(server, now).await.map(Arc::new) }),
+            }
+        });
+        let entry = asked.await.into_entry().expect("there was an answer or it was put");
+        entry.into_value()
+    }
+
+    async fn fetch(&self, server: &ServerName, now: Timestamp) -> Result<Keys, String> {
+        let _permit = self.asking.try_acquire().map_err(|_| "too many servers are being asked")?;
+        let base = self.resolver.base(server).await.map_err(|error| error.to_string())?;
+        let url = base.at("/_matrix/key/v2/server").expect("a plain path stays as it is");
+        let response = self.http.get(url).send().await.map_err(|error| causes(&error))?;
+        if !response.status().is_success() {
+            return Err(format!("it answers {}", response.status()));
+        }
+        let document = read_answer(response).await.map_err(|error| error.to_string())?;
+        read_keys(server, &document, now)
+    }
+}
+
+impl Answer {
+    /// Whether to ask again for the sake of `key`. Nobody is asked twice within half a minute.
+    fn is_stale(&self, key: &str, now: Timestamp) -> bool {
+        // A clock that was set back must not keep an answer for longer.
+        let aged = now < self.asked || now.since(self.asked) >= ASK_AGAIN_MS;
+        let good = |keys: &Arc<Keys>| now < keys.valid_until && keys.set.contains_key(key);
+        aged && !self.keys.as_ref().is_ok_and(good)
+    }
+}
+
+/// The keys in a key document of `server`, which has to bear its own signature.
+fn read_keys(server: &ServerName, document: &[u8], now: Timestamp) -> Result<Keys, String> {
+    let object: CanonicalJsonObject = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let parsed: ServerSigningKeys = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    if parsed.server_name.as_str() != server.as_str() {
+        return Err(format!("it says that it is {}", parsed.server_name));
+    }
+    let keys = parsed.verify_keys.into_iter().take(MAX_KEYS);
+    let set: PublicKeySet = keys.map(|(id, key)| (id.to_string(), key.key)).collect();
+    verify_own(server, object, set.clone()).map_err(|error| error.to_string())?;
+    let valid_until = Timestamp(parsed.valid_until_ts.get().into()).min(now.plus(MAX_VALID_MS));
+    Ok(Keys { set, valid_until })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::keys::{SigningKey, SigningKeys, server_keys_json};
+
+    const NOW: Timestamp = Timestamp(1_795_400_000_000);
+
+    fn document() -> serde_json::Value {
+        let keys = SigningKeys::single(SigningKey::generate("a_1").unwrap());
+        let hour = Duration::from_secs(3600);
+        serde_json::from_str(&server_keys_json(&name("b.example"), &keys, NOW, hour)).unwrap()
+    }
+
+    fn name(text: &str) -> ServerName {
+        ServerName::parse(text).unwrap()
+    }
+
+    fn read(server: &str, document: &serde_json::Value) -> Result<Keys, String> {
+        read_keys(&name(server), document.to_string().as_bytes(), NOW)
+    }
+
+    #[test]
+    fn a_server_s_own_word_is_believed_until_it_expires() {
+        let keys = read("b.example", &document()).unwrap();
+        assert!(keys.set.contains_key("ed25519:a_1"));
+        assert_eq!(keys.valid_until, NOW.plus(3_600_000));
+    }
+
+    #[test]
+    fn nobody_else_s_word_is() {
+        let good = document();
+        assert!(read("c.example", &good).is_err());
+        let mut unsigned = good.clone();
+        unsigned["signatures"] = serde_json::json!({});
+        assert!(read("b.example", &unsigned).unwrap_err().contains("not signed"));
+        let mut altered = good.clone();
+        altered["valid_until_ts"] = (NOW.0 + 1).into();
+        assert!(read("b.example", &altered).is_err());
+        let mut by_another = good;
+        by_another["verify_keys"] = document()["verify_keys"].clone();
+        assert!(read("b.example", &by_another).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Puts the signals of requests that come together into few messages, and tells each request when its own are confirmed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::error::MatrixError;
+use crate::bus::{Outgoing, PublishError, SharedBus};
+use crate::lifecycle;
+use crate::wire::contract::Routed;
+use crate::wire::envelope::Packer;
+
+/// Requests that wait for their turn, at most.
+const MAX_WAITING: usize = 4_096;
+/// Signals after which a pack is closed before its time.
+const PACK_SIGNALS: usize = 2_000;
+/// Publishes under way at once.
+const AT_ONCE: usize = 8;
+/// What a request is told to wait before it comes again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What one request has to say.
+#[derive(Debug, Default)]
+pub(crate) struct Pack {
+    /// For the machines.
+    pub(crate) signals: Vec<Routed>,
+    /// As it is, beside them: dead letters.
+    pub(crate) messages: Vec<Outgoing>,
+}
+
+struct Job {
+    pack: Pack,
+    done: oneshot::Sender<Result<(), MatrixError>>,
+}
+
+/// The way to the bus for all requests. Its task ends when the last clone is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Publisher {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Publisher {
+    /// Starts the task. `linger`: how long a pack waits for more after its first request.
+    pub(crate) fn start(bus: SharedBus, partitions: u16, linger: Duration) -> Self {
+        let (jobs, queue) = mpsc::channel(MAX_WAITING);
+        // A task that panics drops the queue: every request then gets a 503, and the panic is in the log.
+        drop(lifecycle::spawn("edge publisher", run(queue, bus, partitions, linger)));
+        Self { jobs }
+    }
+
+    /// Returns when all of `pack` is confirmed. After an error nothing is known of it: sending it again is harmless.
+    pub(crate) async fn publish(&self, pack: Pack) -> Result<(), MatrixError> {
+        let (done, answer) = oneshot::channel();
+        self.jobs
+            .try_send(Job { pack, done })
+            .map_err(|_| MatrixError::busy("too many requests wait for the queues", RETRY))?;
+        answer.await.unwrap_or_else(|_| Err(MatrixError::unavailable("the edge is stopping", RETRY)))
+    }
+}
+
+async fn run(mut queue: mpsc::Receiver<Job>, bus: SharedBus, partitions: u16, linger: Duration) {
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    while let Some(first) = queue.recv().await {
+        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let jobs = gather(first, &mut queue, linger).await;
+        drop(lifecycle::spawn("edge publish", publish(bus.clone(), jobs, partitions, slot)));
+    }
+}
+
+/// The first job and those that come within `linger`, as far as they fit.
+async fn gather(first: Job, queue: &mut mpsc::Receiver<Job>, linger: Duration) -> Vec<Job> {
+    let end = Instant::now() + linger;
+    let mut signals = first.pack.signals.len();
+    let mut jobs = vec![first];
+    while signals < PACK_SIGNALS {
+        let Ok(Some(job)) = timeout_at(end, queue.recv()).await else { break };
+        signals += job.pack.signals.len();
+        jobs.push(job);
+    }
+    jobs
+}
+
+async fn publish(bus: SharedBus, jobs: Vec<Job>, partitions: u16, _slot: OwnedSemaphorePermit) {
+    let mut packer = Packer::new(partitions);
+    let mut beside = Vec::new();
+    let mut waiting = Vec::with_capacity(jobs.len());
+    let mut reply_here = false;
+    for Job { pack, done } in jobs {
+        for signal in pack.signals {
+            metrics::counter!("rollcall_events_total", "type" => signal.kind()).increment(1);
+            reply_here |= add(&mut packer, signal);
+        }
+        beside.extend(pack.messages);
+        waiting.push(done);
+    }
+    let mut messages = packer.finish(reply_here);
+    messages.append(&mut beside);
+    let result = bus.publish(messages).await.map_err(|error| refuse(&error));
+    for done in waiting {
+        // Who went away meanwhile does not hear it.
+        let _ = done.send(result.clone());
+    }
+}
+
+/// Whether the signal asks for a reply.
+fn add(packer: &mut Packer, signal: Routed) -> bool {
+    match signal {
+        Routed::User(signal) => {
+            let reply = signal.reply.is_some();
+            packer.user(signal);
+            reply
+        }
+        Routed::Peer(signal) => {
+            let reply = signal.reply.is_some();
+            packer.peer(signal);
+            reply
+        }
+    }
+}
+
+fn refuse(error: &PublishError) -> MatrixError {
+    tracing::warn!(%error, "not confirmed");
+    MatrixError::unavailable("the queues did not confirm it", RETRY)
+}

@@ -1,0 +1,55 @@
+//! What every request goes through: a trace, a span, a count, and CORS where clients are browsers.
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tracing::Instrument as _;
+
+use crate::model::TraceId;
+
+/// The trace that a request's signals belong to, if somebody follows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Followed(pub(crate) Option<TraceId>);
+
+const CORS: [(HeaderName, &str); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS"),
+    (header::ACCESS_CONTROL_ALLOW_HEADERS, "X-Requested-With, Content-Type, Authorization"),
+];
+
+/// Around every handler.
+pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none".into(), |path| path.as_str().to_owned());
+    let for_clients = is_for_clients(request.uri().path());
+    let (trace, followed) = trace(request.headers());
+    request.extensions_mut().insert(followed);
+    let span = tracing::info_span!("request", trace_id = %trace, method = %request.method(), route);
+    let mut response = if for_clients && request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).instrument(span.clone()).await
+    };
+    span.in_scope(|| tracing::debug!(code = response.status().as_u16(), "answered"));
+    metrics::counter!("rollcall_http_requests_total", "route" => route, "code" => response.status().as_str().to_owned())
+        .increment(1);
+    if for_clients {
+        for (name, value) in CORS {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+fn is_for_clients(path: &str) -> bool {
+    path.starts_with("/_matrix/client/") || path.starts_with("/_rollcall/")
+}
+
+/// The request's own trace ID or a new one. It goes through the queues only if the client asked by sending one, or when somebody
+/// reads debug logs: a packet of many events costs least without.
+fn trace(headers: &HeaderMap) -> (TraceId, Followed) {
+    let sent = headers.get("traceparent").and_then(|value| TraceId::from_traceparent(value.to_str().ok()?));
+    let trace = sent.unwrap_or_else(|| TraceId(fastrand::u128(1..)));
+    let followed = sent.is_some() || tracing::enabled!(tracing::Level::DEBUG);
+    (trace, Followed(followed.then_some(trace)))
+}

@@ -1,0 +1,262 @@
+//! The signing keys that speak for the local server, in the file format of Synapse: `ed25519 <version> <unpadded base64 seed>`,
+//! one a line, the first is the current one.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ruma::CanonicalJsonObject;
+use ruma::signatures::{Ed25519KeyPair, sign_json};
+use serde_json::json;
+
+use crate::model::{ServerName, Timestamp};
+
+/// A PKCS#8 version 1 document holds an Ed25519 seed behind these bytes (RFC 8410, section 7).
+const PKCS8_V1: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+/// Where the seed stands in the PKCS#8 documents that ruma generates (versions 1 and 2 agree on it).
+const PKCS8_SEED: std::ops::Range<usize> = 16..48;
+/// Keys in one file at most.
+const MAX_KEYS: usize = 32;
+/// A key file is a few hundred bytes.
+const MAX_FILE: u64 = 64 << 10;
+/// Unpadded when written, either way when read.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Why there are no keys. Nothing that this prints holds a part of a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("signing key file {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error("signing key file {}, line {line}: {reason}", path.display())]
+    Line {
+        /// Which.
+        path: PathBuf,
+        /// From 1; 0 for the file as a whole.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A version may hold letters, digits and underscores.
+    #[error("{0:?} is no key version: 1 to 64 of a-z, A-Z, 0-9 and _")]
+    Version(String),
+}
+
+/// One Ed25519 key and its name.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    seed: [u8; 32],
+}
+
+impl SigningKey {
+    /// A new key from the system's randomness, named `ed25519:<version>`.
+    pub fn generate(version: &str) -> Result<Self, KeyError> {
+        let document = Ed25519KeyPair::generate();
+        let seed = document[PKCS8_SEED].try_into().expect("the range is 32 bytes long");
+        Self::from_seed(version, seed)
+    }
+
+    /// The key that grows from `seed`.
+    pub fn from_seed(version: &str, seed: [u8; 32]) -> Result<Self, KeyError> {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if !(1..=64).contains(&version.len()) || !version.bytes().all(word) {
+            return Err(KeyError::Version(version.chars().take(64).collect()));
+        }
+        let document: Vec<u8> = PKCS8_V1.into_iter().chain(seed).collect();
+        let pair = Ed25519KeyPair::from_der(&document, version.into()).expect("every 32 bytes are an Ed25519 seed");
+        Ok(Self { pair, seed })
+    }
+
+    /// `ed25519:<version>`.
+    pub fn id(&self) -> String {
+        format!("ed25519:{}", self.pair.version())
+    }
+
+    /// The public half, unpadded base64.
+    pub fn public_base64(&self) -> String {
+        BASE64.encode(self.pair.public_key())
+    }
+
+    /// What signs.
+    pub(crate) fn pair(&self) -> &Ed25519KeyPair {
+        &self.pair
+    }
+
+    /// The line of the key file. It is the secret.
+    fn line(&self) -> String {
+        format!("ed25519 {} {}\n", self.pair.version(), BASE64.encode(self.seed))
+    }
+
+    fn parse(line: &str) -> Result<Self, String> {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(algorithm), Some(version), Some(seed), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err("expected three words: ed25519, a version, a seed in base64".into());
+        };
+        if algorithm != "ed25519" {
+            return Err(format!("the algorithm is {algorithm:?}, not ed25519"));
+        }
+        let seed = BASE64.decode(seed).map_err(|_| "the seed is not base64")?;
+        let seed = seed.try_into().map_err(|seed: Vec<u8>| format!("the seed has {} bytes, not 32", seed.len()))?;
+        Self::from_seed(version, seed).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.id())
+    }
+}
+
+/// All keys of the local server; at least one.
+#[derive(Debug)]
+pub struct SigningKeys {
+    keys: Vec<SigningKey>,
+}
+
+impl SigningKeys {
+    /// One key.
+    pub fn single(key: SigningKey) -> Self {
+        Self { keys: vec![key] }
+    }
+
+    /// The key that signs requests.
+    pub fn current(&self) -> &SigningKey {
+        &self.keys[0]
+    }
+
+    /// Reads a key file.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        let read = || -> io::Result<String> {
+            let about = fs::metadata(path)?;
+            if about.len() > MAX_FILE {
+                return Err(io::Error::other(format!("{} bytes are no key file", about.len())));
+            }
+            if about.permissions().mode() & 0o077 != 0 {
+                tracing::warn!(path = %path.display(), "the signing key file is open to other users; chmod 600 it");
+            }
+            fs::read_to_string(path)
+        };
+        let text = read().map_err(|source| file_error(path, source))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a key file, or makes one: mode 0600, folders as needed (0700), in one step, so that of two processes that start at
+    /// once both end up with the same key.
+    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
+        match Self::load(path) {
+            Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        let version = format!("a_{}", std::iter::repeat_with(fastrand::alphanumeric).take(6).collect::<String>());
+        let line = SigningKey::generate(&version)?.line();
+        match create(path, &line) {
+            Ok(()) => tracing::info!(path = %path.display(), version, "made a signing key"),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(file_error(path, source)),
+        }
+        Self::load(path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, KeyError> {
+        let wrong = |line, reason| KeyError::Line { path: path.into(), line, reason };
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let keys: Vec<_> = lines
+            .map(|(index, line)| SigningKey::parse(line).map_err(|reason| wrong(index + 1, reason)))
+            .collect::<Result<_, _>>()?;
+        match keys.len() {
+            0 => Err(wrong(0, "no key in it".into())),
+            1..=MAX_KEYS => Ok(Self { keys }),
+            n => Err(wrong(0, format!("{n} keys, more than {MAX_KEYS}"))),
+        }
+    }
+}
+
+fn file_error(path: &Path, source: io::Error) -> KeyError {
+    KeyError::File { path: path.into(), source }
+}
+
+/// Writes a whole file under another name, then links it to its own: it appears complete or not at all, and never replaces one.
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let draft = folder.join(format!(".signing-key-{:016x}", fastrand::u64(..)));
+    let linked = write_private(&draft, text).and_then(|()| fs::hard_link(&draft, path));
+    fs::remove_file(&draft)?;
+    linked?;
+    File::open(folder)?.sync_all()
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// The document of `GET /_matrix/key/v2/server`: every key, signed with every key, good for `valid_for` from `now` on.
+pub fn server_keys_json(server: &ServerName, keys: &SigningKeys, now: Timestamp, valid_for: Duration) -> String {
+    let valid_for = u64::try_from(valid_for.as_millis()).unwrap_or(u64::MAX);
+    let verify_keys: serde_json::Map<_, _> =
+        keys.keys.iter().map(|key| (key.id(), json!({ "key": key.public_base64() }))).collect();
+    let document = json!({
+        "server_name": server,
+        "verify_keys": verify_keys,
+        "old_verify_keys": {},
+        // Canonical JSON ends at 2^53.
+        "valid_until_ts": now.plus(valid_for).0.min((1 << 53) - 1),
+    });
+    let mut document: CanonicalJsonObject =
+        serde_json::from_value(document).expect("texts and small numbers are canonical JSON");
+    for key in &keys.keys {
+        sign_json(server.as_str(), key.pair(), &mut document).expect("an object without signatures can be signed");
+    }
+    serde_json::to_string(&document).expect("canonical JSON is JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = SigningKey::generate("a_1").unwrap();
+        let shown = format!("{key:?} {:?}", SigningKeys::single(SigningKey::parse(&key.line()).unwrap()));
+        assert_eq!(shown, "SigningKey(ed25519:a_1) SigningKeys { keys: [SigningKey(ed25519:a_1)] }");
+    }
+
+    #[test]
+    fn bad_lines_say_what_is_wrong_and_never_the_seed() {
+        let path = Path::new("k");
+        for (text, part) in [
+            ("", "no key"),
+            ("ed25519 a_1", "line 1: expected three words"),
+            ("\nrsa a_1 SECRET", "line 2: the algorithm is \"rsa\""),
+            ("ed25519 a_1 SECRET!", "not base64"),
+            ("ed25519 a_1 SECR", "3 bytes, not 32"),
+            ("ed25519 a:1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no key version"),
+        ] {
+            let error = SigningKeys::parse(text, path).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+            assert!(!error.contains("SECR"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The loop between `presence.outbound` and [`Courier`]: each delivery is sent, then its receipt is confirmed, then it is
+//! acknowledged. A crash in between sends it again under the same id, which every server answers from memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::bus::{Delivery, Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, SubscriptionError, Token};
+use crate::clock::SharedClock;
+use crate::config::FederationConfig;
+use crate::core::signal::{Addressed, PeerSignal};
+use crate::model::{ServerName, TraceId};
+use crate::outbound::courier::{Backoff, Courier, Report};
+use crate::outbound::keys::SigningKeys;
+use crate::outbound::resolve::SharedResolver;
+use crate::wire::envelope::Packer;
+use crate::wire::outbound::OutboundMessage;
+
+/// Deliveries held for each request that may run: most of what is held waits for a peer's next chance, and must not keep others
+/// from theirs. A transaction is at most 512 KiB (`batch.max_bytes`).
+const HELD_PER_REQUEST: usize = 4;
+/// What a queue gives one consumer at most (a limit of some quorum queues).
+const MAX_PREFETCH: usize = 2_000;
+/// First wait before the bus is asked again, ms.
+const BUS_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest wait before the bus is asked again.
+const BUS_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The role `sender`.
+pub struct Sender {
+    /// Where transactions come from and receipts go.
+    pub bus: SharedBus,
+    /// Judges `not_after`.
+    pub clock: SharedClock,
+    /// See [`crate::outbound::http::client`].
+    pub http: reqwest::Client,
+    /// Finds peers.
+    pub resolver: SharedResolver,
+    /// Sign.
+    pub keys: Arc<SigningKeys>,
+    /// Time-outs, back-off, bounds.
+    pub config: FederationConfig,
+    /// In whose name.
+    pub local: ServerName,
+    /// How many slices the key space has.
+    pub partitions: u16,
+}
+
+/// How [`Work::take`] ended.
+enum End {
+    Stopped,
+    Lost(SubscriptionError),
+}
+
+struct Work {
+    bus: SharedBus,
+    clock: SharedClock,
+    courier: Courier,
+    partitions: u16,
+    prefetch: u16,
+}
+
+impl Sender {
+    /// Runs until `stop`; what is unfinished then stays unacknowledged and comes again to whoever sends next.
+    /// Lost subscriptions are renewed. Fails only when the bus was shut down under it.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), SubscriptionError> {
+        let work = self.into_work();
+        let mut pause = Backoff::new(BUS_PAUSE_MIN, BUS_PAUSE_MAX);
+        loop {
+            let end = match stop.run_until_cancelled(work.subscribe()).await {
+                None => return Ok(()),
+                Some(Err(error)) => End::Lost(error),
+                Some(Ok(subscription)) => {
+                    pause = Backoff::new(BUS_PAUSE_MIN, BUS_PAUSE_MAX);
+                    work.take(subscription, &stop).await
+                }
+            };
+            match end {
+                End::Stopped => return Ok(()),
+                End::Lost(SubscriptionError::Closed) if stop.is_cancelled() => return Ok(()),
+                End::Lost(SubscriptionError::Closed) => return Err(SubscriptionError::Closed),
+                End::Lost(error) => tracing::warn!(%error, "subscribing to outbound again"),
+            }
+            if stop.run_until_cancelled(sleep(pause.next())).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn into_work(self) -> Work {
+        let held = self.config.concurrency.saturating_mul(HELD_PER_REQUEST).clamp(1, MAX_PREFETCH);
+        let courier =
+            Courier::new(self.clock.clone(), self.http, self.resolver, self.keys, self.config, self.local);
+        Work {
+            bus: self.bus,
+            clock: self.clock,
+            courier,
+            partitions: self.partitions,
+            prefetch: u16::try_from(held).expect("MAX_PREFETCH is a u16"),
+        }
+    }
+}
+
+impl Work {
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscriptionError> {
+        self.bus.subscribe(&[Queue::Outbound], self.prefetch).await
+    }
+
+    /// Handles deliveries, as many at once as the queue gives, until `stop` or the end of the subscription.
+    async fn take(&self, mut subscription: Box<dyn Subscription>, stop: &CancellationToken) -> End {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                Some(done) = under_way.next(), if !under_way.is_empty() => {
+                    let mut tokens = Vec::new();
+                    let mut next = Some(done);
+                    while let Some(done) = next {
+                        tokens.extend(done);
+                        next = under_way.next().now_or_never().flatten();
+                    }
+                    if let Err(error) = subscription.ack(tokens).await {
+                        return End::Lost(error);
+                    }
+                }
+                delivery = subscription.next() => match delivery {
+                    Ok(delivery) => under_way.push(self.handle(delivery)),
+                    Err(error) => return End::Lost(error),
+                },
+            }
+        }
+    }
+
+    /// Sees one delivery to its end; `None`: the bus is closing, leave it unacknowledged.
+    async fn handle(&self, delivery: Delivery) -> Option<Token> {
+        let message = match decode(&delivery.body) {
+            Ok(message) => message,
+            Err(reason) => return self.bury(delivery, reason).await,
+        };
+        let trace = delivery.headers.trace;
+        let span = tracing::info_span!(
+            "send",
+            destination = %message.destination,
+            txn_id = %message.txn_id,
+            trace_id = trace.map(tracing::field::display),
+        );
+        match self.courier.deliver(&message).instrument(span.clone()).await {
+            Ok(report) => {
+                let receipt = self.receipt(&message, report, trace);
+                self.publish(receipt).instrument(span).await.then_some(delivery.token)
+            }
+            Err(error) => self.bury(delivery, error.to_string()).await,
+        }
+    }
+
+    fn receipt(&self, message: &OutboundMessage, report: Report, trace: Option<TraceId>) -> Vec<Outgoing> {
+        metrics::counter!("rollcall_receipts_total", "outcome" => report.outcome.as_str()).increment(1);
+        tracing::debug!(outcome = report.outcome.as_str(), "receipt");
+        let mut packer = Packer::new(self.partitions);
+        packer.peer(Addressed {
+            to: message.destination.clone(),
+            at: self.clock.now(),
+            reply: None,
+            trace,
+            signal: PeerSignal::Receipt {
+                txn_id: message.txn_id.clone(),
+                outcome: report.outcome,
+                retry_after_ms: report.retry_after_ms,
+            },
+        });
+        packer.finish(false)
+    }
+
+    /// Puts what cannot be sent aside, with the reason.
+    async fn bury(&self, delivery: Delivery, reason: String) -> Option<Token> {
+        tracing::warn!(reason, "dead letter");
+        metrics::counter!("rollcall_dead_letters_total", "origin" => "outbound", "reason" => "undecodable").increment(1);
+        let mut dead = Outgoing::new(Exchange::Dead, "", delivery.body);
+        dead.headers.trace = delivery.headers.trace;
+        dead.headers.reason = Some(reason);
+        dead.headers.origin = Some(Queue::Outbound.to_string());
+        self.publish(vec![dead]).await.then_some(delivery.token)
+    }
+
+    /// Publishes until confirmed, the same bytes; `false`: the bus is closed.
+    async fn publish(&self, messages: Vec<Outgoing>) -> bool {
+        let mut pause = Backoff::new(BUS_PAUSE_MIN, BUS_PAUSE_MAX);
+        loop {
+            match self.bus.publish(messages.clone()).await {
+                Ok(()) => return true,
+                Err(PublishError::Closed) => return false,
+                Err(error) => tracing::warn!(%error, "publishing again"),
+            }
+            sleep(pause.next()).await;
+        }
+    }
+}
+
+fn decode(body: &[u8]) -> Result<OutboundMessage, String> {
+    let message: OutboundMessage = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if message.v != 1 {
+        return Err(format!("\"v\" is {}, not 1", message.v));
+    }
+    ServerName::parse(message.destination.as_str()).map_err(|error| format!("\"destination\": {error}"))?;
+    if !(1..=255).contains(&message.txn_id.len()) {
+        return Err(format!("\"txn_id\" has {} bytes, not 1 to 255", message.txn_id.len()));
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_says_why() {
+        let good = r#"{"v":1,"destination":"b.example","txn_id":"1","not_after":5,"body":{"pdus":[]}}"#;
+        assert_eq!(decode(good.as_bytes()).unwrap().body.get(), r#"{"pdus":[]}"#);
+        for (from, to, part) in [
+            ("\"v\":1", "\"v\":2", "\"v\" is 2"),
+            ("b.example", "b example", "\"destination\""),
+            ("\"txn_id\":\"1\"", "\"txn_id\":\"\"", "\"txn_id\""),
+            ("not_after", "x", "not_after"),
+            ("{", "", "line 1"),
+        ] {
+            let reason = decode(good.replacen(from, to, 1).as_bytes()).unwrap_err();
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
+}

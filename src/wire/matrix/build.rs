@@ -1,0 +1,237 @@
+//! EDUs out, written straight into the bytes of a transaction.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::core::signal::{Permission, PermissionKind};
+use crate::model::{DeviceTypes, Presence, Serial, ServerName, Status, Timestamp, UserId};
+
+use super::MAX_INTEGER;
+
+/// Pushes in one EDU.
+pub const MAX_EDU_ENTRIES: usize = 256;
+/// Bytes of one EDU.
+pub const MAX_EDU_BYTES: usize = 60_000;
+/// EDUs in one transaction (Matrix spec, server-server API, transactions). It is for the caller's window to keep content below
+/// it; more is written nonetheless, for the peer to refuse: what is refused is owed, what is left out is lost.
+pub const MAX_EDUS: usize = 100;
+
+/// Everything that one transaction says to one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TransactionContent {
+    /// Statuses of local users; never `unknown`.
+    pub pushes: Vec<(UserId, Status)>,
+    /// Users of the peer to be watched from now on.
+    pub polls: Vec<UserId>,
+    /// Users of the peer to be watched no longer.
+    pub unpolls: Vec<UserId>,
+    /// Permission EDUs, in this order.
+    pub permissions: Vec<Permission>,
+    /// The link's number of this transaction.
+    pub seq: Serial,
+    /// For how long the pushes are a promise, ms.
+    pub promise_ms: u64,
+    /// Whether pushes and polls replace what the peer has.
+    pub full: bool,
+    /// Whether the peer is not known to speak rollcall: `busy` reads `online`.
+    pub plain: bool,
+}
+
+/// The body of a transaction that `origin` sends at `now`. There is always an m.presence EDU (even an empty one), because it
+/// carries the `rollcall` object by which peers find each other.
+pub fn build_transaction(origin: &ServerName, now: Timestamp, content: &TransactionContent) -> Box<RawValue> {
+    let estimate: usize = content.pushes.iter().map(|(user, status)| entry_size(user, status)).sum();
+    let mut edus = Edus { out: Vec::with_capacity(estimate + 1024), count: 0, start: 0, entries: 0 };
+    put(&mut edus.out, b"{\"origin\":");
+    json(&mut edus.out, origin.as_str());
+    put(&mut edus.out, b",\"origin_server_ts\":");
+    json(&mut edus.out, &now.0);
+    put(&mut edus.out, b",\"pdus\":[],\"edus\":[");
+    edus.presence(now, content);
+    for permission in &content.permissions {
+        edus.permission(permission);
+    }
+    debug_assert!(edus.count <= MAX_EDUS, "a window larger than a transaction");
+    put(&mut edus.out, b"]}");
+    let text = String::from_utf8(edus.out).expect("written by serde_json and from literals");
+    RawValue::from_string(text).expect("every object and array is closed")
+}
+
+/// At least as many bytes as the entry of this user takes in a transaction.
+pub fn entry_size(user: &UserId, status: &Status) -> usize {
+    let message = status.status_msg.as_deref().map_or(0, |text| r#","status_msg":"""#.len() + escaped(text));
+    let types: usize = status.device_types.iter().map(|text| escaped(text) + 3).sum();
+    ENTRY.len() + escaped(user.as_str()) + message + types
+}
+
+/// The longest entry, but for what differs in length without bound.
+const ENTRY: &str = concat!(
+    r#",{"user_id":"","presence":"unavailable","last_active_ago":9007199254740991,"currently_active":false,"#,
+    r#""rollcall.device_types":[]}"#
+);
+
+/// What ends an m.presence EDU, whichever list it is in.
+const CLOSING: usize = "]}}".len();
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    user_id: &'a str,
+    presence: &'a str,
+    last_active_ago: u64,
+    currently_active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_msg: Option<&'a str>,
+    #[serde(rename = "rollcall.device_types", skip_serializing_if = "DeviceTypes::is_empty")]
+    device_types: &'a DeviceTypes,
+}
+
+impl<'a> Entry<'a> {
+    fn new(user: &'a UserId, status: &'a Status, now: Timestamp, plain: bool) -> Self {
+        let presence = if plain && status.presence == Presence::Busy { Presence::Online } else { status.presence };
+        Self {
+            user_id: user.as_str(),
+            presence: presence.as_str(),
+            last_active_ago: now.since(status.last_active).min(MAX_INTEGER),
+            currently_active: status.currently_active,
+            status_msg: status.status_msg.as_deref(),
+            device_types: &status.device_types,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RollcallObject {
+    v: u8,
+    seq: (u64, u64),
+    promise_ms: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    full: bool,
+}
+
+/// Writes EDUs one after the other, and starts a new one when the present one is full.
+struct Edus {
+    out: Vec<u8>,
+    /// EDUs so far.
+    count: usize,
+    /// Where the present EDU starts.
+    start: usize,
+    /// Entries in the present list.
+    entries: usize,
+}
+
+impl Edus {
+    fn presence(&mut self, now: Timestamp, content: &TransactionContent) {
+        self.open();
+        self.extension(content);
+        put(&mut self.out, b"\"push\":[");
+        for (user, status) in &content.pushes {
+            debug_assert!(status.presence != Presence::Unknown, "unknown is never pushed");
+            if status.presence != Presence::Unknown {
+                self.item(&Entry::new(user, status, now, content.plain), MAX_EDU_ENTRIES, None);
+            }
+        }
+        self.list("poll", &content.polls);
+        self.list("unpoll", &content.unpolls);
+        put(&mut self.out, b"]}}");
+    }
+
+    /// Continues the present EDU with another list, unless that is empty.
+    fn list(&mut self, name: &str, users: &[UserId]) {
+        if users.is_empty() {
+            return;
+        }
+        self.entries = 0;
+        for user in users {
+            self.item(user.as_str(), usize::MAX, Some(name));
+        }
+    }
+
+    /// Adds an entry to the present list, which is `list` or the pushes; in a new EDU, if it is too much for this one.
+    fn item(&mut self, value: &(impl Serialize + ?Sized), most: usize, list: Option<&str>) {
+        let before = self.out.len();
+        if self.entries < most {
+            self.append(value, list);
+            if self.out.len() - self.start + CLOSING <= MAX_EDU_BYTES {
+                return;
+            }
+            self.out.truncate(before);
+        }
+        put(&mut self.out, b"]}}");
+        self.open();
+        put(&mut self.out, b"\"push\":[");
+        self.append(value, list);
+    }
+
+    fn append(&mut self, value: &(impl Serialize + ?Sized), list: Option<&str>) {
+        match list {
+            _ if self.entries > 0 => self.out.push(b','),
+            Some(name) => self.name_list(name),
+            None => {}
+        }
+        self.entries += 1;
+        json(&mut self.out, value);
+    }
+
+    /// Closes the list before.
+    fn name_list(&mut self, name: &str) {
+        put(&mut self.out, b"],\"");
+        put(&mut self.out, name.as_bytes());
+        put(&mut self.out, b"\":[");
+    }
+
+    fn open(&mut self) {
+        self.separate();
+        put(&mut self.out, b"{\"edu_type\":\"m.presence\",\"content\":{");
+        self.entries = 0;
+    }
+
+    fn separate(&mut self) {
+        if self.count > 0 {
+            self.out.push(b',');
+        }
+        self.count += 1;
+        self.start = self.out.len();
+    }
+
+    fn extension(&mut self, content: &TransactionContent) {
+        let Serial { epoch, counter } = content.seq;
+        let object = RollcallObject { v: 1, seq: (epoch, counter), promise_ms: content.promise_ms, full: content.full };
+        put(&mut self.out, b"\"rollcall\":");
+        json(&mut self.out, &object);
+        self.out.push(b',');
+    }
+
+    fn permission(&mut self, permission: &Permission) {
+        self.separate();
+        let kind = match permission.kind {
+            PermissionKind::Invite => "m.presence_invite",
+            PermissionKind::Accept => "m.presence_accept",
+            PermissionKind::Deny => "m.presence_deny",
+        };
+        put(&mut self.out, b"{\"edu_type\":");
+        json(&mut self.out, kind);
+        put(&mut self.out, b",\"content\":{\"observed_user\":");
+        json(&mut self.out, permission.observed.as_str());
+        put(&mut self.out, b",\"observer_user\":");
+        json(&mut self.out, permission.observer.as_str());
+        put(&mut self.out, b"}}");
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(text);
+}
+
+fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(out, value).expect("plain structs become JSON, and a Vec takes all");
+}
+
+/// The length of a text as JSON, without its quotes.
+fn escaped(text: &str) -> usize {
+    let length = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(length).sum()
+}

@@ -1,0 +1,43 @@
+//! What this worker owns, for the operations listener to read.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::core::{Machines, Totals};
+use crate::model::{Partition, Timestamp};
+use crate::store::Lease;
+
+/// One entry an owned partition.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<BTreeMap<Partition, Standing>>);
+
+/// How one owned partition stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The fence.
+    pub epoch: u64,
+    /// Up to when all was read.
+    pub horizon: Timestamp,
+    /// How much there is.
+    pub totals: Totals,
+}
+
+impl Board {
+    /// Every owned partition.
+    pub fn standings(&self) -> BTreeMap<Partition, Standing> {
+        self.lock().clone()
+    }
+
+    pub(super) fn update(&self, lease: Lease, machines: &Machines) {
+        let standing = Standing { epoch: lease.epoch, horizon: machines.horizon(), totals: machines.totals() };
+        self.lock().insert(lease.partition, standing);
+    }
+
+    pub(super) fn remove(&self, partition: Partition) {
+        self.lock().remove(&partition);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Standing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,433 @@
+//! The loop around the machines of one owned partition.
+//!
+//! The order of effects, which everything rests on:
+//! 1. take a run of deliveries and let the machines handle them;
+//! 2. **commit** the changed rows together with the run's outputs, fenced by the epoch;
+//! 3. **publish** the outputs, confirmed;
+//! 4. **acknowledge** the inputs, but for those whose entries wait in a window.
+//!
+//! A crash between 2 and 3 is made good from the outbox, one between 3 and 4 by redelivery: both repeat what was done, byte for
+//! byte. A commit that fails in any way, a lost subscription and a panic all end the ownership: what is in memory is thrown away.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use metrics::{counter, gauge, histogram};
+use tokio::time::{Duration, Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::lease::Keeper;
+use super::{Worker, outbox};
+use crate::bus::{Delivery, Exchange, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token};
+use crate::core::{Effects, Flush, FlushReason, HoldId, Machines};
+use crate::model::Timestamp;
+use crate::store::{Commit, Lease, StoreError};
+use crate::wire::envelope::{EnvelopeError, Packet, decode, encode};
+
+/// Bytes of one run at most: bounds what a commit and its publishes take.
+const RUN_BYTES: usize = 4 << 20;
+/// Bytes held for open windows at most, per partition.
+const HOLD_BYTES: usize = 32 << 20;
+/// The pause before a publish that failed is tried again.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why an ownership ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Asked to; everything is flushed.
+    Stopped,
+    /// Start over from the store.
+    Lost(String),
+    /// Never began: somebody else owns the partition.
+    Taken,
+}
+
+impl Ended {
+    fn lost(reason: impl ToString) -> Self {
+        Self::Lost(reason.to_string())
+    }
+}
+
+/// One ownership of one partition.
+pub(super) struct Owner<'a> {
+    worker: &'a Worker,
+    lease: Lease,
+    keeper: &'a Keeper,
+    machines: Machines,
+    subscription: Option<Box<dyn Subscription>>,
+    /// Taken, and left for a run of its own.
+    put_back: Option<Delivery>,
+    held: BTreeMap<HoldId, Held>,
+    held_bytes: usize,
+    next_hold: HoldId,
+    /// The number of the last outbox row.
+    number: u64,
+    /// The last outbox row whose messages are confirmed: deleted with the next commit.
+    published: Option<(u64, u64)>,
+}
+
+/// A delivery of the batching exchange that waits for its windows.
+struct Held {
+    token: Token,
+    bytes: usize,
+}
+
+/// What a run of deliveries leaves to do once its effects are committed and published.
+#[derive(Default)]
+struct Run {
+    tokens: Vec<Token>,
+    replies: BTreeMap<String, Vec<u64>>,
+    dead: Vec<Outgoing>,
+    /// A delivery made a machine panic: what is in memory is not to be trusted.
+    poisoned: bool,
+}
+
+impl<'a> Owner<'a> {
+    pub(super) fn new(worker: &'a Worker, lease: Lease, machines: Machines, keeper: &'a Keeper) -> Self {
+        Self {
+            worker,
+            lease,
+            keeper,
+            machines,
+            subscription: None,
+            put_back: None,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            next_hold: 0,
+            number: 0,
+            published: None,
+        }
+    }
+
+    /// Publishes what an earlier ownership committed and perhaps did not publish, then subscribes.
+    pub(super) async fn start(mut self, stop: &CancellationToken) -> Result<Result<Self, Ended>, StoreError> {
+        for row in self.worker.store.outbox(self.lease.partition).await? {
+            let messages =
+                outbox::recall(&row.body).map_err(|error| StoreError::Unusable(format!("outbox: {error}")))?;
+            if let Err(ended) = self.publish(&messages, Some(stop)).await {
+                return Ok(Err(ended));
+            }
+            self.published = Some((row.epoch, row.number));
+        }
+        let queues = Queue::of_partition(self.lease.partition);
+        let subscribing = self.worker.bus.subscribe(&queues, self.worker.prefetch);
+        tokio::select! {
+            () = stop.cancelled() => Ok(Err(Ended::Stopped)),
+            () = self.keeper.lost().cancelled() => Ok(Err(Ended::lost("lease lost"))),
+            subscribed = subscribing => match subscribed {
+                Ok(subscription) => {
+                    self.subscription = Some(subscription);
+                    Ok(Ok(self))
+                }
+                Err(error) => Ok(Err(Ended::lost(error))),
+            }
+        }
+    }
+
+    pub(super) async fn run(&mut self, stop: &CancellationToken) -> Ended {
+        let ended = loop {
+            if let Err(ended) = self.step(stop).await {
+                break ended;
+            }
+        };
+        // The channel goes before the lease does: what it held returns in order.
+        self.subscription = None;
+        ended
+    }
+
+    async fn step(&mut self, stop: &CancellationToken) -> Result<(), Ended> {
+        let wake = self.until_wake();
+        let Some(subscription) = &mut self.subscription else { return Err(Ended::lost("not subscribed")) };
+        let put_back = self.put_back.take();
+        let first = tokio::select! {
+            biased;
+            () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
+            () = stop.cancelled() => return Err(self.drain().await),
+            () = std::future::ready(()), if put_back.is_some() => put_back,
+            delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?),
+            () = tokio::time::sleep(wake) => None,
+        };
+        let deliveries = match first {
+            Some(first) => self.gather(first).await?,
+            None => Vec::new(),
+        };
+        let run = self.handle(deliveries);
+        self.settle(run).await
+    }
+
+    fn until_wake(&self) -> Duration {
+        let idle = Duration::from_secs(1);
+        let now = self.worker.clock.now();
+        self.machines.poll_timeout().map_or(idle, |at| Duration::from_millis(at.since(now)).min(idle))
+    }
+
+    /// The first delivery and what comes within `worker.run_linger`: one run, one commit. A delivery that came more than once
+    /// before is taken alone, so that one that kills the process takes no neighbour with it.
+    async fn gather(&mut self, first: Delivery) -> Result<Vec<Delivery>, Ended> {
+        if is_suspect(&first) {
+            return Ok(vec![first]);
+        }
+        let deadline = Instant::now() + self.worker.run_linger;
+        let mut bytes = first.body.len();
+        let mut run = vec![first];
+        let Some(subscription) = &mut self.subscription else { return Ok(run) };
+        while run.len() < self.worker.run_max && bytes < RUN_BYTES {
+            let next = match subscription.try_next() {
+                Some(next) => next,
+                None => match timeout_at(deadline, subscription.next()).await {
+                    Ok(next) => next.map_err(Ended::lost)?,
+                    Err(_) => break,
+                },
+            };
+            if is_suspect(&next) {
+                self.put_back = Some(next);
+                break;
+            }
+            bytes += next.body.len();
+            run.push(next);
+        }
+        Ok(run)
+    }
+
+    fn handle(&mut self, deliveries: Vec<Delivery>) -> Run {
+        let now = self.worker.clock.now();
+        let mut run = Run::default();
+        for delivery in deliveries {
+            if delivery.redelivered {
+                counter!("rollcall_redeliveries_total", "queue" => delivery.queue.to_string()).increment(1);
+            }
+            self.handle_one(now, delivery, &mut run);
+            if run.poisoned {
+                return run;
+            }
+        }
+        self.machines.handle_timeout(now);
+        if self.held.len() > usize::from(self.worker.prefetch / 2) || self.held_bytes > HOLD_BYTES {
+            self.machines.relieve(now, FlushReason::Pressure);
+        }
+        run
+    }
+
+    fn handle_one(&mut self, now: Timestamp, delivery: Delivery, run: &mut Run) {
+        let packet = match decode::<Packet>(&delivery.body) {
+            Ok(packet) => packet,
+            Err(error) => return self.bury(delivery, &error, run),
+        };
+        if let Some(address) = &delivery.headers.reply_to {
+            let ids = replies_wanted(&packet);
+            run.replies.entry(address.clone()).or_default().extend(ids);
+        }
+        let hold = self.next_hold;
+        let applied = catch_unwind(AssertUnwindSafe(|| apply(&mut self.machines, &delivery.queue, now, hold, packet)));
+        match applied {
+            Ok(Applied::Done) => run.tokens.push(delivery.token),
+            Ok(Applied::Held) => {
+                self.next_hold += 1;
+                self.held_bytes += delivery.body.len();
+                self.held.insert(hold, Held { token: delivery.token, bytes: delivery.body.len() });
+            }
+            Ok(Applied::Misplaced) => {
+                self.bury(delivery, &EnvelopeError::Malformed("a packet for another queue".into()), run);
+            }
+            Err(panic) => {
+                run.poisoned = true;
+                run.dead.push(dead_letter(&delivery, &format!("handling it panicked: {}", panic_text(&*panic))));
+                run.tokens = vec![delivery.token];
+            }
+        }
+    }
+
+    /// Damaged messages go to the dead letters. One of a later release stays: somebody else can read it.
+    fn bury(&self, delivery: Delivery, error: &EnvelopeError, run: &mut Run) {
+        if let EnvelopeError::Newer(_) = error {
+            run.poisoned = true;
+            run.tokens.clear();
+            return;
+        }
+        run.dead.push(dead_letter(&delivery, &error.to_string()));
+        run.tokens.push(delivery.token);
+    }
+
+    /// Commit, publish, acknowledge.
+    async fn settle(&mut self, run: Run) -> Result<(), Ended> {
+        let Run { mut tokens, replies, dead, poisoned } = run;
+        if poisoned {
+            // Nothing of this run counts but the dead letter; the rest comes again.
+            self.publish(&dead, None).await?;
+            self.acknowledge(tokens).await?;
+            return Err(Ended::lost("a message could not be handled"));
+        }
+        let effects = self.machines.take_effects();
+        let Effects { rows, outputs, released, flushes } = effects;
+        let messages = outbox::messages(outputs, self.worker.partitions);
+        if !rows.is_empty() || !messages.is_empty() {
+            self.commit(rows, &messages).await?;
+            self.publish(&messages, None).await?;
+            self.published = Some((self.lease.epoch, self.number));
+        }
+        self.publish(&dead, None).await?;
+        tokens.extend(released.iter().filter_map(|id| self.release(*id)));
+        self.acknowledge(tokens).await?;
+        for (address, ids) in replies {
+            self.worker.bus.reply(&address, encode(&ids)).await;
+        }
+        self.observe(&flushes);
+        Ok(())
+    }
+
+    async fn commit(&mut self, rows: Vec<crate::store::RowChange>, messages: &[Outgoing]) -> Result<(), Ended> {
+        let outbox = (!messages.is_empty()).then(|| {
+            self.number += 1;
+            (self.number, outbox::keep(messages))
+        });
+        let bytes = rows.iter().map(|row| row.value.as_ref().map_or(0, bytes::Bytes::len)).sum::<usize>();
+        counter!("rollcall_commits_total").increment(1);
+        counter!("rollcall_commit_rows_total").increment(rows.len() as u64);
+        counter!("rollcall_commit_bytes_total").increment(bytes as u64);
+        let begun = Instant::now();
+        let Lease { partition, epoch } = self.lease;
+        let commit = Commit { partition, epoch, rows, outbox, published: self.published };
+        self.worker.store.commit(commit).await.map_err(Ended::lost)?;
+        histogram!("rollcall_commit_seconds").record(begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Publishes until it is confirmed: what is committed must leave. Only a lost lease or a closed bus ends the trying.
+    async fn publish(&mut self, messages: &[Outgoing], stop: Option<&CancellationToken>) -> Result<(), Ended> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let never = CancellationToken::new();
+        loop {
+            let publishing = self.worker.bus.publish(messages.to_vec());
+            let result = tokio::select! {
+                () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
+                () = stop.unwrap_or(&never).cancelled() => return Err(Ended::Stopped),
+                result = publishing => result,
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(PublishError::Closed) => return Err(Ended::lost("the bus is closed")),
+                Err(error) => tracing::warn!(partition = %self.lease.partition, %error, "publishing again"),
+            }
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+        }
+    }
+
+    async fn acknowledge(&mut self, tokens: Vec<Token>) -> Result<(), Ended> {
+        match &mut self.subscription {
+            Some(subscription) if !tokens.is_empty() => {
+                subscription.ack(tokens).await.map_err(|error: SubscriptionError| Ended::lost(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn release(&mut self, id: HoldId) -> Option<Token> {
+        let held = self.held.remove(&id)?;
+        self.held_bytes -= held.bytes;
+        Some(held.token)
+    }
+
+    /// The graceful end: windows leave or are owed, all is committed, confirmed and acknowledged.
+    async fn drain(&mut self) -> Ended {
+        self.machines.relieve(self.worker.clock.now(), FlushReason::Drain);
+        match self.settle(Run::default()).await {
+            Ok(()) => Ended::Stopped,
+            Err(Ended::Lost(reason)) => {
+                tracing::warn!(partition = %self.lease.partition, reason, "could not drain; everything is kept");
+                Ended::Stopped
+            }
+            Err(ended) => ended,
+        }
+    }
+
+    fn observe(&self, flushes: &[Flush]) {
+        let now = self.worker.clock.now();
+        for flush in flushes {
+            let reason = flush.reason.as_str();
+            counter!("rollcall_windows_total", "reason" => reason).increment(1);
+            counter!("rollcall_window_entries_total", "reason" => reason).increment(flush.since.len() as u64);
+            counter!("rollcall_window_bytes_total", "reason" => reason).increment(flush.bytes as u64);
+            let waited = histogram!("rollcall_edge_to_flush_seconds");
+            for since in &flush.since {
+                waited.record(now.since(*since) as f64 / 1000.0);
+            }
+        }
+        let horizon = self.machines.horizon();
+        self.keeper.note_horizon(horizon);
+        self.worker.board.update(self.lease, &self.machines);
+        let partition = self.lease.partition.to_string();
+        gauge!("rollcall_partition_lag_seconds", "partition" => partition).set(now.since(horizon) as f64 / 1000.0);
+    }
+}
+
+/// What became of one packet.
+enum Applied {
+    /// To be acknowledged after the commit.
+    Done,
+    /// To be acknowledged when its hold is released.
+    Held,
+    /// It lay on a queue where it does not belong.
+    Misplaced,
+}
+
+fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold: HoldId, packet: Packet) -> Applied {
+    match (queue, packet) {
+        (Queue::Users(_), Packet::Users(signals)) => {
+            for signal in signals {
+                if let Some(trace_id) = signal.trace {
+                    tracing::debug!(%trace_id, user = %signal.to, "user handles");
+                }
+                machines.handle_user(now, signal);
+            }
+        }
+        (Queue::Peers(_), Packet::Peers(signals)) => {
+            for signal in signals {
+                if let Some(trace_id) = signal.trace {
+                    tracing::debug!(%trace_id, peer = %signal.to, "link handles");
+                }
+                machines.handle_peer(now, signal);
+            }
+        }
+        (Queue::Batch(_), Packet::Batch(signals)) => {
+            machines.handle_batch(now, hold, signals);
+            return Applied::Held;
+        }
+        (Queue::Users(_), Packet::Beat { at, .. }) => machines.handle_users_beat(now, at),
+        (Queue::Peers(_), Packet::Beat { at, .. }) => machines.handle_peers_beat(now, at),
+        (Queue::Users(_), Packet::Job(job)) => machines.handle_users_job(now, job),
+        (Queue::Peers(_), Packet::Job(job)) => machines.handle_peers_job(job),
+        _ => return Applied::Misplaced,
+    }
+    Applied::Done
+}
+
+fn replies_wanted(packet: &Packet) -> Vec<u64> {
+    match packet {
+        Packet::Users(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
+        Packet::Peers(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
+        Packet::Batch(_) | Packet::Beat { .. } | Packet::Job(_) => Vec::new(),
+    }
+}
+
+fn is_suspect(delivery: &Delivery) -> bool {
+    delivery.redelivered && delivery.queue.exchange() != Exchange::Batch
+}
+
+fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
+    tracing::error!(queue = %delivery.queue, reason, "dead letter");
+    counter!("rollcall_dead_letters_total", "origin" => delivery.queue.to_string(), "reason" => "internal")
+        .increment(1);
+    let mut message = Outgoing::new(Exchange::Dead, "", delivery.body.clone());
+    message.headers = delivery.headers.clone();
+    message.headers.reply_to = None;
+    message.headers.reason = Some(reason.to_owned());
+    message.headers.origin = Some(delivery.queue.to_string());
+    message
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
+}

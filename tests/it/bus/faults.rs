@@ -1,0 +1,132 @@
+//! What happens when the broker fails. Each test breaks a broker of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rollcall::bus::amqp::Amqp;
+use rollcall::bus::{Bus, PublishError, SharedBus, Subscription, SubscriptionError};
+use rollcall::lifecycle::spawn;
+use tokio::time::{sleep, timeout};
+
+use super::amqp::{OnBroker, config};
+use super::contract::{DEADLINE, Deployment, USERS, next, number, numbered, take};
+use crate::support::broker::Broker;
+
+/// kill -9 under load, twice: whatever was confirmed is there, and publishing goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_loses_nothing_that_it_confirmed() {
+    let broker = Broker::start().await;
+    let deployment = OnBroker::at(vec![broker.url()]).await;
+    let load = Load::default();
+    let publishers: Vec<_> = (0..4).map(|n| spawn("load", load.clone().run(deployment.bus().clone(), n))).collect();
+    let mut subscription = deployment.bus().subscribe(&[USERS], 100).await.unwrap();
+    for _ in 0..2 {
+        load.wait_for(200).await;
+        broker.kill9();
+        let lost = timeout(DEADLINE, async { while subscription.next().await.is_ok() {} }).await;
+        assert!(lost.is_ok(), "the subscription ends with its connection");
+        broker.restart().await;
+        load.wait_for(200).await;
+        subscription = resubscribe(deployment.bus()).await;
+    }
+    load.stop.store(true, Ordering::Relaxed);
+    let mut missing = BTreeSet::new();
+    for publisher in publishers {
+        missing.extend(timeout(DEADLINE, publisher).await.unwrap().unwrap());
+    }
+    while !missing.is_empty() {
+        let delivery = next(&mut *subscription).await;
+        missing.remove(&number(&delivery));
+        subscription.ack(vec![delivery.token]).await.unwrap();
+    }
+}
+
+/// Publishers that go on until told otherwise.
+#[derive(Clone, Default)]
+struct Load {
+    confirmed: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// Publishes ten at a time; returns what was confirmed.
+    async fn run(self, bus: SharedBus, publisher: u32) -> Vec<u32> {
+        let mut confirmed = Vec::new();
+        let mut from = publisher * 10_000_000;
+        while !self.stop.load(Ordering::Relaxed) {
+            match bus.publish(numbered(from..from + 10)).await {
+                Ok(()) => confirmed.extend(from..from + 10),
+                Err(PublishError::Unconfirmed(..)) => continue,
+                Err(error) => panic!("{error}"),
+            }
+            self.confirmed.fetch_add(10, Ordering::Relaxed);
+            from += 10;
+        }
+        confirmed
+    }
+
+    /// Until so many more are confirmed.
+    async fn wait_for(&self, more: usize) {
+        let enough = self.confirmed.load(Ordering::Relaxed) + more;
+        let waiting = async {
+            while self.confirmed.load(Ordering::Relaxed) < enough {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, waiting).await.expect("publishers go on");
+    }
+}
+
+async fn resubscribe(bus: &SharedBus) -> Box<dyn Subscription> {
+    let subscribing = async {
+        loop {
+            match bus.subscribe(&[USERS], 100).await {
+                Ok(subscription) => return subscription,
+                Err(SubscriptionError::Lost(_)) => sleep(Duration::from_millis(100)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    timeout(DEADLINE, subscribing).await.expect("a subscription after the restart")
+}
+
+/// A dead broker costs a caller its time-out and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_broker_publishing_ends_at_its_deadline() {
+    let broker = Broker::start().await;
+    let patience = Duration::from_secs(2);
+    let topology = OnBroker::at(vec![broker.url()]).await.topology();
+    let bus = Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology).await.unwrap();
+    broker.kill9();
+    let outcome = timeout(patience * 3, bus.publish(numbered(0..3))).await.expect("an end in time");
+    assert!(matches!(outcome, Err(PublishError::Unconfirmed(limit, _)) if limit == patience), "{outcome:?}");
+    broker.restart().await;
+    timeout(DEADLINE, async { while bus.publish(numbered(0..3)).await.is_err() {} })
+        .await
+        .expect("a publish after the restart");
+}
+
+/// Short of memory, the broker blocks publishers; nothing fails, acknowledgements and deliveries go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_publish_waits() {
+    let broker = Broker::start().await;
+    let deployment = OnBroker::at(vec![broker.url()]).await;
+    let bus = deployment.bus().clone();
+    bus.publish(numbered(0..20)).await.unwrap();
+    broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
+    let publish = spawn("blocked publish", {
+        let bus = bus.clone();
+        async move { bus.publish(numbered(20..40)).await }
+    });
+    let mut subscription = bus.subscribe(&[USERS], 5).await.unwrap();
+    for _ in 0..20 {
+        let delivery = next(&mut *subscription).await;
+        subscription.ack(vec![delivery.token]).await.unwrap();
+    }
+    assert!(!publish.is_finished(), "a blocked broker confirmed");
+    broker.ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
+    timeout(DEADLINE, publish).await.unwrap().unwrap().expect("the publish completes once unblocked");
+    take(&mut *subscription, 5).await;
+}

@@ -1,0 +1,212 @@
+//! Servers made of nothing but machines: no bus, no store, no clock of their own. What one sends, the test hands to the other.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use rollcall::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
+use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction};
+use rollcall::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
+use rollcall::store::RowKey;
+use rollcall::wire::matrix::parse_edus;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+pub const START: Timestamp = Timestamp(1_795_400_000_000);
+
+pub fn settings() -> Settings {
+    Settings {
+        window_ms: 5_000,
+        max_entries: 5_000,
+        max_bytes: 512 << 10,
+        hold_max_ms: 15_000,
+        resend_ms: 60_000,
+        backoff_min_ms: 1_000,
+        backoff_max_ms: 600_000,
+        promise_ms: 3_600_000,
+        idle_after_ms: 300_000,
+        offline_after_ms: 60_000,
+        settle_ms: 5_000,
+        granularity_ms: 60_000,
+        linger_ms: 30_000,
+    }
+}
+
+pub fn user(text: &str) -> UserId {
+    UserId::parse(text).unwrap()
+}
+
+pub fn server(text: &str) -> ServerName {
+    ServerName::parse(text).unwrap()
+}
+
+/// One server: its machines, its committed rows, and what has left.
+pub struct Server {
+    pub name: ServerName,
+    pub settings: Settings,
+    pub machines: Machines,
+    pub rows: BTreeMap<RowKey, Bytes>,
+    /// Transactions that left, in order.
+    pub out: VecDeque<Transaction>,
+    /// Held deliveries that were let go.
+    pub released: Vec<HoldId>,
+    epoch: u64,
+    next_hold: HoldId,
+    events: u64,
+}
+
+impl Server {
+    pub fn new(name: &str) -> Self {
+        Self::with(name, settings())
+    }
+
+    pub fn with(name: &str, settings: Settings) -> Self {
+        let machines = Machines::new(server(name), settings.clone(), 1);
+        Self {
+            name: server(name),
+            settings,
+            machines,
+            rows: BTreeMap::new(),
+            out: VecDeque::new(),
+            released: Vec::new(),
+            epoch: 1,
+            next_hold: 0,
+            events: 0,
+        }
+    }
+
+    /// Throws away what is in memory, as a crash does, and starts from the committed rows.
+    pub fn restart(&mut self, now: Timestamp) {
+        self.epoch += 1;
+        let rows = self.rows.clone();
+        self.machines =
+            Machines::restore(self.name.clone(), self.settings.clone(), self.epoch, rows, now).expect("own rows");
+    }
+
+    pub fn stamp(&mut self, now: Timestamp) -> Stamp {
+        self.events += 1;
+        Stamp { ts: now, id: format!("{:08}", self.events).into() }
+    }
+
+    pub fn tell(&mut self, now: Timestamp, who: &str, signal: UserSignal) {
+        self.machines.handle_user(now, Addressed { to: user(who), at: now, reply: None, trace: None, signal });
+        self.settle(now);
+    }
+
+    pub fn set(&mut self, now: Timestamp, who: &str, presence: Presence, message: Option<&str>) {
+        let status_msg = message.map_or(MessageEdit::Keep, |text| MessageEdit::Set(text.into()));
+        let stamp = self.stamp(now);
+        self.tell(now, who, UserSignal::Status { device: device("PHONE"), presence, status_msg, stamp });
+    }
+
+    pub fn list(&mut self, now: Timestamp, who: &str, add: &[&str], remove: &[&str]) {
+        let ids = |list: &[&str]| list.iter().map(|id| user(id)).collect();
+        let stamp = self.stamp(now);
+        self.tell(now, who, UserSignal::List { add: ids(add), remove: ids(remove), stamp });
+    }
+
+    pub fn session(&mut self, now: Timestamp, who: &str, lease_ms: Option<u64>) {
+        let action = lease_ms.map_or(SessionAction::Stop, |lease_ms| SessionAction::Start { lease_ms, edge: None });
+        let stamp = self.stamp(now);
+        self.tell(now, who, UserSignal::Session { device: device("PHONE"), action, stamp });
+    }
+
+    pub fn peer(&mut self, now: Timestamp, from: &ServerName, signal: PeerSignal) {
+        self.machines.handle_peer(now, Addressed { to: from.clone(), at: now, reply: None, trace: None, signal });
+        self.settle(now);
+    }
+
+    /// A beat comes back, and what is due by the clock is done.
+    pub fn tick(&mut self, now: Timestamp) {
+        self.machines.handle_users_beat(now, now);
+        self.machines.handle_peers_beat(now, now);
+        self.machines.handle_timeout(now);
+        self.settle(now);
+    }
+
+    pub fn relieve(&mut self, now: Timestamp, reason: FlushReason) {
+        self.machines.relieve(now, reason);
+        self.settle(now);
+    }
+
+    /// What the peer would have been sent, without the peer: takes a transaction's JSON off.
+    pub fn sent(&mut self) -> Option<(Transaction, Value)> {
+        let transaction = self.out.pop_front()?;
+        let body = serde_json::from_str(transaction.body.get()).unwrap();
+        Some((transaction, body))
+    }
+
+    pub fn receipt(&mut self, now: Timestamp, transaction: &Transaction, outcome: Outcome) {
+        let signal = PeerSignal::Receipt { txn_id: transaction.txn_id.clone(), outcome, retry_after_ms: None };
+        self.peer(now, &transaction.destination.clone(), signal);
+    }
+
+    /// Commits, then carries outputs to the server's own machines until nothing moves any longer.
+    fn settle(&mut self, now: Timestamp) {
+        loop {
+            let effects = self.machines.take_effects();
+            for row in effects.rows {
+                match row.value {
+                    Some(value) => self.rows.insert(row.key, value),
+                    None => self.rows.remove(&row.key),
+                };
+            }
+            self.released.extend(effects.released);
+            if effects.outputs.is_empty() {
+                return;
+            }
+            for output in effects.outputs {
+                match output {
+                    Output::User(signal) => self.machines.handle_user(now, signal),
+                    Output::Link(signal) => {
+                        self.next_hold += 1;
+                        self.machines.handle_batch(now, self.next_hold, vec![signal]);
+                    }
+                    Output::Transmit(transaction) => self.out.push_back(transaction),
+                }
+            }
+        }
+    }
+}
+
+pub fn device(id: &str) -> DeviceId {
+    DeviceId::parse(id).unwrap()
+}
+
+/// Hands everything that `from` has sent to `to`, with receipts; returns the bodies.
+pub fn deliver(now: Timestamp, from: &mut Server, to: &mut Server) -> Vec<Value> {
+    let mut bodies = Vec::new();
+    while let Some((transaction, body)) = from.sent() {
+        assert_eq!(transaction.destination, to.name);
+        receive(now, &from.name, &transaction, to);
+        from.receipt(now, &transaction, Outcome::Delivered);
+        bodies.push(body);
+    }
+    bodies
+}
+
+/// Hands one transaction to `to`, as its edge does.
+pub fn receive(now: Timestamp, origin: &ServerName, transaction: &Transaction, to: &mut Server) {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        origin_server_ts: u64,
+        edus: Vec<Box<RawValue>>,
+    }
+    let body: Body = serde_json::from_str(transaction.body.get()).unwrap();
+    let (mut inbound, rejects) = parse_edus(origin, &to.name, &body.edus, now, Timestamp(body.origin_server_ts));
+    assert!(rejects.is_empty(), "{rejects:?}");
+    inbound.txn_id = transaction.txn_id.clone();
+    to.peer(now, origin, PeerSignal::Transaction(Box::new(inbound)));
+}
+
+/// Lets time pass for both, a second a step, with everything delivered.
+pub fn pass(now: &mut Timestamp, seconds: u64, a: &mut Server, b: &mut Server) -> Vec<(ServerName, Value)> {
+    let mut seen = Vec::new();
+    for _ in 0..seconds {
+        *now = now.plus(1_000);
+        a.tick(*now);
+        b.tick(*now);
+        seen.extend(deliver(*now, a, b).into_iter().map(|body| (a.name.clone(), body)));
+        seen.extend(deliver(*now, b, a).into_iter().map(|body| (b.name.clone(), body)));
+    }
+    seen
+}
