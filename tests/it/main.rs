@@ -5,6 +5,7 @@
 mod bus;
 mod cli;
 mod machines;
+mod ops;
 mod store;
 mod support;
 mod tidy;
