@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jsonschema::Validator;
 use rollcall::core::signal::{Permission, PermissionKind};
-use rollcall::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
+use rollcall::model::{Partition, Presence, Serial, ServerName, Status, Timestamp, UserId};
 use rollcall::wire::contract::Source;
 use rollcall::wire::matrix::{TransactionContent, build_transaction};
 use rollcall::wire::outbound::OutboundMessage;
@@ -120,13 +120,32 @@ fn produced_transactions_are_as_described() {
     assert_valid(&schema("outbound"), &serde_json::to_value(&message).unwrap());
 }
 
+#[test]
+fn documented_partitions_are_right() {
+    let text = doc("wire.md");
+    let rows = text.split("| key | partition |").nth(1).unwrap().lines().filter(|line| line.starts_with("| `"));
+    let rows: Vec<_> = rows.map(|row| row.trim_matches(['|', ' ']).split_once(" | ").unwrap()).collect();
+    assert_eq!(rows.len(), 4);
+    for (key, partition) in rows {
+        assert_eq!(Partition::of(key.trim_matches('`'), 16).to_string(), partition, "{key}");
+    }
+}
+
+#[test]
+fn the_asyncapi_document_names_schemas_that_exist() {
+    let text = doc("asyncapi.yaml");
+    let names: Vec<_> = text.split("./schemas/").skip(1).map(|rest| rest.split(".json").next().unwrap()).collect();
+    assert_eq!(names, ["event", "outbound"]);
+    names.into_iter().for_each(|name| drop(schema(name)));
+}
+
 /// Enough for several EDUs.
 fn content() -> TransactionContent {
     let user = |n: usize, server: &str| UserId::parse(&format!("@u{n}:{server}")).unwrap();
     let presences = [Presence::Online, Presence::Busy, Presence::Unavailable, Presence::Offline];
     let status = |n: usize| Status {
         presence: presences[n % 4],
-        status_msg: (n % 3 == 0).then(|| "cup\"cakes".into()),
+        status_msg: n.is_multiple_of(3).then(|| "cup\"cakes".into()),
         last_active: Timestamp(NOW.0 * (n as u64 % 2)),
         currently_active: n.is_multiple_of(5),
         device_types: if n.is_multiple_of(2) { ["mobile".into(), "web".into()].into() } else { [].into() },
