@@ -1,8 +1,10 @@
 //! Everything that needs more than one module: one binary, so that it links once.
 
 #![allow(unreachable_pub, reason = "a test binary is its own world")]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the reason")]
 
 mod bus;
+mod contract;
 mod machines;
 mod store;
 mod support;
