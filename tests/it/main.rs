@@ -1,0 +1,3 @@
+//! All integration tests: one binary, so that it links once.
+
+mod federation;
