@@ -1,3 +1,4 @@
-//! All integration tests: one binary, so that it links once.
+//! The integration tests: one binary, real parts.
 
 mod federation;
+mod store;

@@ -1,1 +1,0 @@
-//! The embedded bus: rows in the store.
