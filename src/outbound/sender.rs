@@ -28,7 +28,7 @@ use crate::wire::outbound::OutboundMessage;
 const HELD_PER_REQUEST: usize = 4;
 /// What a queue gives one consumer at most (a limit of some quorum queues).
 const MAX_PREFETCH: usize = 2_000;
-/// First wait before the bus is asked again, ms.
+/// First wait before the bus is asked again.
 const BUS_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before the bus is asked again.
 const BUS_PAUSE_MAX: Duration = Duration::from_secs(5);

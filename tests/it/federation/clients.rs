@@ -21,7 +21,7 @@ const POLL: &str = "/_rollcall/v1/users/@john:a.example/poll/PHONE";
 const DEVICE: &str = "/_rollcall/v1/users/@john:a.example/devices/PHONE";
 const LIST: &str = "/_matrix/client/r0/presence/list/@john:a.example";
 
-/// The signals of the next packet to users, after so many checks that nothing else is in it.
+/// The signals of the next packet to users, all of them to one.
 async fn signals(edge: &Edge) -> Vec<UserSignal> {
     let Packet::Users(signals) = edge.own.take(USERS).await.packet() else { panic!("another packet") };
     assert!(signals.iter().all(|signal| signal.to.as_str() == "@john:a.example"));
@@ -137,7 +137,10 @@ async fn browsers_are_let_in() {
     assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
     assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
     let refused = http.get(format!("{}{STATUS}", edge.base)).send().await.unwrap();
-    assert_eq!((refused.status(), &refused.headers()["access-control-allow-origin"]), (StatusCode::UNAUTHORIZED, &"*".parse().unwrap()));
+    assert_eq!(
+        (refused.status(), &refused.headers()["access-control-allow-origin"]),
+        (StatusCode::UNAUTHORIZED, &"*".parse().unwrap())
+    );
 }
 
 #[tokio::test]

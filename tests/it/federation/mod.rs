@@ -1,8 +1,13 @@
 //! Towards peers and from them, over real HTTP on loopback.
 
+mod clients;
 mod courier;
+mod edge;
+mod inbound;
 mod keys;
 mod peer;
+mod peer_keys;
+mod sender;
 
 use rollcall::model::ServerName;
 
