@@ -178,6 +178,13 @@ async fn a_full_queue_is_told_to_the_client() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_does_not_hold_the_edge_open() {
+    let edge = Edge::start(config(), &[]).await;
+    assert_eq!(edge.ask(Method::GET, "/_matrix/federation/v1/version", "", "").await.0, StatusCode::OK);
+    edge.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn dev_auth_is_not_for_the_open() {
     let own = Own::start().await;
     let open = EdgeConfig { listen: "0.0.0.0:0".parse().unwrap(), ..config() };

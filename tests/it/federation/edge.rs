@@ -1,6 +1,7 @@
 //! An edge at work on loopback, with a bus and a store of its own.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use rollcall::store::sqlite::{Mode, Sqlite};
 use rollcall::wire::envelope::{Packet, decode};
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -90,7 +92,8 @@ pub(super) struct Edge {
     pub(super) base: String,
     pub(super) own: Own,
     http: reqwest::Client,
-    _stop: DropGuard,
+    serving: JoinHandle<io::Result<()>>,
+    stop: DropGuard,
 }
 
 pub(super) fn config() -> EdgeConfig {
@@ -112,8 +115,14 @@ impl Edge {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        drop(rollcall::lifecycle::spawn("edge", serve(listener, state, stop.clone())));
-        Self { base, own, http: client(Duration::from_secs(60)).unwrap(), _stop: stop.drop_guard() }
+        let serving = rollcall::lifecycle::spawn("edge", serve(listener, state, stop.clone()));
+        Self { base, own, http: client(Duration::from_secs(60)).unwrap(), serving, stop: stop.drop_guard() }
+    }
+
+    /// Stops it, and waits until it has.
+    pub(super) async fn stop(self) -> io::Result<()> {
+        drop(self.stop);
+        tokio::time::timeout(PATIENCE, self.serving).await.unwrap().unwrap()
     }
 
     /// Sends a request; the status and the body's JSON.
