@@ -18,7 +18,8 @@ use super::peer::Peer;
 const PATH: &str = "/_matrix/federation/v1/send/1";
 const PEERS: Queue = Queue::Peers(Partition(0));
 
-fn body(edus: Value) -> String {
+fn body(edus: impl Into<Value>) -> String {
+    let edus = edus.into();
     json!({ "origin": "b.example", "origin_server_ts": 5, "pdus": [], "edus": edus }).to_string()
 }
 
@@ -111,10 +112,9 @@ async fn bounds_are_kept_and_named() {
     let peer = Peer::start("b.example", vec![]).await;
     let edge = Edge::start(config(), &[&peer]).await;
     let edus = vec![json!({ "edu_type": "m.typing", "content": {} }); 101];
-    for (body, errcode, part) in [
-        (body(edus.into()), "M_BAD_JSON", "edus"),
-        (json!({ "edus": [] }).to_string(), "M_BAD_JSON", "origin_server_ts"),
-    ] {
+    for (body, errcode, part) in
+        [(body(edus), "M_BAD_JSON", "edus"), (json!({ "edus": [] }).to_string(), "M_BAD_JSON", "origin_server_ts")]
+    {
         let answer = send(&edge, &signed(&peer.keys, "b.example", "a.example", &body), &body).await;
         assert_error(&answer, 400, errcode, part);
     }
