@@ -5,6 +5,7 @@
 
 mod bus;
 mod contract;
+mod federation;
 mod machines;
 mod store;
 mod support;

@@ -240,12 +240,12 @@ impl State {
 
     fn offer(&mut self, id: SubId, line: usize, row: StoredRow) {
         let deliveries = row.deliveries.saturating_add(self.returned.get(&row.id).copied().unwrap_or(0));
-        let headers = headers::decode(row.headers.as_deref());
+        let (headers, key) = headers::decode(row.headers.as_deref());
         let dead = self.lines[line].queue == Queue::Dead;
         if i64::from(deliveries) > Topology::DELIVERY_LIMIT && !dead {
             self.bury(line, row.id, row.body, headers);
         } else {
-            self.give(id, line, row.id, row.body, headers, deliveries > 0);
+            self.give(id, line, row.id, row.body, (headers, key), deliveries > 0);
         }
     }
 
@@ -254,17 +254,27 @@ impl State {
         let Some(dead) = self.lines.iter().find(|line| line.queue == Queue::Dead) else { return };
         headers.reason = Some(format!("delivery limit of {} exceeded", Topology::DELIVERY_LIMIT));
         headers.origin = Some(self.lines[line].name.to_string());
-        let row = BusRow { queue: Arc::clone(&dead.name), body, headers: headers::encode(&headers, "") };
+        let row = BusRow { queue: Arc::clone(&dead.name), body, headers: headers::encode(&headers, None, "") };
         self.chores.burials.push((id, row));
         self.leave(line, id);
     }
 
-    fn give(&mut self, sub: SubId, line: usize, id: i64, body: Bytes, headers: Headers, redelivered: bool) {
+    fn give(
+        &mut self,
+        sub: SubId,
+        line: usize,
+        id: i64,
+        body: Bytes,
+        (headers, key): (Headers, Option<String>),
+        redelivered: bool,
+    ) {
         let Some(to) = self.subs.get_mut(&sub) else { return };
         to.inbox_bytes += body.len();
         to.count(line, 1);
         let queue = self.lines[line].queue.clone();
-        to.inbox.push_back(Delivery { queue, body, headers, redelivered, token: Token(id.unsigned_abs()) });
+        let routing_key = key.unwrap_or_else(|| queue.binding_keys().swap_remove(0)).into();
+        let token = Token(id.unsigned_abs());
+        to.inbox.push_back(Delivery { queue, routing_key, body, headers, redelivered, token });
         to.wake.notify_one();
         self.lines[line].out += 1;
         self.out.insert(id, Out { line, sub, taken: false });
