@@ -13,6 +13,7 @@
 //! Beneath them: [`bus`] (RabbitMQ or embedded), [`store`] (SQLite), [`wire`] (every encoding), [`model`] (the words).
 //! Around them: [`config`], [`lifecycle`], [`telemetry`], [`clock`], [`ops`].
 
+pub mod app;
 pub mod bus;
 pub mod clock;
 pub mod config;
