@@ -10,9 +10,9 @@ use rollcall::bus::{Bus, PublishError, SharedBus, Subscription, SubscriptionErro
 use rollcall::lifecycle::spawn;
 use tokio::time::{sleep, timeout};
 
-use super::amqp::{OnBroker, config};
-use super::contract::{DEADLINE, Deployment, USERS, next, number, numbered, take};
-use crate::support::broker::Broker;
+use super::amqp::{OnBroker, config, connect};
+use super::contract::{DEADLINE, Deployment, USERS, next, number, numbered, numbers, take};
+use crate::support::broker::{Broker, shared_url};
 
 /// kill -9 under load, twice: whatever was confirmed is there, and publishing goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,6 +90,20 @@ async fn resubscribe(bus: &SharedBus) -> Box<dyn Subscription> {
         }
     };
     timeout(DEADLINE, subscribing).await.expect("a subscription after the restart")
+}
+
+/// The other node of a cluster; here a broker of its own, so that it shows where messages went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_address_takes_over() {
+    let (first, second) = (Broker::start().await, shared_url().await);
+    let deployment = OnBroker::at(vec![second.clone()]).await;
+    let bus = connect(vec![first.url(), second], deployment.topology()).await.unwrap();
+    bus.declare().await.unwrap();
+    bus.publish(numbered(0..10)).await.unwrap();
+    first.kill9();
+    bus.publish(numbered(10..20)).await.unwrap();
+    let mut subscription = resubscribe(&bus).await;
+    assert_eq!(numbers(&take(&mut *subscription, 10).await), (10..20).collect::<Vec<_>>());
 }
 
 /// A dead broker costs a caller its time-out and no more.
