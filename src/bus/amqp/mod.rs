@@ -8,11 +8,11 @@
 //! Two connections, because the broker blocks a connection as a whole when it runs out of memory or disk: acknowledgements must
 //! not stop with publishes.
 //!
-//! - [`line`]: one connection, replaced when it dies;
-//! - [`publisher`]: confirms, resending, replies;
-//! - [`subscription`]: consumers, acknowledgements;
-//! - [`declare`]: the topology, depths;
-//! - [`headers`]: what travels beside a body.
+//! - `line`: one connection, replaced when it dies;
+//! - `publisher`: confirms, resending, replies;
+//! - `subscription`: consumers, acknowledgements;
+//! - `declare`: the topology, depths;
+//! - `headers`: what travels beside a body.
 
 mod acks;
 mod declare;
