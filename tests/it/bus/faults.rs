@@ -122,6 +122,29 @@ async fn without_a_broker_publishing_ends_at_its_deadline() {
         .expect("a publish after the restart");
 }
 
+/// A frozen broker closes nothing: heartbeats notice it, and what it held comes again once it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_is_noticed() {
+    let broker = Broker::start().await;
+    let topology = OnBroker::at(vec![broker.url()]).await.topology();
+    let patience = Duration::from_secs(3);
+    let bus: SharedBus =
+        Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology).await.unwrap();
+    bus.publish(numbered(0..3)).await.unwrap();
+    let mut subscription = bus.subscribe(&[USERS], 5).await.unwrap();
+    take(&mut *subscription, 3).await;
+    broker.pause();
+    let outcome = timeout(patience * 3, bus.publish(numbered(3..4))).await.expect("an end in time");
+    assert!(matches!(outcome, Err(PublishError::Unconfirmed(..))), "{outcome:?}");
+    let end = timeout(DEADLINE, subscription.next()).await.expect("heartbeats notice");
+    assert!(matches!(end, Err(SubscriptionError::Lost(_))));
+    broker.resume();
+    let publishing = async { while bus.publish(numbered(3..4)).await.is_err() {} };
+    timeout(DEADLINE, publishing).await.expect("a publish after the thaw");
+    let again = take(&mut *resubscribe(&bus).await, 4).await;
+    assert_eq!(numbers(&again), [0, 1, 2, 3]);
+}
+
 /// Short of memory, the broker blocks publishers; nothing fails, acknowledgements and deliveries go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blocked_publish_waits() {
