@@ -9,8 +9,11 @@
 
 mod chores;
 mod headers;
+mod line;
 mod state;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
