@@ -1,13 +1,238 @@
-//! Puts the parts together: what `serve` runs.
+//! Puts the parts together: what `serve` runs (tools open less: [`crate::ops::tools`]).
 
-use anyhow::{Result, bail};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{Config, Roles};
+use anyhow::{Context, Result, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::bus::amqp::Amqp;
+use crate::bus::embedded::Embedded;
+use crate::bus::SharedBus;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{BusUrl, Config, Roles};
+use crate::edge::peer_keys::PeerKeys;
+use crate::edge::{self, EdgeParts, EdgeState};
+use crate::ingest::Ingest;
+use crate::lifecycle::{self, Failure, Tasks};
+use crate::ops::http::{self as ops_http, OpsState};
+use crate::ops::metrics;
+use crate::ops::status::Observer;
+use crate::outbound::http as outbound_http;
+use crate::outbound::keys::SigningKeys;
+use crate::outbound::resolve::{Configured, SharedResolver};
+use crate::outbound::sender::Sender;
+use crate::reader::Reader;
+use crate::schedule::Schedule;
+use crate::store::sqlite::{Mode, Sqlite};
+use crate::store::SharedStore;
+use crate::worker::Worker;
 
 /// Runs the pipeline's stages until a signal.
 ///
 /// # Errors
 /// What keeps it from starting, or the first failure of a stage.
-pub async fn serve(config: Config, roles: Roles) -> Result<()> {
-    bail!("cannot run {roles} for {}: the stages are not wired up in this build", config.server_name)
+pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses)) -> Result<()> {
+    let signals = lifecycle::signals().context("cannot listen for signals")?;
+    let drain = config.ops.drain_timeout;
+    let server = Server::start(config, roles, metrics::install()?).await?;
+    announce(&server.addresses);
+    server.run(signals, drain).await?;
+    Ok(())
+}
+
+/// Where a running server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The edge, if this process has that role.
+    pub edge: Option<SocketAddr>,
+    /// Operations.
+    pub ops: SocketAddr,
+}
+
+/// The stages of one process, running.
+pub struct Server {
+    /// Where it listens.
+    pub addresses: Addresses,
+    tasks: Tasks,
+    store: SharedStore,
+    bus: SharedBus,
+}
+
+/// What the stages share.
+struct Parts {
+    config: Config,
+    store: SharedStore,
+    bus: SharedBus,
+    clock: SharedClock,
+    keys: Arc<SigningKeys>,
+    client: reqwest::Client,
+    resolver: SharedResolver,
+    name: String,
+}
+
+impl Server {
+    /// Opens store and bus, declares the topology, binds the listeners, starts the stages of `roles`.
+    ///
+    /// # Errors
+    /// The first thing that could not be had, by name.
+    pub async fn start(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self> {
+        let ops = bind("ops.listen", config.ops.listen).await?;
+        let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
+        let (store, bus) = open(&config, roles).await?;
+        store.prepare(config.partitions).await?;
+        bus.declare().await?;
+        let parts = Parts::new(config, store.clone(), bus.clone())?;
+        let mut tasks = Tasks::new();
+        let addresses = Addresses { edge: local(edge.as_ref())?, ops: ops.local_addr()? };
+        if let Some(listener) = edge {
+            parts.start_edge(&mut tasks, listener)?;
+        }
+        parts.start_stages(&mut tasks, roles);
+        parts.start_ops(&mut tasks, ops, metrics);
+        Ok(Self { addresses, tasks, store, bus })
+    }
+
+    /// What ends it from within the process.
+    pub fn shutdown(&self) -> lifecycle::Shutdown {
+        self.tasks.shutdown()
+    }
+
+    /// Lives until a signal, drains, closes bus and store.
+    ///
+    /// # Errors
+    /// The first failure of a stage.
+    pub async fn run(
+        self,
+        signals: tokio::sync::mpsc::Receiver<&'static str>,
+        drain_timeout: Duration,
+    ) -> Result<(), Failure> {
+        let ended = self.tasks.run_until_stopped(signals, drain_timeout).await;
+        self.bus.close().await;
+        self.store.close().await;
+        ended
+    }
+}
+
+impl Parts {
+    fn new(config: Config, store: SharedStore, bus: SharedBus) -> Result<Self> {
+        let key_path = config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
+        let keys = SigningKeys::load_or_create(&key_path)?;
+        Ok(Self {
+            keys: Arc::new(keys),
+            client: outbound_http::client(config.federation.timeout)?,
+            resolver: Arc::new(Configured::new(&config.federation.resolve)?),
+            name: format!("{}-{}", std::process::id(), ulid::Ulid::new()),
+            clock: Arc::new(SystemClock),
+            config,
+            store,
+            bus,
+        })
+    }
+
+    fn start_edge(&self, tasks: &mut Tasks, listener: TcpListener) -> Result<()> {
+        let config = &self.config;
+        let edge = EdgeState::start(EdgeParts {
+            bus: self.bus.clone(),
+            clock: self.clock.clone(),
+            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions),
+            config: config.edge.clone(),
+            local: config.server_name.clone(),
+            partitions: config.partitions,
+            pack_linger: config.worker.pack_linger,
+            keys: self.keys.clone(),
+            peer_keys: PeerKeys::new(self.client.clone(), self.resolver.clone(), self.clock.clone()),
+            embedded_bus: matches!(config.bus.url, BusUrl::Embedded),
+        })?;
+        let stop = tasks.shutdown().soft;
+        tasks.spawn("edge", edge::serve(listener, edge, stop));
+        Ok(())
+    }
+
+    fn start_stages(&self, tasks: &mut Tasks, roles: Roles) {
+        let stop = tasks.shutdown().soft;
+        if roles.ingest {
+            tasks.spawn("ingest", self.ingest().run(stop.clone()));
+        }
+        if roles.worker {
+            let (store, bus, clock) = (self.store.clone(), self.bus.clone(), self.clock.clone());
+            let worker = Worker::new(&self.config, self.name.clone(), store, bus, clock);
+            let (schedule, jobs) = (self.schedule(), self.config.schedule.clone());
+            tasks.spawn("schedule", schedule.run(jobs, stop.clone()));
+            let stop = stop.clone();
+            tasks.spawn("worker", async move {
+                worker.run(stop).await;
+                Ok::<(), std::convert::Infallible>(())
+            });
+        }
+        if roles.sender {
+            tasks.spawn("sender", self.sender().run(stop));
+        }
+    }
+
+    fn start_ops(&self, tasks: &mut Tasks, listener: TcpListener, metrics: PrometheusHandle) {
+        let observer =
+            Observer::new(self.bus.clone(), self.store.clone(), self.clock.clone(), self.config.partitions);
+        let state = Arc::new(OpsState { observer, metrics, lag_max: self.config.edge.lag_max });
+        let stop = tasks.shutdown().soft;
+        tasks.spawn("ops", ops_http::serve(listener, state, stop));
+    }
+
+    fn ingest(&self) -> Ingest {
+        Ingest {
+            bus: self.bus.clone(),
+            clock: self.clock.clone(),
+            local: self.config.server_name.clone(),
+            partitions: self.config.partitions,
+            linger: self.config.worker.pack_linger,
+            prefetch: self.config.bus.prefetch,
+        }
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule {
+            bus: self.bus.clone(),
+            clock: self.clock.clone(),
+            worker: self.name.clone(),
+            local: self.config.server_name.clone(),
+        }
+    }
+
+    fn sender(&self) -> Sender {
+        Sender {
+            bus: self.bus.clone(),
+            clock: self.clock.clone(),
+            http: self.client.clone(),
+            resolver: self.resolver.clone(),
+            keys: self.keys.clone(),
+            config: self.config.federation.clone(),
+            local: self.config.server_name.clone(),
+            partitions: self.config.partitions,
+        }
+    }
+}
+
+/// Only the process that works on partitions, or carries the embedded bus, owns the file; others read beside it.
+async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)> {
+    let embedded = matches!(config.bus.url, BusUrl::Embedded);
+    if embedded && roles != Roles::ALL {
+        bail!("bus.url is \"embedded:\": its queues live in one process, so --roles must name all of them");
+    }
+    let mode = if roles.worker { Mode::Owner } else { Mode::Guest };
+    let store = Sqlite::open(&config.store.path, mode).await?;
+    let bus: SharedBus = match &config.bus.url {
+        BusUrl::Embedded => Embedded::new(store.clone(), config.topology(), config.bus.confirm_timeout),
+        BusUrl::Amqp(_) => Amqp::connect(&config.bus, config.topology()).await?,
+    };
+    Ok((store, bus))
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+fn local(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>> {
+    listener.map(TcpListener::local_addr).transpose().context("a listener without an address")
 }

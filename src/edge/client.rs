@@ -144,7 +144,8 @@ fn users(fields: &Fields, name: &str) -> Result<Vec<UserId>, MatrixError> {
         return Err(MatrixError::invalid(format!("{name:?} holds more than {MAX_LIST} user IDs")));
     }
     let parse = |(index, entry): (usize, &Value)| {
-        let text = entry.as_str().ok_or_else(|| MatrixError::bad_json(format!("\"{name}[{index}]\" must be a text")))?;
+        let text =
+            entry.as_str().ok_or_else(|| MatrixError::bad_json(format!("\"{name}[{index}]\" must be a text")))?;
         UserId::parse(text).map_err(|error| MatrixError::invalid(format!("\"{name}[{index}]\": {error}")))
     };
     entries.iter().enumerate().map(parse).collect()

@@ -32,7 +32,7 @@ use crate::wire::matrix::parse_edus;
 const MAX_BODY: usize = 10 << 20;
 /// A transaction ID's bytes.
 const MAX_TXN_ID: usize = 255;
-/// For how long our key document is good; half of it is how soon a withdrawn key is forgotten.
+/// For how long peers may believe our key document without asking again.
 const KEYS_VALID: Duration = Duration::from_secs(24 * 3600);
 /// What a peer is told whose keys cannot be fetched just now.
 const KEYS_RETRY: Duration = Duration::from_secs(30);
@@ -49,15 +49,16 @@ pub(crate) async fn put_send(
         return Err(MatrixError::invalid(format!("txnId has {} bytes, not 1 to {MAX_TXN_ID}", txn_id.len())));
     }
     edge.admission.admit().await?;
+    let now = edge.clock.now();
     let scheme = scheme(&edge, request.headers())?;
     let (parts, body) = request.into_parts();
     let body = body::read(&edge.bodies, &parts.headers, body, MAX_BODY).await?;
     let origin = authenticate(&edge, scheme, parts, body.bytes.clone()).await?;
-    let (inbound, rejects) = read(&edge, &origin, &txn_id, &body.bytes)?;
+    let (inbound, rejects) = read(&edge, &origin, &txn_id, &body.bytes, now)?;
     let pack = Pack {
         signals: vec![Routed::Peer(Addressed {
             to: origin,
-            at: edge.clock.now(),
+            at: now,
             reply: None,
             trace: followed.0,
             signal: PeerSignal::Transaction(Box::new(inbound)),
@@ -84,7 +85,7 @@ fn scheme(edge: &EdgeState, headers: &HeaderMap) -> Result<XMatrix, MatrixError>
     let mut schemes = headers.get_all(header::AUTHORIZATION).into_iter().map(XMatrix::try_from);
     let scheme = match schemes.next() {
         Some(Ok(scheme)) => scheme,
-        Some(Err(error)) => return Err(MatrixError::unauthorized(format!("Authorization: {error}"))),
+        Some(Err(error)) => return Err(MatrixError::unauthorized(format!("Authorization is no X-Matrix: {error}"))),
         None => return Err(MatrixError::unauthorized("no Authorization: X-Matrix …")),
     };
     match &scheme.destination {
@@ -136,13 +137,14 @@ fn read(
     origin: &ServerName,
     txn_id: &str,
     body: &[u8],
+    now: Timestamp,
 ) -> Result<(Inbound, Vec<Reject>), MatrixError> {
     let transaction = Transaction::parse(body)?;
     if transaction.origin.as_deref().is_some_and(|named| named != origin.as_str()) {
         return Err(MatrixError::forbidden(format!("\"origin\" is not {origin}, which signed it")));
     }
     let sent = Timestamp(transaction.origin_server_ts);
-    let (mut inbound, rejects) = parse_edus(origin, &edge.local, &transaction.edus, edge.clock.now(), sent);
+    let (mut inbound, rejects) = parse_edus(origin, &edge.local, &transaction.edus, now, sent);
     inbound.txn_id = txn_id.into();
     Ok((inbound, rejects))
 }

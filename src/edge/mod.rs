@@ -2,11 +2,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`client`], [`devices`] | clients: status, list, sessions, devices |
-//! | [`events`] | foreign edges without AMQP |
-//! | [`federation`], [`transaction`], [`peer_keys`] | peers |
-//! | [`publisher`], [`applied`], [`admission`] | the way to the queues, the word back, the bound |
-//! | [`request`], [`body`], [`json`], [`auth`], [`error`] | what all of them share |
+//! | `client`, `devices` | clients: status, list, sessions, devices |
+//! | `events` | foreign edges without AMQP |
+//! | `federation`, `transaction`, `peer_keys` | peers |
+//! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
+//! | `request`, `body`, `json`, `auth`, `error` | what all of them share |
 
 mod admission;
 mod applied;

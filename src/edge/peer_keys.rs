@@ -9,6 +9,7 @@ use ruma::CanonicalJsonObject;
 use ruma::api::federation::discovery::ServerSigningKeys;
 use ruma::signatures::PublicKeySet;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::clock::SharedClock;
 use crate::model::{ServerName, Timestamp};
@@ -26,6 +27,10 @@ const ASK_AGAIN_MS: u64 = 30_000;
 const MAX_KEYS: usize = 32;
 /// Peers asked at once.
 const MAX_ASKING: usize = 64;
+/// For how long a request waits until one of them has answered.
+const ASKING_WAIT: Duration = Duration::from_secs(5);
+/// How long a peer may take: its own request waits for this.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no key to check a signature with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,20 +106,23 @@ impl PeerKeys {
     async fn ask(&self, server: &ServerName, key: &str) -> Answer {
         let asked = self.known.entry_by_ref(server).and_compute_with(async |entry| {
             let now = self.clock.now();
-            match entry.map(|entry| entry.into_value()) {
-                Some(answer) if !answer.is_stale(key, now) => Op::Nop,
-                _ => Op::Put(Answer { asked: now, keys: self.fetch(server, now).await.map(Arc::new) }),
+            let known = entry.map(|entry| entry.into_value());
+            if known.as_ref().is_some_and(|answer| !answer.is_stale(key, now)) {
+                return Op::Nop;
             }
+            // That others are slow says nothing of this server: it is not remembered.
+            let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
+            let keys = self.fetch(server, now).await.map(Arc::new);
+            Op::Put(Answer { asked: now, keys: prefer(keys, known, now) })
         });
-        let entry = asked.await.into_entry().expect("there was an answer or it was put");
-        entry.into_value()
+        let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
+        asked.await.into_entry().map_or_else(busy, |entry| entry.into_value())
     }
 
     async fn fetch(&self, server: &ServerName, now: Timestamp) -> Result<Keys, String> {
-        let _permit = self.asking.try_acquire().map_err(|_| "too many servers are being asked")?;
         let base = self.resolver.base(server).await.map_err(|error| error.to_string())?;
         let url = base.at("/_matrix/key/v2/server").expect("a plain path stays as it is");
-        let response = self.http.get(url).send().await.map_err(|error| causes(&error))?;
+        let response = self.http.get(url).timeout(ASK_TIMEOUT).send().await.map_err(|error| causes(&error))?;
         if !response.status().is_success() {
             return Err(format!("it answers {}", response.status()));
         }
@@ -131,6 +139,13 @@ impl Answer {
         let good = |keys: &Arc<Keys>| now < keys.valid_until && keys.set.contains_key(key);
         aged && !self.keys.as_ref().is_ok_and(good)
     }
+}
+
+/// The new keys; those known before, as long as they are good, if there are no new ones: who asks for a key that does not exist
+/// while a peer is away must not make it a stranger.
+fn prefer(new: Result<Arc<Keys>, String>, known: Option<Answer>, now: Timestamp) -> Result<Arc<Keys>, String> {
+    let known = known.and_then(|answer| answer.keys.ok()).filter(|keys| now < keys.valid_until);
+    new.or_else(|reason| known.ok_or(reason))
 }
 
 /// The keys in a key document of `server`, which has to bear its own signature.

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ruma::CanonicalJsonObject;
-use ruma::signatures::{Ed25519KeyPair, sign_json};
+use ruma::signatures::{Ed25519KeyPair, JsonError, sign_json};
 use serde_json::json;
 
 use crate::model::{ServerName, Timestamp};
@@ -93,6 +93,11 @@ impl SigningKey {
     /// The public half, unpadded base64.
     pub fn public_base64(&self) -> String {
         BASE64.encode(self.pair.public_key())
+    }
+
+    /// Adds the signature of `server` by this key to `object` (Matrix spec, appendices, signing JSON).
+    pub fn sign(&self, server: &ServerName, object: &mut CanonicalJsonObject) -> Result<(), JsonError> {
+        sign_json(server.as_str(), &self.pair, object)
     }
 
     /// What signs.
@@ -227,7 +232,7 @@ pub fn server_keys_json(server: &ServerName, keys: &SigningKeys, now: Timestamp,
     let mut document: CanonicalJsonObject =
         serde_json::from_value(document).expect("texts and small numbers are canonical JSON");
     for key in &keys.keys {
-        sign_json(server.as_str(), key.pair(), &mut document).expect("an object without signatures can be signed");
+        key.sign(server, &mut document).expect("an object without signatures can be signed");
     }
     serde_json::to_string(&document).expect("canonical JSON is JSON")
 }

@@ -95,8 +95,8 @@ impl Resolve for Configured {
 }
 
 fn by_name(server: &ServerName) -> Result<BaseUrl, ResolveError> {
-    let parsed =
-        ruma::ServerName::parse(server.as_str()).map_err(|error| unusable(server, server.as_str(), error.to_string()))?;
+    let parsed = ruma::ServerName::parse(server.as_str())
+        .map_err(|error| unusable(server, server.as_str(), error.to_string()))?;
     let url = format!("https://{}:{}", parsed.host(), parsed.port().unwrap_or(DEFAULT_PORT));
     BaseUrl::parse(&url).map_err(|reason| unusable(server, &url, reason))
 }
@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn a_base_is_scheme_host_and_port() {
-        for bad in ["b.example", "ftp://b.example", "https://b.example/x", "https://u:p@b.example", "https://b.example?x"] {
+        for bad in
+            ["b.example", "ftp://b.example", "https://b.example/x", "https://u:p@b.example", "https://b.example?x"]
+        {
             assert!(BaseUrl::parse(bad).is_err(), "{bad}");
         }
         let base = BaseUrl::parse("http://127.0.0.1:80").unwrap();

@@ -10,7 +10,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::bus::{Delivery, Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, SubscriptionError, Token};
+use crate::bus::{
+    Delivery, Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, SubscriptionError, Token,
+};
 use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::{Addressed, PeerSignal};
@@ -26,7 +28,7 @@ use crate::wire::outbound::OutboundMessage;
 const HELD_PER_REQUEST: usize = 4;
 /// What a queue gives one consumer at most (a limit of some quorum queues).
 const MAX_PREFETCH: usize = 2_000;
-/// First wait before the bus is asked again, ms.
+/// First wait before the bus is asked again.
 const BUS_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before the bus is asked again.
 const BUS_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -94,8 +96,7 @@ impl Sender {
 
     fn into_work(self) -> Work {
         let held = self.config.concurrency.saturating_mul(HELD_PER_REQUEST).clamp(1, MAX_PREFETCH);
-        let courier =
-            Courier::new(self.clock.clone(), self.http, self.resolver, self.keys, self.config, self.local);
+        let courier = Courier::new(self.clock.clone(), self.http, self.resolver, self.keys, self.config, self.local);
         Work {
             bus: self.bus,
             clock: self.clock,
@@ -180,7 +181,8 @@ impl Work {
     /// Puts what cannot be sent aside, with the reason.
     async fn bury(&self, delivery: Delivery, reason: String) -> Option<Token> {
         tracing::warn!(reason, "dead letter");
-        metrics::counter!("rollcall_dead_letters_total", "origin" => "outbound", "reason" => "undecodable").increment(1);
+        metrics::counter!("rollcall_dead_letters_total", "origin" => "outbound", "reason" => "undecodable")
+            .increment(1);
         let mut dead = Outgoing::new(Exchange::Dead, "", delivery.body);
         dead.headers.trace = delivery.headers.trace;
         dead.headers.reason = Some(reason);

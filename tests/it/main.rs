@@ -1,9 +1,12 @@
 //! Everything that needs more than one module: one binary, so that it links once.
 
 #![allow(unreachable_pub, reason = "a test binary is its own world")]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the reason")]
 
 mod bus;
 mod cli;
+mod contract;
+mod federation;
 mod machines;
 mod ops;
 mod store;

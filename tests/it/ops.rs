@@ -1,7 +1,5 @@
 //! Operations on a real embedded bus and store: dead letters, the listener, the schedule.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;

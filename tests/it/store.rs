@@ -354,7 +354,7 @@ async fn after_a_clean_end_only_what_was_delivered_counts_as_such() {
     let (_folder, path) = folder();
     let store = open(&path).await;
     let first = bus(&store).await;
-    first.publish(messages(0..10)).await.unwrap();
+    first.publish(messages(0..1000)).await.unwrap();
     let mut subscription = first.subscribe(&[USERS], 100).await.unwrap();
     take(&mut subscription, 3).await;
     first.close().await;
@@ -364,11 +364,17 @@ async fn after_a_clean_end_only_what_was_delivered_counts_as_such() {
 
     let store = open(&path).await;
     let second = bus(&store).await;
-    assert_eq!(depth(&second, &USERS).await, (10, 0));
-    let mut subscription = second.subscribe(&[USERS], 100).await.unwrap();
-    let again = take(&mut subscription, 10).await;
+    assert_eq!(depth(&second, &USERS).await, (1000, 0));
+    let mut subscription = second.subscribe(&[USERS], 1000).await.unwrap();
+    let again = take(&mut subscription, 1000).await;
+    assert_eq!(numbers(&again), (0..1000).collect::<Vec<_>>());
     let flags: Vec<bool> = again.iter().map(|delivery| delivery.redelivered).collect();
-    assert_eq!(flags, [[true; 3].as_slice(), &[false; 7]].concat());
+    assert_eq!(flags, [[true; 3].as_slice(), &[false; 997]].concat());
+    drop(subscription);
+    let mut subscription = second.subscribe(&[USERS], 1000).await.unwrap();
+    let thrice = take(&mut subscription, 1000).await;
+    assert_eq!(numbers(&thrice), (0..1000).collect::<Vec<_>>());
+    assert!(thrice.iter().all(|delivery| delivery.redelivered));
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@
 //! Two connections, because the broker blocks a connection as a whole when it runs out of memory or disk: acknowledgements must
 //! not stop with publishes.
 //!
-//! - [`line`]: one connection, replaced when it dies;
-//! - [`publisher`]: confirms, resending, replies;
-//! - [`subscription`]: consumers, acknowledgements;
-//! - [`declare`]: the topology, depths;
-//! - [`headers`]: what travels beside a body.
+//! - `line`: one connection, replaced when it dies;
+//! - `publisher`: confirms, resending, replies;
+//! - `subscription`: consumers, acknowledgements;
+//! - `declare`: the topology, depths;
+//! - `headers`: what travels beside a body.
 
 mod acks;
 mod declare;
@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::line::Line;
+use self::line::{Line, Live};
 use self::publisher::Publisher;
 use super::{
     Bus, BusError, Outgoing, PublishError, Queue, QueueDepth, Reply, Subscription, SubscriptionError, Topology,
@@ -69,7 +69,7 @@ impl Amqp {
         let publishing = Line::connect("rollcall publish", Arc::clone(&addresses)).await?;
         let consuming = Line::connect("rollcall consume", addresses).await?;
         let (reply_sender, replies) = mpsc::channel(REPLIES);
-        let publisher = Publisher::new(publishing, &topology, config, reply_sender, closed.clone());
+        let publisher = Publisher::new(publishing, topology.clone(), config, reply_sender, closed.clone());
         Ok(Arc::new(Self {
             publisher: Arc::new(publisher),
             consuming,
@@ -79,12 +79,20 @@ impl Amqp {
             closed,
         }))
     }
+
+    /// The connection for all but publishing; waits for it as long as a publish would.
+    async fn consuming(&self) -> Result<Arc<Live>, String> {
+        if self.closed.is_cancelled() {
+            return Err("the bus is closed".into());
+        }
+        self.consuming.live_within(self.patience).await
+    }
 }
 
 #[async_trait]
 impl Bus for Amqp {
     async fn declare(&self) -> Result<(), BusError> {
-        let live = self.consuming.live_within(self.patience).await.map_err(BusError::Unreachable)?;
+        let live = self.consuming().await.map_err(BusError::Unreachable)?;
         declare::declare(live.connection(), &self.topology).await
     }
 
@@ -118,14 +126,14 @@ impl Bus for Amqp {
         if self.closed.is_cancelled() {
             return Err(SubscriptionError::Closed);
         }
-        let live = self.consuming.live_within(self.patience).await.map_err(SubscriptionError::Lost)?;
+        let live = self.consuming().await.map_err(SubscriptionError::Lost)?;
         let opening = subscription::open(&live, &self.topology, queues, prefetch, self.closed.clone());
         let opened = timeout(self.patience, opening).await;
         Ok(Box::new(opened.map_err(|_| SubscriptionError::Lost("the broker does not answer".into()))??))
     }
 
     async fn depths(&self) -> Result<Vec<QueueDepth>, BusError> {
-        let live = self.consuming.live_within(self.patience).await.map_err(BusError::Unreachable)?;
+        let live = self.consuming().await.map_err(BusError::Unreachable)?;
         declare::depths(live.connection(), &self.topology).await
     }
 

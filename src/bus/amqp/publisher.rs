@@ -6,7 +6,8 @@
 //!
 //! lapin hands a returned (unroutable) message to whichever confirm comes next, which may be another message's. Routability is a
 //! property of exchange and routing key, so the return is matched by these two; one that is not the caller's own is reported and
-//! counted (`rollcall_bus_returned_total`), and does not fail the message that it came with.
+//! counted (`rollcall_bus_returned_total`), and does not fail the message that it came with. What the topology itself has no
+//! queue for is refused before it is sent, so only missing edges and queues that somebody deleted depend on returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ use crate::lifecycle;
 /// What every reply address begins with. Replies to anything else are not sent: an address comes from outside and must not name a
 /// queue of ours.
 const REPLY_ADDRESSES: &str = "amq.rabbitmq.reply-to.";
+/// How long a reply may wait for a channel. Its reader waits no longer than `edge.apply_wait` for all of it.
+const REPLY_PATIENCE: Duration = Duration::from_millis(250);
 /// Before what was refused or lost is sent again, in milliseconds; random, so that callers do not come back in step.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 50..=200;
 
@@ -38,6 +41,7 @@ const RETRY_MS: std::ops::RangeInclusive<u64> = 50..=200;
 pub(super) struct Publisher {
     line: Line,
     open: Mutex<Option<Arc<Open>>>,
+    topology: Topology,
     exchanges: [ShortString; Exchange::ALL.len()],
     window: Semaphore,
     window_size: u32,
@@ -64,7 +68,7 @@ enum Setback {
 impl Publisher {
     pub(super) fn new(
         line: Line,
-        topology: &Topology,
+        topology: Topology,
         config: &BusConfig,
         replies: mpsc::Sender<Reply>,
         closed: CancellationToken,
@@ -73,7 +77,8 @@ impl Publisher {
         Self {
             line,
             open: Mutex::default(),
-            exchanges: exchange_names(topology),
+            exchanges: exchange_names(&topology),
+            topology,
             window: Semaphore::new(window_size as usize),
             window_size,
             patience: config.confirm_timeout,
@@ -84,6 +89,7 @@ impl Publisher {
 
     /// See [`crate::bus::Bus::publish`].
     pub(super) async fn publish(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        self.check_routes(messages)?;
         let deadline = Instant::now() + self.patience;
         let mut confirmed = vec![false; messages.len()];
         let mut reason = String::from("no confirm came");
@@ -107,12 +113,11 @@ impl Publisher {
 
     /// Sends a reply, or drops it when the broker does not take it at once.
     pub(super) async fn reply(&self, address: &str, body: &[u8]) {
-        if !address.starts_with(REPLY_ADDRESSES) {
-            tracing::debug!("a reply address that is none: not answered");
+        if self.closed.is_cancelled() || !address.starts_with(REPLY_ADDRESSES) {
             return;
         }
         let Ok(key) = ShortString::try_new(address) else { return };
-        let Ok(Ok(open)) = timeout(self.patience, self.open()).await else { return };
+        let Ok(Ok(open)) = timeout(REPLY_PATIENCE, self.open()).await else { return };
         if open.live.is_blocked() {
             return;
         }
@@ -129,6 +134,16 @@ impl Publisher {
     pub(super) async fn close(&self) {
         self.open.lock().await.take();
         self.line.close().await;
+    }
+
+    /// Edges declare their own queues on [`Exchange::Updates`]: only the broker knows these.
+    fn check_routes(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
+        let nowhere = messages.iter().find(|message| {
+            message.exchange != Exchange::Updates
+                && self.topology.route(message.exchange, &message.routing_key).is_none()
+        });
+        nowhere
+            .map_or(Ok(()), |message| Err(unroutable(&self.exchanges[message.exchange as usize], &message.routing_key)))
     }
 
     /// Sends whatever is not confirmed, once, and waits for the confirms.

@@ -125,6 +125,7 @@ impl AmqpSubscription {
         self.outstanding.receive(delivery.delivery_tag);
         Delivery {
             queue: self.sources[index].queue.clone(),
+            routing_key: delivery.routing_key.as_str().into(),
             headers: headers::headers(&delivery.properties, &self.prefix),
             redelivered: delivery.redelivered || headers::delivery_count(&delivery.properties) > 0,
             token: Token(delivery.delivery_tag),

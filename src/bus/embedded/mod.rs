@@ -9,8 +9,11 @@
 
 mod chores;
 mod headers;
+mod line;
 mod state;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -110,10 +113,11 @@ impl Embedded {
             headers.reason = Some(format!("no queue takes routing key {:?} of {}", message.routing_key, exchange()));
             headers.origin = Some(exchange());
         }
+        let key = Some(&*message.routing_key).filter(|key| queue.binding_keys()[0] != *key);
         Ok(BusRow {
             queue: topology.queue_name(&queue).into(),
             body: message.body.clone(),
-            headers: headers::encode(&headers, &self.address),
+            headers: headers::encode(&headers, key, &self.address),
         })
     }
 

@@ -11,20 +11,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::headers;
+use super::line::{Line, Out, READ_ROWS, Read, START, Sub, SubId};
 use crate::bus::topology::{Queue, Topology};
 use crate::bus::{Delivery, Headers, QueueDepth, Token};
 use crate::store::sqlite::bus::{BusRow, StoredRow};
-
-/// Rows read at once.
-const READ_ROWS: usize = 256;
-/// Bytes of bodies that wait in a subscription's inbox before more is fetched.
-const INBOX_BYTES: usize = 8 << 20;
-
-/// Before the first row, whose ID is 1, with room for a tail that lies beyond the cursor and still before that row.
-const START: i64 = -1;
-
-/// Names a subscription.
-pub(super) type SubId = u64;
 
 /// See the module.
 pub(super) struct State {
@@ -56,54 +46,6 @@ impl Chores {
     pub(super) fn is_empty(&self) -> bool {
         self.deletes.is_empty() && self.burials.is_empty()
     }
-}
-
-/// One queue.
-struct Line {
-    queue: Queue,
-    name: Arc<str>,
-    cursor: i64,
-    /// The newest row that is known to be committed. Beyond the cursor: there may be something to read.
-    tail: i64,
-    /// Changes whenever a read that is under way would bring something that is no longer true.
-    moves: u64,
-    rows: u64,
-    out: u64,
-    leaving: u64,
-    /// In the order of subscribing.
-    subs: Vec<SubId>,
-    turn: usize,
-}
-
-struct Sub {
-    /// Lines, and how many of each are out to it.
-    lines: Vec<(usize, usize)>,
-    prefetch: usize,
-    inbox: VecDeque<Delivery>,
-    inbox_bytes: usize,
-    turn: usize,
-    wake: Arc<Notify>,
-}
-
-struct Out {
-    line: usize,
-    sub: SubId,
-    /// Whether the consumer has it, or it is still in the inbox.
-    taken: bool,
-}
-
-/// A read that a subscription should do now.
-#[derive(Debug, Clone)]
-pub(super) struct Read {
-    line: usize,
-    /// The queue's full name.
-    pub(super) queue: Arc<str>,
-    /// Read what follows this row...
-    pub(super) after: i64,
-    /// ...and at most so many.
-    pub(super) limit: usize,
-    tail: i64,
-    moves: u64,
 }
 
 /// What a subscription should do next.
@@ -235,17 +177,19 @@ impl State {
         }
         let line = &mut self.lines[read.line];
         line.cursor = if complete { last.max(read.tail) } else { last };
+        // A full read may have left something behind, whoever wrote it.
+        line.tail = line.tail.max(if complete { last } else { last + 1 });
         line.moves += 1;
     }
 
     fn offer(&mut self, id: SubId, line: usize, row: StoredRow) {
         let deliveries = row.deliveries.saturating_add(self.returned.get(&row.id).copied().unwrap_or(0));
-        let headers = headers::decode(row.headers.as_deref());
+        let (headers, key) = headers::decode(row.headers.as_deref());
         let dead = self.lines[line].queue == Queue::Dead;
         if i64::from(deliveries) > Topology::DELIVERY_LIMIT && !dead {
             self.bury(line, row.id, row.body, headers);
         } else {
-            self.give(id, line, row.id, row.body, headers, deliveries > 0);
+            self.give(id, line, row.id, row.body, (headers, key), deliveries > 0);
         }
     }
 
@@ -254,17 +198,27 @@ impl State {
         let Some(dead) = self.lines.iter().find(|line| line.queue == Queue::Dead) else { return };
         headers.reason = Some(format!("delivery limit of {} exceeded", Topology::DELIVERY_LIMIT));
         headers.origin = Some(self.lines[line].name.to_string());
-        let row = BusRow { queue: Arc::clone(&dead.name), body, headers: headers::encode(&headers, "") };
+        let row = BusRow { queue: Arc::clone(&dead.name), body, headers: headers::encode(&headers, None, "") };
         self.chores.burials.push((id, row));
         self.leave(line, id);
     }
 
-    fn give(&mut self, sub: SubId, line: usize, id: i64, body: Bytes, headers: Headers, redelivered: bool) {
+    fn give(
+        &mut self,
+        sub: SubId,
+        line: usize,
+        id: i64,
+        body: Bytes,
+        (headers, key): (Headers, Option<String>),
+        redelivered: bool,
+    ) {
         let Some(to) = self.subs.get_mut(&sub) else { return };
         to.inbox_bytes += body.len();
         to.count(line, 1);
         let queue = self.lines[line].queue.clone();
-        to.inbox.push_back(Delivery { queue, body, headers, redelivered, token: Token(id.unsigned_abs()) });
+        let routing_key = key.unwrap_or_else(|| queue.binding_keys().swap_remove(0)).into();
+        let token = Token(id.unsigned_abs());
+        to.inbox.push_back(Delivery { queue, routing_key, body, headers, redelivered, token });
         to.wake.notify_one();
         self.lines[line].out += 1;
         self.out.insert(id, Out { line, sub, taken: false });
@@ -421,61 +375,6 @@ impl State {
             if let Some(sub) = self.subs.get(sub) {
                 sub.wake.notify_one();
             }
-        }
-    }
-}
-
-impl Line {
-    fn new(queue: Queue, topology: &Topology) -> Self {
-        let name = topology.queue_name(&queue).into();
-        Self {
-            queue,
-            name,
-            cursor: START,
-            tail: START + 1,
-            moves: 0,
-            rows: 0,
-            out: 0,
-            leaving: 0,
-            subs: vec![],
-            turn: 0,
-        }
-    }
-
-    /// A partition has one consumer at a time, the one who came first.
-    fn serves(&self, id: SubId) -> bool {
-        !self.queue.is_partitioned() || self.subs.first() == Some(&id)
-    }
-
-    fn read(&self, line: usize, limit: usize) -> Read {
-        let Self { cursor, tail, moves, .. } = *self;
-        Read { line, queue: Arc::clone(&self.name), after: cursor, limit, tail, moves }
-    }
-
-    fn go_back(&mut self, to: i64) {
-        self.cursor = self.cursor.min(to);
-        self.moves += 1;
-    }
-
-    fn depth(&self) -> QueueDepth {
-        QueueDepth {
-            name: self.name.to_string(),
-            ready: self.rows.saturating_sub(self.out + self.leaving),
-            unacked: Some(self.out),
-            consumers: self.subs.len() as u64,
-        }
-    }
-}
-
-impl Sub {
-    fn has_room(&self, line: usize) -> bool {
-        let room = |(at, held): &(usize, usize)| *at == line && *held < self.prefetch;
-        self.inbox_bytes < INBOX_BYTES && self.lines.iter().any(room)
-    }
-
-    fn count(&mut self, line: usize, by: isize) {
-        if let Some((_, held)) = self.lines.iter_mut().find(|(at, _)| *at == line) {
-            *held = held.saturating_add_signed(by);
         }
     }
 }

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::Inner;
-use super::state::{Read, Step, SubId};
+use super::line::{Read, SubId};
+use super::state::Step;
 use crate::bus::{Delivery, Subscription, SubscriptionError, Token};
 
 /// Acknowledged rows that may still stand in the table: past this, acknowledging waits for the disk.

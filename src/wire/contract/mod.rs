@@ -173,8 +173,7 @@ fn parse_singly(text: &str, context: &Context) -> Parsed {
 fn member(text: &str, place: &str, context: &Context, parsed: &mut Parsed) {
     let rejected = parsed.rejects.len();
     let routed = match event::parse_one(text, context, &mut parsed.rejects) {
-        Some(Ok(routed)) => Ok(routed),
-        Some(Err(fault)) => Err(fault),
+        Some(routed) => routed,
         None => diagnose::parse_again(text, context, &mut parsed.rejects),
     };
     for reject in &mut parsed.rejects[rejected..] {

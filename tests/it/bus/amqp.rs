@@ -157,9 +157,9 @@ async fn unroutable_neighbours_do_not_fail_each_other() {
     let deployment = OnBroker::shared().await;
     let publishes = (0..40u32).map(|n| {
         let bus = Arc::clone(&deployment.bus);
-        let key = if n % 4 == 0 { "nobody" } else { "1" };
+        let (exchange, key) = if n % 4 == 0 { (Exchange::Updates, "nobody") } else { (Exchange::Users, "1") };
         async move {
-            let messages = (0..20).map(|_| Outgoing::new(Exchange::Users, key, body(n))).collect();
+            let messages = (0..20).map(|_| Outgoing::new(exchange, key, body(n))).collect();
             (key, bus.publish(messages).await)
         }
     });

@@ -12,7 +12,7 @@ use rollcall::model::{Partition, TraceId};
 use tokio::time::{sleep, timeout};
 
 /// Nothing here takes as long on a working bus.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// How long something that must not come is waited for.
 pub(crate) const QUIET: Duration = Duration::from_millis(400);
 pub(crate) const PARTITIONS: u16 = 2;

@@ -10,9 +10,9 @@ use rollcall::bus::{Bus, PublishError, SharedBus, Subscription, SubscriptionErro
 use rollcall::lifecycle::spawn;
 use tokio::time::{sleep, timeout};
 
-use super::amqp::{OnBroker, config};
-use super::contract::{DEADLINE, Deployment, USERS, next, number, numbered, take};
-use crate::support::broker::Broker;
+use super::amqp::{OnBroker, config, connect};
+use super::contract::{DEADLINE, Deployment, USERS, next, number, numbered, numbers, take};
+use crate::support::broker::{Broker, shared_url};
 
 /// kill -9 under load, twice: whatever was confirmed is there, and publishing goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,6 +92,20 @@ async fn resubscribe(bus: &SharedBus) -> Box<dyn Subscription> {
     timeout(DEADLINE, subscribing).await.expect("a subscription after the restart")
 }
 
+/// The other node of a cluster; here a broker of its own, so that it shows where messages went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_address_takes_over() {
+    let (first, second) = (Broker::start().await, shared_url().await);
+    let deployment = OnBroker::at(vec![second.clone()]).await;
+    let bus = connect(vec![first.url(), second], deployment.topology()).await.unwrap();
+    bus.declare().await.unwrap();
+    bus.publish(numbered(0..10)).await.unwrap();
+    first.kill9();
+    bus.publish(numbered(10..20)).await.unwrap();
+    let mut subscription = resubscribe(&bus).await;
+    assert_eq!(numbers(&take(&mut *subscription, 10).await), (10..20).collect::<Vec<_>>());
+}
+
 /// A dead broker costs a caller its time-out and no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_publishing_ends_at_its_deadline() {
@@ -106,6 +120,29 @@ async fn without_a_broker_publishing_ends_at_its_deadline() {
     timeout(DEADLINE, async { while bus.publish(numbered(0..3)).await.is_err() {} })
         .await
         .expect("a publish after the restart");
+}
+
+/// A frozen broker closes nothing: heartbeats notice it, and what it held comes again once it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_is_noticed() {
+    let broker = Broker::start().await;
+    let topology = OnBroker::at(vec![broker.url()]).await.topology();
+    let patience = Duration::from_secs(3);
+    let bus: SharedBus =
+        Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology).await.unwrap();
+    bus.publish(numbered(0..3)).await.unwrap();
+    let mut subscription = bus.subscribe(&[USERS], 5).await.unwrap();
+    take(&mut *subscription, 3).await;
+    broker.pause();
+    let outcome = timeout(patience * 3, bus.publish(numbered(3..4))).await.expect("an end in time");
+    assert!(matches!(outcome, Err(PublishError::Unconfirmed(..))), "{outcome:?}");
+    let end = timeout(DEADLINE, subscription.next()).await.expect("heartbeats notice");
+    assert!(matches!(end, Err(SubscriptionError::Lost(_))));
+    broker.resume();
+    let publishing = async { while bus.publish(numbered(3..4)).await.is_err() {} };
+    timeout(DEADLINE, publishing).await.expect("a publish after the thaw");
+    let again = take(&mut *resubscribe(&bus).await, 4).await;
+    assert_eq!(numbers(&again), [0, 1, 2, 3]);
 }
 
 /// Short of memory, the broker blocks publishers; nothing fails, acknowledgements and deliveries go on.

@@ -66,6 +66,16 @@ impl Broker {
         self.command("kill");
     }
 
+    /// Stops the node as an overloaded machine would: connections stay, and nobody answers.
+    pub(crate) fn pause(&self) {
+        self.command("pause");
+    }
+
+    /// Ends [`Self::pause`].
+    pub(crate) fn resume(&self) {
+        self.command("resume");
+    }
+
     /// Starts the node again on the same port with the same data.
     pub(crate) async fn restart(&self) {
         self.command("start");

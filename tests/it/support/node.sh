@@ -1,6 +1,6 @@
 # A private RabbitMQ node and its epmd, as children of a test process.
 #   bash node.sh DIR AMQP_PORT DIST_PORT EPMD_PORT
-# Obeys lines on standard input: `start`, `kill` (-9); answers `done` to each. When standard input ends, because the test process
+# Obeys lines on standard input: `start`, `kill` (-9), `pause`, `resume`; answers `done` to each. When standard input ends, because the test process
 # closed it or died, of whatever cause, everything that was started is killed and DIR is removed.
 set -u
 trap '' INT HUP TERM
@@ -38,6 +38,8 @@ while read -r command; do
   case $command in
     start) start_node ;;
     kill) kill_node ;;
+    pause) kill -STOP -- "-$node" ;;
+    resume) kill -CONT -- "-$node" ;;
   esac
   echo done
 done

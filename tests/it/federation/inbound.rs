@@ -1,0 +1,149 @@
+//! Peers' transactions at the edge: whom it believes, and what it answers.
+
+use reqwest::{Method, StatusCode};
+use rollcall::bus::Queue;
+use rollcall::core::signal::PeerSignal;
+use rollcall::model::{Partition, Presence};
+use rollcall::outbound::keys::{SigningKey, SigningKeys};
+use rollcall::outbound::sign::{authorize_put, verify_own};
+use rollcall::wire::envelope::Packet;
+use ruma::CanonicalJsonObject;
+use ruma::serde::Base64;
+use serde_json::{Value, json};
+
+use super::edge::{Edge, assert_error, config};
+use super::name;
+use super::peer::Peer;
+
+const PATH: &str = "/_matrix/federation/v1/send/1";
+const PEERS: Queue = Queue::Peers(Partition(0));
+
+fn body(edus: impl Into<Value>) -> String {
+    let edus = edus.into();
+    json!({ "origin": "b.example", "origin_server_ts": 5, "pdus": [], "edus": edus }).to_string()
+}
+
+fn push(user: &str, presence: &str) -> Value {
+    let entry = json!({ "user_id": user, "presence": presence, "last_active_ago": 1000 });
+    json!({ "edu_type": "m.presence", "content": { "push": [entry] } })
+}
+
+fn signed(keys: &SigningKeys, origin: &str, destination: &str, body: &str) -> String {
+    let header = authorize_put(keys.current(), &name(origin), &name(destination), PATH, body.as_bytes()).unwrap();
+    header.to_str().unwrap().to_owned()
+}
+
+async fn send(edge: &Edge, authorization: &str, body: &str) -> (StatusCode, Value) {
+    edge.ask(Method::PUT, PATH, authorization, body).await
+}
+
+#[tokio::test]
+async fn a_signed_transaction_is_on_the_queue_before_it_is_answered() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = body(json!([push("@bob:b.example", "online")]));
+    let answer = send(&edge, &signed(&peer.keys, "b.example", "a.example", &body), &body).await;
+    assert_eq!(answer, (StatusCode::OK, json!({ "pdus": {} })));
+    assert_eq!(edge.own.depth(&PEERS).await, 1);
+    let Packet::Peers(signals) = edge.own.take(PEERS).await.packet() else { panic!("another packet") };
+    let PeerSignal::Transaction(inbound) = &signals[0].signal else { panic!("another signal") };
+    assert_eq!((signals.len(), signals[0].to.as_str(), &*inbound.txn_id), (1, "b.example", "1"));
+    assert_eq!((inbound.push[0].0.as_str(), inbound.push[0].1.presence), ("@bob:b.example", Presence::Online));
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_another() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = body(json!([]));
+    let forger = SigningKeys::single(SigningKey::generate("p_1").unwrap());
+    let stranger = SigningKeys::single(SigningKey::generate("p_2").unwrap());
+    let good = signed(&peer.keys, "b.example", "a.example", &body);
+    for (authorization, body, status, errcode, part) in [
+        (signed(&forger, "b.example", "a.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "signature"),
+        (good, body.replace("5", "6"), 401, "M_UNAUTHORIZED", "signature"),
+        (signed(&peer.keys, "b.example", "c.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "destination"),
+        (signed(&stranger, "b.example", "a.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "ed25519:p_2"),
+        (signed(&peer.keys, "a.example", "a.example", &body), body.clone(), 403, "M_FORBIDDEN", "origin"),
+        (String::new(), body.clone(), 401, "M_UNAUTHORIZED", "X-Matrix"),
+        ("Bearer x".into(), body.clone(), 401, "M_UNAUTHORIZED", "X-Matrix"),
+    ] {
+        assert_error(&send(&edge, &authorization, &body).await, status, errcode, part);
+    }
+    assert_eq!(edge.own.depth(&PEERS).await, 0);
+    assert_eq!(peer.asked_for_keys(), 1, "an unknown key is no reason to ask again at once");
+}
+
+#[tokio::test]
+async fn a_body_that_names_another_origin_is_refused() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = body(json!([])).replace("b.example", "c.example");
+    let answer = send(&edge, &signed(&peer.keys, "b.example", "a.example", &body), &body).await;
+    assert_error(&answer, 403, "M_FORBIDDEN", "origin");
+}
+
+#[tokio::test]
+async fn a_peer_is_asked_for_its_keys_once() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = body(json!([]));
+    let good = signed(&peer.keys, "b.example", "a.example", &body);
+    let answers = futures_util::future::join_all((0..20).map(|_| send(&edge, &good, &body))).await;
+    assert!(answers.iter().all(|(status, _)| *status == StatusCode::OK), "{answers:?}");
+    assert_eq!(peer.asked_for_keys(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_are_no_verdict() {
+    let peer = Peer::start("b.example", vec![]).await;
+    peer.publish("<html>".into());
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = body(json!([]));
+    let good = signed(&peer.keys, "b.example", "a.example", &body);
+    for _ in 0..2 {
+        assert_error(&send(&edge, &good, &body).await, 503, "M_UNKNOWN", "keys of b.example");
+    }
+    assert_eq!(peer.asked_for_keys(), 1, "a failure is remembered");
+}
+
+#[tokio::test]
+async fn bounds_are_kept_and_named() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let edus = vec![json!({ "edu_type": "m.typing", "content": {} }); 101];
+    for (body, errcode, part) in
+        [(body(edus), "M_BAD_JSON", "edus"), (json!({ "edus": [] }).to_string(), "M_BAD_JSON", "origin_server_ts")]
+    {
+        let answer = send(&edge, &signed(&peer.keys, "b.example", "a.example", &body), &body).await;
+        assert_error(&answer, 400, errcode, part);
+    }
+    let huge = " ".repeat((10 << 20) + 1);
+    let refused = send(&edge, &signed(&peer.keys, "b.example", "a.example", "{}"), &huge).await;
+    assert_error(&refused, 413, "M_TOO_LARGE", "longer");
+}
+
+#[tokio::test]
+async fn a_bad_entry_is_put_aside_with_its_reason() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = body(json!([push("@bob:b.example", "online"), push("@eve:c.example", "online")]));
+    let answer = send(&edge, &signed(&peer.keys, "b.example", "a.example", &body), &body).await;
+    assert_eq!(answer.0, StatusCode::OK);
+    let Packet::Peers(signals) = edge.own.take(PEERS).await.packet() else { panic!("another packet") };
+    let PeerSignal::Transaction(inbound) = &signals[0].signal else { panic!("another signal") };
+    assert_eq!(inbound.push.len(), 1);
+    let dead = edge.own.take(Queue::Dead).await;
+    assert!(dead.headers.reason.unwrap().contains("@eve:c.example"));
+    assert_eq!(dead.headers.origin.as_deref(), Some("federation"));
+}
+
+#[tokio::test]
+async fn the_key_document_bears_its_own_signature() {
+    let edge = Edge::start(config(), &[]).await;
+    let (status, document) = edge.ask(Method::GET, "/_matrix/key/v2/server", "", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let key = Base64::parse(document["verify_keys"]["ed25519:a_1"]["key"].as_str().unwrap()).unwrap();
+    let object: CanonicalJsonObject = serde_json::from_value(document).unwrap();
+    verify_own(&name("a.example"), object, [("ed25519:a_1".to_owned(), key)].into()).unwrap();
+}

@@ -1,0 +1,16 @@
+//! Towards peers and from them, over real HTTP on loopback.
+
+mod clients;
+mod courier;
+mod edge;
+mod inbound;
+mod keys;
+mod peer;
+mod peer_keys;
+mod sender;
+
+use rollcall::model::ServerName;
+
+fn name(text: &str) -> ServerName {
+    ServerName::parse(text).unwrap()
+}
