@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rollcall::config::{Config, ConfigErrors, Roles};
-use rollcall::{app, telemetry};
+use rollcall::app::{self, Addresses};
+use rollcall::telemetry;
 
 const WRONG: u8 = 2;
 
@@ -86,7 +87,16 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     for key in &config.reserved.set {
         tracing::warn!(key, "is reserved: nothing in this version acts on it");
     }
-    app::serve(config, roles).await
+    app::serve(config, roles, announce).await
+}
+
+/// Says on stdout where to reach the process: with port 0 nobody else knows.
+fn announce(addresses: &Addresses) {
+    let edge = addresses.edge.map(|edge| format!("edge on http://{edge}, "));
+    let line = format!("{}operations on http://{}", edge.unwrap_or_default(), addresses.ops);
+    // A closed stdout must not keep a server from serving; the log says it again.
+    let _ = out::line(&line);
+    tracing::info!("{line}");
 }
 
 fn check(config: &Config) -> Result<()> {
