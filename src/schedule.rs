@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use bytes::Bytes;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +18,8 @@ use crate::bus::{Exchange, Outgoing, SharedBus};
 use crate::clock::SharedClock;
 use crate::config::ScheduleConfig;
 use crate::model::ServerName;
+use crate::wire::contract::{encode_beat, encode_job};
+use crate::wire::envelope::Job as Due;
 
 /// Jobs other than beats are moved by less than this.
 const JITTER_MAX: Duration = Duration::from_secs(30);
@@ -51,9 +53,9 @@ impl Schedule {
     pub async fn run(self, config: ScheduleConfig, stop: CancellationToken) -> Result<(), ScheduleError> {
         let failed = |job| move |cause| ScheduleError { job, cause };
         let mut scheduler = JobScheduler::new().await.map_err(failed("beat"))?;
-        for (job, expression) in [("beat", config.beat), ("compact", config.compact)] {
-            let event = Event { schedule: self.clone(), job, stop: stop.clone(), running: Arc::default() };
-            let scheduled = event.into_job(&expression).map_err(failed(job))?;
+        for (kind, expression) in [(Kind::Beat, config.beat), (Kind::Job(Due::Compact, "compact"), config.compact)] {
+            let event = Event { schedule: self.clone(), kind, stop: stop.clone(), running: Arc::default() };
+            let scheduled = event.into_job(&expression).map_err(failed(kind.name()))?;
             scheduler.add(scheduled).await.map_err(failed("beat"))?;
         }
         scheduler.start().await.map_err(failed("beat"))?;
@@ -62,11 +64,28 @@ impl Schedule {
     }
 }
 
+/// What an event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Beat,
+    /// A job and its name in configuration and metrics.
+    Job(Due, &'static str),
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Beat => "beat",
+            Self::Job(_, name) => name,
+        }
+    }
+}
+
 /// One job's event.
 #[derive(Clone)]
 struct Event {
     schedule: Schedule,
-    job: &'static str,
+    kind: Kind,
     stop: CancellationToken,
     running: Arc<AtomicBool>,
 }
@@ -92,28 +111,27 @@ impl Event {
 
     async fn publish(&self) {
         tokio::time::sleep(self.jitter()).await;
-        metrics::counter!("rollcall_job_runs_total", "job" => self.job).increment(1);
+        metrics::counter!("rollcall_job_runs_total", "job" => self.kind.name()).increment(1);
         let message = Outgoing::new(Exchange::Inbound, "beat", self.body());
         if let Err(error) = self.schedule.bus.publish(vec![message]).await {
-            tracing::warn!(job = self.job, %error, "a periodic job was not published; the next one will be tried");
+            tracing::warn!(job = self.kind.name(), %error, "a periodic job was not published; the next one will be tried");
         }
     }
 
-    fn body(&self) -> Vec<u8> {
-        let ts = self.schedule.clock.now().0;
-        let event = match self.job {
-            "beat" => json!({"v": 1, "type": "beat", "worker": self.schedule.worker, "ts": ts}),
-            job => json!({"v": 1, "type": "job", "job": job, "ts": ts}),
-        };
-        event.to_string().into_bytes()
+    fn body(&self) -> Bytes {
+        let now = self.schedule.clock.now();
+        match self.kind {
+            Kind::Beat => encode_beat(&self.schedule.worker, now),
+            Kind::Job(job, _) => encode_job(job, now),
+        }
     }
 
     /// Beats are on time; everything else is spread by deployment, so that those who share a broker do not work at once.
     fn jitter(&self) -> Duration {
-        if self.job == "beat" {
+        if self.kind == Kind::Beat {
             return Duration::ZERO;
         }
-        let seed = format!("{}/{}", self.schedule.local, self.job);
+        let seed = format!("{}/{}", self.schedule.local, self.kind.name());
         let spread = u64::try_from(JITTER_MAX.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(xxh3_64(seed.as_bytes()) % spread)
     }

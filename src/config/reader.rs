@@ -170,14 +170,11 @@ fn as_number(value: &Value) -> Option<u64> {
     }
 }
 
-fn within<T: PartialOrd, D: Display>(
+fn within<T: PartialOrd + Copy, D: Display>(
     value: T,
     bounds: &RangeInclusive<T>,
     show: impl Fn(&T) -> D + Copy,
-) -> Result<T, String>
-where
-    T: Copy,
-{
+) -> Result<T, String> {
     if bounds.contains(&value) { Ok(value) } else { Err(outside(bounds, show)) }
 }
 

@@ -36,6 +36,9 @@ const COMMIT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05
 /// From the same rack to the default time-out.
 const SEND_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// One is no grouping at all.
+const GROUP_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0];
+
 const fn counter(name: &'static str, labels: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, unit: Unit::Count, labels, help }
 }
@@ -82,6 +85,23 @@ pub const METRICS: &[Metric] = &[
     seconds("rollcall_send_seconds", SEND_BUCKETS, "One request to a peer, from connecting to its answer"),
     bytes("rollcall_sent_bytes_total", "", "Bytes of transaction sent to peers, repeats included"),
     gauge("rollcall_bus_blocked", "", "1 while the broker takes no messages because it is short of memory or disk"),
+    counter("rollcall_bus_connections_lost_total", "", "Connections to the broker that were lost and replaced"),
+    counter("rollcall_bus_returned_total", "", "Messages that the broker gave back because no queue took them"),
+    counter("rollcall_bus_replies_dropped_total", "", "Replies from the broker that nobody took in time"),
+    counter("rollcall_replies_dropped_total", "", "Replies within the embedded bus that nobody took in time"),
+    counter(
+        "rollcall_dead_letters_dropped_total",
+        "",
+        "Dead letters of the embedded bus that were too old or too many",
+    ),
+    counter("rollcall_store_transactions_total", "", "Database transactions of the group commit"),
+    Metric {
+        name: "rollcall_store_group_jobs",
+        kind: Kind::Histogram(GROUP_BUCKETS),
+        unit: Unit::Count,
+        labels: "",
+        help: "Commits, publishes and acknowledgements that shared one database transaction",
+    },
 ];
 
 /// Installs the recorder for the whole process and describes every metric. Call it once.

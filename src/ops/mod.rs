@@ -4,3 +4,4 @@ pub mod dead;
 pub mod http;
 pub mod metrics;
 pub mod status;
+pub mod tools;

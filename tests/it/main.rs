@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the reason")]
 
 mod bus;
+mod cli;
 mod contract;
 mod federation;
 mod machines;
+mod ops;
 mod store;
 mod support;
+mod tidy;

@@ -1,0 +1,116 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.
+
+mod dead;
+mod key;
+mod out;
+mod status;
+mod topology;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use rollcall::config::{Config, ConfigErrors, Roles};
+use rollcall::{app, telemetry};
+
+const WRONG: u8 = 2;
+
+/// Federated presence for Matrix as a message-queue pipeline.
+#[derive(Debug, Parser)]
+#[command(name = "rollcall", version)]
+struct Cli {
+    /// Configuration file; without one: defaults and the environment (`ROLLCALL_SECTION__KEY`)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the pipeline until SIGTERM or SIGINT
+    Serve {
+        /// The stages that this process runs, of edge, ingest, worker, sender
+        #[arg(long, default_value_t = Roles::ALL)]
+        roles: Roles,
+    },
+    /// Check the configuration and print every mistake at once
+    Check,
+    /// Show queues, partitions and links of a running process
+    Status(status::Args),
+    /// Show, declare or export exchanges and queues
+    #[command(subcommand)]
+    Topology(topology::Command),
+    /// Look at undeliverable messages, put them back or drop them
+    #[command(subcommand)]
+    Dead(dead::Command),
+    /// Make signing keys
+    #[command(subcommand)]
+    Key(key::Command),
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Where even this cannot be printed, the code has to do.
+            let _ = usage.print();
+            return u8::try_from(usage.exit_code()).unwrap_or(WRONG).into();
+        }
+    };
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    let config = Config::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Check => check(&config),
+        Command::Key(command) => key::run(&command, &config),
+        Command::Topology(topology::Command::Show) => topology::show(&config),
+        Command::Topology(topology::Command::Export { vhost }) => topology::export(&config, &vhost),
+        Command::Topology(topology::Command::Declare) => block_on(topology::declare(&config)),
+        Command::Status(args) => block_on(status::run(&args, &config)),
+        Command::Dead(command) => block_on(dead::run(&command, &config)),
+        Command::Serve { roles } => block_on(serve(config, roles)),
+    }
+}
+
+async fn serve(config: Config, roles: Roles) -> Result<()> {
+    telemetry::start(&config.log)?;
+    for key in &config.reserved.set {
+        tracing::warn!(key, "is reserved: nothing in this version acts on it");
+    }
+    app::serve(config, roles).await
+}
+
+fn check(config: &Config) -> Result<()> {
+    for key in &config.reserved.set {
+        out::line(&format!("{key}: is reserved; nothing in this version acts on it"))?;
+    }
+    out::line("the configuration is valid")
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    // Boxed, because commands' futures are large and main's stack is not for them.
+    runtime.block_on(Box::pin(work))
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        // Whoever read the output has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    if let Some(mistakes) = error.downcast_ref::<ConfigErrors>() {
+        out::error(&mistakes.to_string());
+        return WRONG.into();
+    }
+    out::error(&format!("rollcall: {error:#}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,44 @@
+//! What tools open beside a running deployment.
+
+use crate::bus::amqp::Amqp;
+use crate::bus::embedded::Embedded;
+use crate::bus::{BusError, SharedBus};
+use crate::config::{BusUrl, Config};
+use crate::store::SharedStore;
+use crate::store::sqlite::{Mode, Sqlite};
+
+/// The bus, and what lies under it, opened by a process that owns no partition.
+pub struct GuestBus {
+    bus: SharedBus,
+    store: Option<SharedStore>,
+}
+
+impl GuestBus {
+    /// Opens the bus that `config` names; an embedded one beside its owner or without it.
+    ///
+    /// # Errors
+    /// [`BusError`], when the broker cannot be reached or there is no store yet.
+    pub async fn open(config: &Config) -> Result<Self, BusError> {
+        let topology = config.topology();
+        if let BusUrl::Amqp(_) = config.bus.url {
+            return Ok(Self { bus: Amqp::connect(&config.bus, topology).await?, store: None });
+        }
+        let opened = Sqlite::open(&config.store.path, Mode::Guest).await;
+        let store = opened.map_err(|error| BusError::Other(error.to_string()))?;
+        let bus = Embedded::new(store.clone(), topology, config.bus.confirm_timeout).shared();
+        Ok(Self { bus, store: Some(store) })
+    }
+
+    /// The bus.
+    pub fn bus(&self) -> &SharedBus {
+        &self.bus
+    }
+
+    /// Waits for what is being published, then closes everything.
+    pub async fn close(self) {
+        self.bus.close().await;
+        if let Some(store) = self.store {
+            store.close().await;
+        }
+    }
+}

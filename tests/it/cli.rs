@@ -1,0 +1,148 @@
+//! The real binary, as scripts and people run it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Runs `rollcall` with nothing in its environment but a home of its own and `variables`.
+fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rollcall"))
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the binary was built with the tests")
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().expect("a directory for a test")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is text")
+}
+
+#[test]
+fn check_prints_every_mistake_and_exits_with_2() {
+    let home = home();
+    let file = home.path().join("bad.toml");
+    fs::write(&file, "partitions = 0\nsever_name = \"x\"\n[edge]\nlisten = \"0.0.0.0:1\"\n").unwrap();
+    let variables = [("ROLLCALL_BATCH__WINDOW", "soon"), ("ROLLCALL_BUS__URL", "amqp://me:sesame@host:port")];
+    let output = rollcall(home.path(), &variables, &["check", "--config", file.to_str().unwrap()]);
+    let complaints = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{complaints}");
+    for start in ["partitions: ", "sever_name: ", "edge.listen: ", "batch.window: ", "bus.url: "] {
+        assert!(complaints.lines().any(|line| line.starts_with(start)), "no {start:?} in: {complaints}");
+    }
+    assert_eq!(complaints.lines().count(), 5, "{complaints}");
+    assert!(complaints.contains("environment variable ROLLCALL_BATCH__WINDOW"), "{complaints}");
+    assert!(complaints.contains(&format!("file {}", file.display())), "{complaints}");
+    assert!(!complaints.contains("sesame"), "{complaints}");
+}
+
+#[test]
+fn nothing_set_checks_well() {
+    let home = home();
+    let output = rollcall(home.path(), &[], &["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "the configuration is valid\n");
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "checking leaves nothing behind");
+}
+
+#[test]
+fn check_names_reserved_keys_that_are_set() {
+    let output = rollcall(home().path(), &[("ROLLCALL_WATCHDOG__SHORT", "2s")], &["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("watchdog.short: is reserved"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = rollcall(home().path(), &[], &["check", "--config", "/nowhere/at/all.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere/at/all.toml"));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in [&["severs"][..], &["serve", "--roles", "edge,wroker"], &["dead", "replay"], &[]] {
+        let output = rollcall(home().path(), &[], arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(rollcall(home().path(), &[], &["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn keys_are_for_their_owner_and_never_overwritten() {
+    let home = home();
+    let output = rollcall(home.path(), &[], &["key", "generate"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let path = home.path().join(".local/share/rollcall/signing.key");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = fs::read_to_string(&path).unwrap();
+    let parts: Vec<_> = key.trim_end().split(' ').collect();
+    assert!(matches!(parts[..], ["ed25519", version, seed] if version.starts_with("a_") && seed.len() == 43), "format");
+    assert!(!text(&output.stdout).contains(parts[2]), "the secret is not printed");
+
+    let again = rollcall(home.path(), &[], &["key", "generate"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(&path).unwrap(), key);
+}
+
+#[test]
+fn two_keys_differ() {
+    let home = home();
+    let read = |name: &str| {
+        let path = home.path().join(name);
+        assert!(rollcall(home.path(), &[], &["key", "generate", path.to_str().unwrap()]).status.success());
+        fs::read_to_string(path).unwrap()
+    };
+    assert_ne!(read("one"), read("two"));
+}
+
+#[test]
+fn the_exported_topology_is_what_a_broker_imports() {
+    let variables = [("ROLLCALL_PARTITIONS", "4"), ("ROLLCALL_BUS__PREFIX", "t.")];
+    let output = rollcall(home().path(), &variables, &["topology", "export", "--vhost", "v"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let definitions: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let names = |kind: &str| -> BTreeSet<String> {
+        let list = definitions[kind].as_array().expect("a list");
+        assert!(list.iter().all(|entry| entry["vhost"] == "v"));
+        list.iter().map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let queues = names("queues");
+    assert_eq!(queues.len(), 3 * 4 + 3);
+    assert!(queues.contains("t.batch.3") && queues.contains("t.inbound"), "{queues:?}");
+    assert_eq!(names("exchanges").len(), 7);
+    for binding in definitions["bindings"].as_array().expect("a list") {
+        assert!(queues.contains(binding["destination"].as_str().expect("a queue")), "{binding}");
+    }
+}
+
+#[test]
+fn the_shown_topology_gives_reasons() {
+    let output = rollcall(home().path(), &[], &["topology", "show"]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("queue presence.users.0 to 15 (durable)"), "{shown}");
+    assert!(shown.contains("x-delivery-limit = 50: "), "{shown}");
+    assert!(shown.contains("alternate-exchange = presence.dead: "), "{shown}");
+}
+
+#[test]
+fn status_says_where_it_looked() {
+    // Free a moment ago; whoever took it since is no rollcall either.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let output = rollcall(home().path(), &[("ROLLCALL_OPS__LISTEN", &address)], &["status", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
+}
