@@ -3,6 +3,7 @@
 mod dead;
 mod key;
 mod out;
+mod serve;
 mod status;
 mod topology;
 
@@ -13,7 +14,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rollcall::config::{Config, ConfigErrors, Roles};
-use rollcall::{app, telemetry};
 
 const WRONG: u8 = 2;
 
@@ -77,16 +77,8 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Topology(topology::Command::Declare) => block_on(topology::declare(&config)),
         Command::Status(args) => block_on(status::run(&args, &config)),
         Command::Dead(command) => block_on(dead::run(&command, &config)),
-        Command::Serve { roles } => block_on(serve(config, roles)),
+        Command::Serve { roles } => block_on(serve::run(config, roles)),
     }
-}
-
-async fn serve(config: Config, roles: Roles) -> Result<()> {
-    telemetry::start(&config.log)?;
-    for key in &config.reserved.set {
-        tracing::warn!(key, "is reserved: nothing in this version acts on it");
-    }
-    app::serve(config, roles).await
 }
 
 fn check(config: &Config) -> Result<()> {
