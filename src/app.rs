@@ -1,4 +1,4 @@
-//! Puts the parts together: what `serve` runs and what the tools open.
+//! Puts the parts together: what `serve` runs (tools open less: [`crate::ops::tools`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
