@@ -59,7 +59,7 @@ fn user_events() -> f64 {
         for signal in signals {
             machines.handle_user(START, signal);
         }
-        black_box(machines.take_effects());
+        drop(black_box(machines.take_effects()));
         elapsed += begun.elapsed();
     }
     EVENTS as f64 / elapsed.as_secs_f64()
@@ -87,7 +87,7 @@ fn remote_memory() -> f64 {
             .collect();
         watch(&mut machines, &peer, &targets, run);
         push(&mut machines, &peer, targets, run);
-        black_box(machines.take_effects());
+        drop(black_box(machines.take_effects()));
     }
     let grown = resident_bytes() - before;
     assert_eq!(machines.totals().remotes, REMOTES);

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use crate::bus::SharedBus;
 use crate::bus::amqp::Amqp;
 use crate::bus::embedded::Embedded;
-use crate::bus::SharedBus;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{BusUrl, Config, Roles};
 use crate::edge::peer_keys::PeerKeys;
@@ -26,19 +26,19 @@ use crate::outbound::resolve::{Configured, SharedResolver};
 use crate::outbound::sender::Sender;
 use crate::reader::Reader;
 use crate::schedule::Schedule;
-use crate::store::sqlite::{Mode, Sqlite};
 use crate::store::SharedStore;
+use crate::store::sqlite::{Mode, Sqlite};
 use crate::worker::Worker;
 
-/// Runs the pipeline's stages until a signal.
+/// Runs the pipeline's stages until a signal; `announce` is told where it listens.
 ///
 /// # Errors
 /// What keeps it from starting, or the first failure of a stage.
-pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses)) -> Result<()> {
+pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
     let signals = lifecycle::signals().context("cannot listen for signals")?;
     let drain = config.ops.drain_timeout;
     let server = Server::start(config, roles, metrics::install()?).await?;
-    announce(&server.addresses);
+    announce(&server.addresses)?;
     server.run(signals, drain).await?;
     Ok(())
 }
@@ -173,8 +173,7 @@ impl Parts {
     }
 
     fn start_ops(&self, tasks: &mut Tasks, listener: TcpListener, metrics: PrometheusHandle) {
-        let observer =
-            Observer::new(self.bus.clone(), self.store.clone(), self.clock.clone(), self.config.partitions);
+        let observer = Observer::new(self.bus.clone(), self.store.clone(), self.clock.clone(), self.config.partitions);
         let state = Arc::new(OpsState { observer, metrics, lag_max: self.config.edge.lag_max });
         let stop = tasks.shutdown().soft;
         tasks.spawn("ops", ops_http::serve(listener, state, stop));

@@ -3,6 +3,7 @@
 mod dead;
 mod key;
 mod out;
+mod serve;
 mod status;
 mod topology;
 
@@ -13,8 +14,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rollcall::config::{Config, ConfigErrors, Roles};
-use rollcall::app::{self, Addresses};
-use rollcall::telemetry;
 
 const WRONG: u8 = 2;
 
@@ -78,25 +77,8 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Topology(topology::Command::Declare) => block_on(topology::declare(&config)),
         Command::Status(args) => block_on(status::run(&args, &config)),
         Command::Dead(command) => block_on(dead::run(&command, &config)),
-        Command::Serve { roles } => block_on(serve(config, roles)),
+        Command::Serve { roles } => block_on(serve::run(config, roles)),
     }
-}
-
-async fn serve(config: Config, roles: Roles) -> Result<()> {
-    telemetry::start(&config.log)?;
-    for key in &config.reserved.set {
-        tracing::warn!(key, "is reserved: nothing in this version acts on it");
-    }
-    app::serve(config, roles, announce).await
-}
-
-/// Says on stdout where to reach the process: with port 0 nobody else knows.
-fn announce(addresses: &Addresses) {
-    let edge = addresses.edge.map(|edge| format!("edge on http://{edge}, "));
-    let line = format!("{}operations on http://{}", edge.unwrap_or_default(), addresses.ops);
-    // A closed stdout must not keep a server from serving; the log says it again.
-    let _ = out::line(&line);
-    tracing::info!("{line}");
 }
 
 fn check(config: &Config) -> Result<()> {

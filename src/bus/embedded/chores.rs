@@ -92,14 +92,16 @@ async fn look_around(inner: &Arc<Inner>, looks: u32) {
 async fn trim_dead(inner: &Arc<Inner>) {
     let dead = inner.topology.queue_name(&Queue::Dead);
     let bounds = (Topology::DEAD_TTL_MS, Topology::DEAD_MAX_BYTES);
-    while let Ok(rows) = inner.store.bus_surplus(&dead, bounds.0, bounds.1).await {
-        if rows.is_empty() {
-            return;
-        }
+    loop {
+        let rows = match inner.store.bus_surplus(&dead, bounds.0, bounds.1).await {
+            Ok(rows) if rows.is_empty() => return,
+            Ok(rows) => rows,
+            Err(error) => return tracing::warn!(%error, "the dead letters could not be measured"),
+        };
         metrics::counter!("rollcall_dead_letters_dropped_total").increment(rows.len() as u64);
         inner.state().discard_rows(&dead, &rows);
-        if work_off(inner).await.is_err() {
-            return;
+        if let Err(error) = work_off(inner).await {
+            return tracing::warn!(%error, "dead letters could not be dropped");
         }
     }
 }

@@ -224,7 +224,7 @@ impl State {
         self.out.insert(id, Out { line, sub, taken: false });
     }
 
-    /// Takes acknowledgements; answers whether there are many whose rows are still there.
+    /// Takes acknowledgements. Of what the subscription does not hold (any longer) they are without effect.
     pub(super) fn acknowledge(&mut self, id: SubId, tokens: &[Token]) {
         for token in tokens {
             let row = row_of(token);

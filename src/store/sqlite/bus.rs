@@ -155,7 +155,16 @@ pub(super) async fn count_lost_deliveries(connection: &mut SqliteConnection) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::surplus;
+    use super::*;
+    use crate::store::Store;
+    use crate::store::sqlite::Mode;
+
+    struct Nobody;
+
+    impl BusWatch for Nobody {
+        fn changed(&self, _: Vec<(i64, &BusRow)>, _: &[i64]) {}
+        fn counted(&self, _: &[(String, u64)]) {}
+    }
 
     #[test]
     fn the_head_goes_first_and_no_more_than_must() {
@@ -164,5 +173,21 @@ mod tests {
         assert_eq!(surplus(&rows, 15), [1, 2]);
         assert_eq!(surplus(&rows, 100), [1, 2, 3, 4]);
         assert!(surplus(&[], 5).is_empty());
+    }
+
+    #[tokio::test]
+    async fn surplus_is_what_is_too_old_or_too_much() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("s.db"), Mode::Owner).await.unwrap();
+        let row = |queue: &str| BusRow { queue: queue.into(), body: Bytes::from_static(&[0; 100]), headers: None };
+        let rows = ["dead", "users", "dead", "dead"].map(row).to_vec();
+        store.bus_write(rows, vec![], Arc::new(Nobody)).await.unwrap();
+        let hour = 3_600_000;
+        assert!(store.bus_surplus("dead", hour, 300).await.unwrap().is_empty());
+        assert_eq!(store.bus_surplus("dead", hour, 250).await.unwrap(), [1]);
+        assert_eq!(store.bus_surplus("dead", hour, 150).await.unwrap(), [1, 3]);
+        // Younger than nothing: everything was published longer ago than an hour from now.
+        assert_eq!(store.bus_surplus("dead", -hour, 300).await.unwrap(), [1, 3, 4]);
+        store.close().await;
     }
 }

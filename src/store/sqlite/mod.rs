@@ -1,6 +1,6 @@
 //! SQLite: one file, one process with workers, group commit.
 //!
-//! One writer ([`writer`]) has a connection of its own; readers have others and never wait for it. Every wait for the disk is shared
+//! One writer has a connection of its own; readers have others and never wait for it. Every wait for the disk is shared
 //! by all who asked meanwhile.
 
 mod batch;

@@ -135,7 +135,7 @@ fn kib(work: &Work) -> u32 {
 /// Why a group did not get through.
 enum Failure {
     /// One of its statements was refused; rolled back. Perhaps a single job's fault.
-    Refused(StoreError),
+    Refused(String),
     /// Rolled back, and no smaller group would fare better.
     Unavailable(String),
     /// The commit itself failed.
@@ -146,15 +146,14 @@ impl Failure {
     fn of(error: &sqlx::Error) -> Self {
         match open::code(error) {
             // CONSTRAINT, TOOBIG, MISMATCH: the data's fault, not the disk's.
-            Some(18..=20) => Self::Refused(StoreError::Unavailable(error.to_string())),
+            Some(18..=20) => Self::Refused(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
     }
 
     fn answer(&self) -> StoreError {
         match self {
-            Self::Refused(error) => StoreError::Unavailable(error.to_string()),
-            Self::Unavailable(why) => StoreError::Unavailable(why.clone()),
+            Self::Refused(why) | Self::Unavailable(why) => StoreError::Unavailable(why.clone()),
             Self::Unknown(why) => StoreError::Unknown(why.clone()),
         }
     }

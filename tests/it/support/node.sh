@@ -10,7 +10,7 @@ export RABBITMQ_NODENAME=node$amqp@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 
 export RABBITMQ_MNESIA_BASE=$dir/mnesia RABBITMQ_LOG_BASE=$dir/log RABBITMQ_SCHEMA_DIR=$dir/schema
 export RABBITMQ_GENERATED_CONFIG_DIR=$dir/generated RABBITMQ_CONFIG_FILE=$dir/rabbitmq.conf RABBITMQ_CONF_ENV_FILE=/dev/null
 export RABBITMQ_ENABLED_PLUGINS_FILE=$dir/enabled_plugins RABBITMQ_PID_FILE=$dir/pid
-export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd
+export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd ERL_CRASH_DUMP=$dir/erl_crash.dump
 # Schedulers that sleep at once: tests share few cores.
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
 (umask 077; head -c16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$dir/.erlang.cookie"; chmod 400 "$dir/.erlang.cookie")

@@ -1,0 +1,158 @@
+//! The real binary, run as an operator runs it: a configuration file, loopback, data of its own. Killed with its handle.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// Nothing on an overloaded machine takes as long.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One server's place: configuration, data, addresses. Survives the process.
+pub struct Place {
+    /// Its Matrix name.
+    pub name: String,
+    /// Its edge, `127.0.0.1:port`.
+    pub edge: String,
+    /// Its operations listener, `127.0.0.1:port`.
+    pub ops: String,
+    directory: TempDir,
+}
+
+/// A running `rollcall serve`.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Place {
+    /// A server called `name`, with free ports, quick windows and few partitions. `extra` is appended to the configuration.
+    pub fn new(name: &str, bus: &str, extra: &str) -> Self {
+        let place = Self {
+            name: name.to_owned(),
+            edge: free_address(),
+            ops: free_address(),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        };
+        place.configure(bus, extra);
+        place
+    }
+
+    /// Writes the configuration anew. `bus` is `embedded:` or an AMQP address; queue names begin with the server's name.
+    pub fn configure(&self, bus: &str, extra: &str) {
+        let Self { name, edge, ops, .. } = self;
+        let data = self.directory.path().display();
+        let text = format!(
+            r#"
+server_name = "{name}"
+data_dir = "{data}"
+partitions = 4
+bus.url = "{bus}"
+bus.prefix = "{name}."
+edge.listen = "{edge}"
+ops.listen = "{ops}"
+batch.window = "1s"
+{extra}
+"#
+        );
+        std::fs::write(self.config(), text).expect("a writable directory");
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("rollcall.toml")
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// `http://…` of the edge.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.edge)
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn serve(&self) -> Process {
+        let process = self.spawn();
+        process.ready(&self.ops).await;
+        process
+    }
+
+    /// Starts it, and does not wait.
+    pub fn spawn(&self) -> Process {
+        let log = self.directory.path().join("log");
+        let file = std::fs::File::options().create(true).append(true).open(&log).expect("a writable directory");
+        let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file"))
+            .stderr(file)
+            .spawn()
+            .expect("the binary starts");
+        Process { child, log }
+    }
+}
+
+impl Process {
+    /// Polls `/readyz` until it says yes.
+    pub async fn ready(&self, ops: &str) {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let url = format!("http://{ops}/readyz");
+        loop {
+            let answer = reqwest::get(&url).await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not ready within {START_TIMEOUT:?}:\n{}", self.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `kill -9`: no drain, no goodbye.
+    pub fn kill9(mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it has ended");
+    }
+
+    /// SIGTERM; returns how it ended.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill(1)");
+        assert!(sent.success());
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its own child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Its process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody listens on. Another process may take it before we do; then the start says so.
+pub fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("an address").to_string()
+}
