@@ -26,7 +26,11 @@ impl Load {
             .chunks(self.array)
             .map(|chunk| {
                 let events: Vec<String> = chunk.iter().map(|n| event(*n, local, now_ms)).collect();
-                if self.array == 1 { events.concat().into_bytes() } else { format!("[{}]", events.join(",")).into_bytes() }
+                if self.array == 1 {
+                    events.concat().into_bytes()
+                } else {
+                    format!("[{}]", events.join(",")).into_bytes()
+                }
             })
             .collect()
     }

@@ -7,17 +7,19 @@
 //!
 //! `-- --events N` sets the events of (a) and (b); arrays and the embedded bus get four times as many.
 
+#![allow(clippy::print_stdout, reason = "the figures")]
+
+#[path = "../../tests/it/support/broker.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests")]
+mod broker;
 mod embedded;
 mod load;
 mod meter;
-mod raw;
-mod rabbitmq;
-#[path = "../../tests/it/support/broker.rs"]
-#[allow(dead_code, reason = "shared with the tests")]
-mod broker;
 #[path = "../../tests/it/support/process.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod process;
+mod rabbitmq;
+mod raw;
 
 use load::Load;
 
@@ -27,7 +29,8 @@ const EVENTS: usize = 150_000;
 const ARRAY: usize = 50;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(measure(events()));
 }
 

@@ -57,7 +57,8 @@ impl Taker {
     async fn until(&mut self, done: impl Fn(&Seen) -> bool) {
         while !done(&self.seen) {
             let next = tokio::time::timeout(Duration::from_secs(60), self.subscription.next());
-            let delivery = next.await.unwrap_or_else(|_| panic!("{} in a minute", self.progress())).expect("a delivery");
+            let delivery =
+                next.await.unwrap_or_else(|_| panic!("{} in a minute", self.progress())).expect("a delivery");
             let message: OutboundMessage = serde_json::from_slice(&delivery.body).expect("our own JSON");
             self.seen.transaction(message.destination.as_str(), message.body.get());
             let mut packer = Packer::new(PARTITIONS);
