@@ -71,8 +71,9 @@ impl Ingest {
 
     async fn session(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Ended> {
         // A broker that does not answer must not hold up the end.
+        let inbound = [(Queue::Inbound, self.prefetch)];
         let subscribed = tokio::select! {
-            subscribed = self.bus.subscribe(&[Queue::Inbound], self.prefetch) => subscribed?,
+            subscribed = self.bus.subscribe(&inbound) => subscribed?,
             () = stop.cancelled() => return Err(Ended::Stopped),
         };
         *backoff = Backoff::default();

@@ -135,6 +135,11 @@ impl UserId {
         Self(format!("@{localpart}:{server}").into())
     }
 
+    /// Whether somebody else holds this very allocation.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Less than every user ID.
     pub(crate) fn least() -> Self {
         Self("".into())

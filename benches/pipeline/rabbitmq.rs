@@ -50,7 +50,7 @@ struct Taker {
 
 impl Taker {
     async fn start(bus: &std::sync::Arc<Amqp>, users: usize) -> Self {
-        let subscription = bus.subscribe(&[Queue::Outbound], 1_000).await.expect("subscribe");
+        let subscription = bus.subscribe(&[(Queue::Outbound, 1_000)]).await.expect("subscribe");
         Self { bus: bus.clone(), subscription, seen: Seen::new(users) }
     }
 

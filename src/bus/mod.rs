@@ -182,8 +182,9 @@ pub trait Bus: Send + Sync + 'static {
     /// The replies that reach this process. May be called once; the channel is bounded and drops what nobody takes.
     fn replies(&self) -> mpsc::Receiver<Reply>;
 
-    /// Takes messages from all of `queues` on one channel, at most `prefetch` of each unacknowledged.
-    async fn subscribe(&self, queues: &[Queue], prefetch: u16) -> Result<Box<dyn Subscription>, SubscriptionError>;
+    /// Takes messages from all of `queues` on one channel, of each at most so many unacknowledged:
+    /// those wait in this process's memory.
+    async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError>;
 
     /// How deep every queue of the deployment is.
     async fn depths(&self) -> Result<Vec<QueueDepth>, BusError>;

@@ -9,13 +9,16 @@ use super::deadlines::{Armed, Deadlines};
 use super::effect::{Effects, Flush, FlushReason, Output};
 use super::holds::{HoldId, Holds};
 use super::link::{self, Link};
-use super::rows::{Relations, UserState, put, user_key};
+use super::rows::{Relations, UserState, delete, put, user_key};
 use super::settings::Settings;
 use super::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
 use super::user::{self, User};
 use crate::model::{Serial, ServerName, Timestamp, UserId};
 use crate::store::{RowChange, RowKey, RowKind};
 use crate::wire::envelope::{EnvelopeError, Job, decode};
+
+/// A clock that goes back by less has only been set right, ms.
+const CLOCK_STEP_MS: u64 = 1_000;
 
 /// All machines of one partition.
 ///
@@ -33,6 +36,8 @@ pub struct Machines {
     expiries: Deadlines<UserId>,
     /// When links want to be looked at, by the clock.
     windows: Deadlines<ServerName>,
+    /// The last time that was told.
+    clock: Timestamp,
     users_horizon: Timestamp,
     peers_horizon: Timestamp,
     holds: Holds,
@@ -81,6 +86,7 @@ impl Machines {
             links: BTreeMap::new(),
             expiries: Deadlines::new(),
             windows: Deadlines::new(),
+            clock: Timestamp(0),
             users_horizon: Timestamp(0),
             peers_horizon: Timestamp(0),
             holds: Holds::default(),
@@ -92,15 +98,19 @@ impl Machines {
         }
     }
 
-    /// What the rows of a partition say, ordered as [`crate::store::Store::load`] gives them.
+    /// What the rows of a partition say, ordered as [`crate::store::Store::load`] gives them; `horizon` is the last owner's.
     pub fn restore(
         local: ServerName,
         settings: Settings,
         epoch: u64,
+        horizon: Timestamp,
         rows: impl IntoIterator<Item = (RowKey, Bytes)>,
         now: Timestamp,
     ) -> Result<Self, RestoreError> {
         let mut machines = Self::new(local, settings, epoch);
+        // From the beginning of time, every device would look alive until the first beat.
+        machines.users_horizon = horizon.min(now);
+        machines.peers_horizon = horizon.min(now);
         let mut relations = BTreeMap::new();
         for (key, value) in rows {
             machines.restore_row(&key, &value, &mut relations, now).map_err(|error| RestoreError { key, error })?;
@@ -156,10 +166,14 @@ impl Machines {
         self.holds.close(hold);
     }
 
-    /// A beat came back on the users' queue: all sent to users before `at` was read. Time-outs are judged.
+    /// A beat came back on the users' queue: all sent to users before `at` was read. [`Machines::handle_timeout`] judges.
     pub fn handle_users_beat(&mut self, now: Timestamp, at: Timestamp) {
-        self.users_horizon = self.users_horizon.max(at.min(now));
-        while let Some(key) = self.expiries.pop_due(self.users_horizon) {
+        self.users_horizon = advanced(self.users_horizon, now, at);
+    }
+
+    fn expire_users(&mut self, now: Timestamp) {
+        for _ in 0..Settings::MAX_EXPIRIES {
+            let Some(key) = self.expiries.pop_due(self.users_horizon) else { return };
             let Some(user) = self.users.get_mut(&key) else { continue };
             user.armed = Armed::default();
             let mut turn = user::Turn {
@@ -178,7 +192,7 @@ impl Machines {
 
     /// A beat came back on the peers' queue: all sent to links from outside before `at` was read.
     pub fn handle_peers_beat(&mut self, now: Timestamp, at: Timestamp) {
-        self.peers_horizon = self.peers_horizon.max(at.min(now));
+        self.peers_horizon = advanced(self.peers_horizon, now, at);
     }
 
     /// A periodic job is due for users (`Compact`, so far).
@@ -186,20 +200,28 @@ impl Machines {
         if job != Job::Compact {
             return;
         }
+        let mut useless = Vec::new();
         for (key, user) in &mut self.users {
             user.compact(now);
             note_dirty(key, user, &mut self.dirty_users);
+            if user.is_useless() {
+                useless.push(key.clone());
+            }
+        }
+        for key in useless {
+            self.users.remove(&key);
+            self.removals.extend([RowKind::User, RowKind::Relations].map(|kind| delete(user_key(kind, &key))));
         }
     }
 
     /// A periodic job is due for links (`Compact`, so far).
-    pub fn handle_peers_job(&mut self, job: Job) {
+    pub fn handle_peers_job(&mut self, now: Timestamp, job: Job) {
         if job != Job::Compact {
             return;
         }
         let mut gone = Vec::new();
         for (server, link) in &mut self.links {
-            if link.compact() {
+            if link.compact(now) {
                 gone.push(server.clone());
             }
             if !std::mem::replace(&mut link.noted, true) {
@@ -216,8 +238,11 @@ impl Machines {
         }
     }
 
-    /// Looks at every link that is due.
+    /// Looks at every link that is due by the clock, and at users that are due by their horizon: so many at once that a run
+    /// stays small.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.trust_clock(now);
+        self.expire_users(now);
         while let Some(server) = self.windows.pop_due(now) {
             if let Some(link) = self.links.get_mut(&server) {
                 link.armed = Armed::default();
@@ -228,7 +253,8 @@ impl Machines {
 
     /// When [`Machines::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.windows.next()
+        let expiries = self.expiries.next().filter(|at| *at <= self.users_horizon);
+        [self.windows.next(), expiries].into_iter().flatten().min()
     }
 
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
@@ -272,6 +298,11 @@ impl Machines {
         }
     }
 
+    /// How many outputs wait for [`Machines::take_effects`].
+    pub fn pending_outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
     /// Up to when all was read that was sent to this partition.
     pub fn horizon(&self) -> Timestamp {
         self.users_horizon.min(self.peers_horizon)
@@ -286,6 +317,22 @@ impl Machines {
             owed: self.links.values().map(Link::owed).sum(),
             remotes: self.links.values().map(Link::remotes).sum(),
         }
+    }
+
+    /// A clock that stepped back leaves hints for a future that is far away again: everybody is looked at.
+    fn trust_clock(&mut self, now: Timestamp) {
+        if now.plus(CLOCK_STEP_MS) < self.clock {
+            self.expiries = Deadlines::new();
+            self.windows = Deadlines::new();
+            self.users.values_mut().for_each(|user| user.armed = Armed::default());
+            self.links.values_mut().for_each(|link| link.armed = Armed::default());
+            self.arm_everything();
+            let servers: Vec<ServerName> = self.links.keys().cloned().collect();
+            for server in servers {
+                self.with_link(server, now, now, None, |link, turn| link.handle_timeout(turn));
+            }
+        }
+        self.clock = now;
     }
 
     fn with_link(
@@ -391,6 +438,11 @@ fn note_dirty(key: &UserId, user: &mut User, dirty: &mut Vec<UserId>) {
     if (user.dirty.state || user.dirty.relations) && !std::mem::replace(&mut user.dirty.noted, true) {
         dirty.push(key.clone());
     }
+}
+
+/// The horizon after a beat of the time `at`. It falls only with the clock: one that was ahead and came back expires nobody.
+fn advanced(horizon: Timestamp, now: Timestamp, at: Timestamp) -> Timestamp {
+    horizon.min(now).max(at.min(now))
 }
 
 fn user_of(text: &str) -> Result<UserId, EnvelopeError> {

@@ -12,8 +12,8 @@ use crate::wire::envelope::encode;
 /// A local user promised to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServedRow {
-    /// The peer should have been told of a change and was not yet.
-    pub owed: bool,
+    /// The newest change that the peer should have been told of and was not yet.
+    pub owed: Option<Serial>,
 }
 
 /// What a sent transaction held.
@@ -29,6 +29,18 @@ pub struct SentRow {
     pub polls: Vec<UserId>,
     /// Whom it unpolled.
     pub unpolls: Vec<UserId>,
+}
+
+impl SentRow {
+    /// How many users it is about.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.polls.len() + self.unpolls.len()
+    }
+
+    /// Whether it polls or unpolls this user of the peer.
+    pub(super) fn names(&self, localpart: &str) -> bool {
+        self.polls.iter().chain(&self.unpolls).any(|user| user.localpart() == localpart)
+    }
 }
 
 /// The key of a user's row.

@@ -44,6 +44,10 @@ impl Settings {
     pub const MAX_LIST: usize = 5_000;
     /// Local users that one peer may watch.
     pub const MAX_SERVED: usize = 100_000;
+    /// Users that one transaction may poll; more are not served.
+    pub const MAX_POLLS: usize = 10_000;
+    /// Users whose time-outs are judged at once, so that a run stays small.
+    pub const MAX_EXPIRIES: usize = 5_000;
     /// Removed entries are remembered for 7 days, so that what comes late changes nothing.
     pub const TOMBSTONE_MS: u64 = 7 * 24 * 3600 * 1000;
     /// What a sent transaction held is remembered for at least so long, and for the last [`Settings::SENT_KEEP`].

@@ -190,6 +190,13 @@ impl User {
         self.dirty.relations |= before != self.relations.list.len() + self.relations.watchers.len();
     }
 
+    /// Whether nothing is lost if the machine is forgotten: nobody is there, wants anything or is wanted.
+    pub(super) fn is_useless(&self) -> bool {
+        let UserState { devices, message, sessions, .. } = &self.state;
+        let Relations { list, watchers } = &self.relations;
+        devices.is_empty() && message.is_none() && sessions.is_empty() && list.is_empty() && watchers.is_empty()
+    }
+
     fn device_spoke(&mut self, me: &UserId, turn: &mut Turn<'_>) {
         self.dirty.state = true;
         self.tell_changes(me, turn, Cause::Inferred);

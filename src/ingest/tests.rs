@@ -62,8 +62,8 @@ impl Bus for HandBus {
         mpsc::channel(1).1
     }
 
-    async fn subscribe(&self, queues: &[Queue], _: u16) -> Result<Box<dyn Subscription>, SubscriptionError> {
-        assert_eq!(queues, [Queue::Inbound]);
+    async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
+        assert_eq!(queues[0].0, Queue::Inbound);
         *self.subscriptions.lock().unwrap() += 1;
         Ok(Box::new(HandSubscription { deliveries: self.deliveries.clone(), acks: self.acks.clone() }))
     }

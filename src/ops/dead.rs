@@ -80,7 +80,7 @@ impl DeadLetters {
     pub async fn hold(bus: &dyn Bus, limit: u16) -> Result<Self, DeadError> {
         let limit = limit.clamp(1, HELD_MAX);
         let there = ready(bus).await?;
-        let subscription = bus.subscribe(&[Queue::Dead], limit).await?;
+        let subscription = bus.subscribe(&[(Queue::Dead, limit)]).await?;
         let mut letters = Self { subscription, held: Vec::new(), remaining: 0 };
         let wanted = usize::try_from(there.min(limit.into())).expect("at most 2,000");
         while letters.held.len() < wanted {

@@ -109,7 +109,7 @@ impl Sender {
 
 impl Work {
     async fn subscribe(&self) -> Result<Box<dyn Subscription>, SubscriptionError> {
-        self.bus.subscribe(&[Queue::Outbound], self.prefetch).await
+        self.bus.subscribe(&[(Queue::Outbound, self.prefetch)]).await
     }
 
     /// Handles deliveries, as many at once as the queue gives, until `stop` or the end of the subscription.

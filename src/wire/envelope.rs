@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Exchange, Outgoing};
-use crate::core::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
-use crate::model::{Partition, ServerName, Timestamp, TraceId, UserId};
+use crate::core::signal::{Addressed, LinkSignal, MessageEdit, PeerSignal, UserSignal};
+use crate::model::{Partition, ServerName, Status, Timestamp, TraceId, UserId};
 
 /// What writers write.
 pub const VERSION: u8 = 1;
@@ -75,15 +75,23 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
     buffer.into()
 }
 
-/// Decodes what [`encode`] wrote.
+/// Decodes what [`encode`] wrote, as it may have come over a wire: claims of more than 64 MiB are refused.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EnvelopeError> {
+    decode_with(bytes, bincode::config::standard().with_limit::<DECODE_LIMIT>())
+}
+
+/// Decodes what this process's own kind wrote into its own store: whatever was committed can be read back.
+pub fn decode_own<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EnvelopeError> {
+    decode_with(bytes, bincode::config::standard())
+}
+
+fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl bincode::config::Config) -> Result<T, EnvelopeError> {
     let (version, payload) = bytes.split_first().ok_or_else(|| EnvelopeError::Malformed("empty".into()))?;
     match *version {
         VERSION => {}
         0 => return Err(EnvelopeError::Malformed("version 0".into())),
         newer => return Err(EnvelopeError::Newer(newer)),
     }
-    let config = bincode::config::standard().with_limit::<DECODE_LIMIT>();
     let (value, read) = bincode::serde::decode_from_slice(payload, config)
         .map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
     if read == payload.len() {
@@ -153,6 +161,7 @@ fn pack<K, S>(
     packet: impl Fn(Vec<Addressed<K, S>>) -> Packet,
 ) where
     Addressed<K, S>: Serialize,
+    S: Weigh,
 {
     for (partition, signals) in lanes {
         let mut rest = signals;
@@ -166,19 +175,54 @@ fn pack<K, S>(
 }
 
 /// How many of `signals` (at least one) fit into a packet.
-fn fitting<T: Serialize>(signals: &[T]) -> usize {
-    // Most packets are far from the limit: 64 signals of a generous size need no counting.
-    if signals.len() <= 64 {
-        return signals.len();
-    }
+fn fitting<K, S: Weigh>(signals: &[Addressed<K, S>]) -> usize {
     let mut size = 0;
-    for (count, chunk) in signals.chunks(64).enumerate() {
-        size += encode(&chunk).len();
-        if size > PACKET_BYTES && count > 0 {
-            return count * 64;
+    let fits = |signal: &&Addressed<K, S>| {
+        size += signal.signal.weight();
+        size <= PACKET_BYTES
+    };
+    signals.iter().take_while(fits).count().max(1)
+}
+
+/// About how many bytes a signal takes: what may be large is counted, the rest guessed.
+trait Weigh {
+    fn weight(&self) -> usize;
+}
+
+/// A signal with its address and stamp.
+const SMALL: usize = 160;
+/// A user ID in a list.
+const ID: usize = 48;
+
+impl Weigh for UserSignal {
+    fn weight(&self) -> usize {
+        match self {
+            Self::List { add, remove, .. } => SMALL + (add.len() + remove.len()) * ID,
+            Self::Status { status_msg: MessageEdit::Set(text), .. } => SMALL + text.len(),
+            _ => SMALL,
         }
     }
-    signals.len()
+}
+
+impl Weigh for PeerSignal {
+    fn weight(&self) -> usize {
+        let Self::Transaction(inbound) = self else { return SMALL };
+        let statuses = inbound.push.iter().map(|(_, status)| ID + status_weight(status)).sum::<usize>();
+        SMALL + statuses + (inbound.poll.len() + inbound.unpoll.len() + 2 * inbound.permissions.len()) * ID
+    }
+}
+
+impl Weigh for LinkSignal {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Change { status, .. } => SMALL + status_weight(status),
+            Self::Watch { .. } => SMALL,
+        }
+    }
+}
+
+fn status_weight(status: &Status) -> usize {
+    32 + status.status_msg.as_deref().map_or(0, str::len) + status.device_types.len() * 16
 }
 
 fn outgoing(exchange: Exchange, partition: Partition, packet: &Packet, trace: Option<TraceId>) -> Outgoing {

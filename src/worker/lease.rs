@@ -17,14 +17,21 @@ pub(super) struct Keeper {
     lost: CancellationToken,
     stop: CancellationToken,
     horizon: Arc<AtomicU64>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// Whatever ends an ownership ends its renewals.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl Keeper {
     /// Renews at a third of `length`; a lease that could not be renewed for its whole length is lost.
-    pub(super) fn start(store: SharedStore, lease: Lease, length: Duration) -> Self {
+    pub(super) fn start(store: SharedStore, lease: Lease, length: Duration, horizon: Timestamp) -> Self {
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
-        let horizon = Arc::new(AtomicU64::new(0));
+        let horizon = Arc::new(AtomicU64::new(horizon.0));
         let renewing = renew(store, lease, length, horizon.clone(), lost.clone());
         let stopped = stop.clone();
         let task = lifecycle::spawn("lease", async move {
@@ -33,7 +40,7 @@ impl Keeper {
                 () = renewing => {}
             }
         });
-        Self { lost, stop, horizon, task }
+        Self { lost, stop, horizon, task: Some(task) }
     }
 
     /// Fires when the lease is lost: stop handling, commit nothing more.
@@ -47,9 +54,10 @@ impl Keeper {
     }
 
     /// Stops renewing, so that a release is the last word.
-    pub(super) async fn stop(self) {
+    pub(super) async fn stop(mut self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+        let Some(task) = self.task.take() else { return };
+        if let Err(error) = task.await {
             tracing::error!(%error, "the lease's task died");
         }
     }

@@ -6,24 +6,31 @@ mod outbox;
 mod owner;
 mod run;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 pub use self::board::{Board, Standing};
 use self::lease::Keeper;
 use self::owner::{Ended, Owner};
-use crate::bus::SharedBus;
+use crate::bus::{Queue, SharedBus};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::core::{Machines, Settings};
 use crate::lifecycle;
-use crate::model::{Partition, ServerName};
+use crate::model::{Partition, ServerName, Timestamp};
 use crate::store::{Lease, SharedStore, StoreError};
 
 /// How long a worker waits before it asks again for a partition that somebody else holds, or that failed.
 const ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Unacknowledged packets of signals, per queue.
+const SIGNALS_PREFETCH: u16 = 128;
+/// How long a worker leaves a partition alone that holds messages of a later release.
+const OUTDATED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Everything that the owners of this process's partitions share.
 pub struct Worker {
@@ -79,15 +86,20 @@ impl Worker {
 
     async fn tend(self: Arc<Self>, partition: Partition, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            let mut pause = ACQUIRE_PAUSE;
             match self.hold_once(partition, &stop).await {
                 Ok(Ended::Stopped) => return,
                 Ok(Ended::Lost(reason)) => tracing::warn!(%partition, reason, "ownership ended, starting over"),
                 Ok(Ended::Taken) => {}
+                Ok(Ended::Outdated(version)) => {
+                    tracing::error!(%partition, version, "a message of a later release: leaving the partition to others");
+                    pause = OUTDATED_PAUSE;
+                }
                 Err(error) => tracing::error!(%partition, %error, "cannot own the partition"),
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(ACQUIRE_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -96,20 +108,44 @@ impl Worker {
     async fn hold_once(&self, partition: Partition, stop: &CancellationToken) -> Result<Ended, StoreError> {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let Some(lease) = self.store.acquire(partition, &self.name, lease_ms).await? else { return Ok(Ended::Taken) };
-        let keeper = Keeper::start(self.store.clone(), lease, self.lease);
-        let ended = self.own(lease, &keeper, stop).await;
+        let horizon = self.horizon(partition).await?;
+        let keeper = Keeper::start(self.store.clone(), lease, self.lease, horizon);
+        let ended = AssertUnwindSafe(self.own(lease, horizon, &keeper, stop)).catch_unwind().await;
+        // What panicked is thrown away with everything in memory; the partition starts over from its rows.
+        let ended = ended.unwrap_or_else(|_| Ok(Ended::Lost("a machine panicked".into())));
         self.board.remove(partition);
         keeper.stop().await;
         self.store.release(lease).await?;
         ended
     }
 
+    /// Batches are held on purpose; signals are handled at once, and their packets may be large (128 KiB, and more for one
+    /// transaction), so that few of them may wait in memory.
+    fn with_prefetch(&self, queue: Queue) -> (Queue, u16) {
+        let prefetch =
+            if matches!(queue, Queue::Batch(_)) { self.prefetch } else { self.prefetch.min(SIGNALS_PREFETCH) };
+        (queue, prefetch)
+    }
+
+    /// Up to when the last owner had read everything.
+    async fn horizon(&self, partition: Partition) -> Result<Timestamp, StoreError> {
+        let ownerships = self.store.ownerships().await?;
+        let known = ownerships.iter().find(|ownership| ownership.partition == partition);
+        Ok(known.map_or(Timestamp(0), |ownership| ownership.horizon))
+    }
+
     /// Reload, publish what the outbox holds, then subscribe: nothing new leaves before what was promised.
-    async fn own(&self, lease: Lease, keeper: &Keeper, stop: &CancellationToken) -> Result<Ended, StoreError> {
+    async fn own(
+        &self,
+        lease: Lease,
+        horizon: Timestamp,
+        keeper: &Keeper,
+        stop: &CancellationToken,
+    ) -> Result<Ended, StoreError> {
         let rows = self.store.load(lease.partition).await?;
-        let machines =
-            Machines::restore(self.local.clone(), self.settings.clone(), lease.epoch, rows, self.clock.now())
-                .map_err(|error| StoreError::Unusable(error.to_string()))?;
+        let (local, settings) = (self.local.clone(), self.settings.clone());
+        let machines = Machines::restore(local, settings, lease.epoch, horizon, rows, self.clock.now())
+            .map_err(|error| StoreError::Unusable(error.to_string()))?;
         tracing::info!(partition = %lease.partition, epoch = lease.epoch, totals = ?machines.totals(), "owning");
         self.board.update(lease, &machines);
         let mut owner = match Owner::new(self, lease, machines, keeper).start(stop).await? {

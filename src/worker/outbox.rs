@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::{Exchange, Outgoing};
 use crate::core::{Output, Transaction};
 use crate::model::TraceId;
-use crate::wire::envelope::{EnvelopeError, Packer, decode, encode};
+use crate::wire::envelope::{EnvelopeError, Packer, decode_own, encode};
 use crate::wire::outbound::OutboundMessage;
 
 /// One message in an outbox row.
@@ -50,7 +50,7 @@ pub(super) fn keep(messages: &[Outgoing]) -> Bytes {
 
 /// Decodes an outbox row.
 pub(super) fn recall(row: &[u8]) -> Result<Vec<Outgoing>, EnvelopeError> {
-    let kept: Vec<Kept> = decode(row)?;
+    let kept: Vec<Kept> = decode_own(row)?;
     kept.into_iter()
         .map(|kept| {
             let exchange = Exchange::ALL

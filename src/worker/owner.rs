@@ -9,7 +9,7 @@
 //! A crash between 2 and 3 is made good from the outbox, one between 3 and 4 by redelivery: both repeat what was done, byte for
 //! byte. A commit that fails in any way, a lost subscription and a panic all end the ownership: what is in memory is thrown away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use metrics::{counter, histogram};
@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::lease::Keeper;
-use super::run::{Applied, Held, Run, apply, dead_letter, is_suspect, panic_text, replies_wanted};
+use super::run::{Applied, Held, Run, apply, dead_letter, is_suspect, isolate, panic_text, replies_wanted};
 use super::{Worker, outbox};
 use crate::bus::{Delivery, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token};
 use crate::core::{Effects, Flush, FlushReason, HoldId, Machines};
@@ -27,6 +27,8 @@ use crate::wire::envelope::{EnvelopeError, Packet, decode, encode};
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
+/// Outputs after which a run handles no more: bounds its outbox row.
+const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.
 const HOLD_BYTES: usize = 32 << 20;
 /// How often the board is updated at most, ms: counting costs a look at every link.
@@ -43,6 +45,8 @@ pub(super) enum Ended {
     Lost(String),
     /// Never began: somebody else owns the partition.
     Taken,
+    /// A message bears this envelope version, which only a later release reads.
+    Outdated(u8),
 }
 
 impl Ended {
@@ -60,7 +64,7 @@ pub(super) struct Owner<'a> {
     machines: Machines,
     subscription: Option<Box<dyn Subscription>>,
     /// Taken, and left for a run of its own.
-    put_back: Option<Delivery>,
+    put_back: VecDeque<Delivery>,
     held: BTreeMap<HoldId, Held>,
     held_bytes: usize,
     next_hold: HoldId,
@@ -80,7 +84,7 @@ impl<'a> Owner<'a> {
             keeper,
             machines,
             subscription: None,
-            put_back: None,
+            put_back: VecDeque::new(),
             held: BTreeMap::new(),
             held_bytes: 0,
             next_hold: 0,
@@ -100,8 +104,8 @@ impl<'a> Owner<'a> {
             }
             self.published = Some((row.epoch, row.number));
         }
-        let queues = Queue::of_partition(self.lease.partition);
-        let subscribing = self.worker.bus.subscribe(&queues, self.worker.prefetch);
+        let queues = Queue::of_partition(self.lease.partition).map(|queue| self.worker.with_prefetch(queue));
+        let subscribing = self.worker.bus.subscribe(&queues);
         tokio::select! {
             () = stop.cancelled() => Ok(Err(Ended::Stopped)),
             () = self.keeper.lost().cancelled() => Ok(Err(Ended::lost("lease lost"))),
@@ -129,7 +133,7 @@ impl<'a> Owner<'a> {
     async fn step(&mut self, stop: &CancellationToken) -> Result<(), Ended> {
         let wake = self.until_wake();
         let Some(subscription) = &mut self.subscription else { return Err(Ended::lost("not subscribed")) };
-        let put_back = self.put_back.take();
+        let put_back = self.put_back.pop_front();
         let first = tokio::select! {
             biased;
             () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
@@ -163,7 +167,8 @@ impl<'a> Owner<'a> {
         let mut run = vec![first];
         let Some(subscription) = &mut self.subscription else { return Ok(run) };
         while run.len() < self.worker.run_max && bytes < RUN_BYTES {
-            let next = match subscription.try_next() {
+            let waiting = self.put_back.pop_front().or_else(|| subscription.try_next());
+            let next = match waiting {
                 Some(next) => next,
                 None => match timeout_at(deadline, subscription.next()).await {
                     Ok(next) => next.map_err(Ended::lost)?,
@@ -171,7 +176,7 @@ impl<'a> Owner<'a> {
                 },
             };
             if is_suspect(&next) {
-                self.put_back = Some(next);
+                self.put_back.push_front(next);
                 break;
             }
             bytes += next.body.len();
@@ -183,15 +188,22 @@ impl<'a> Owner<'a> {
     fn handle(&mut self, deliveries: Vec<Delivery>) -> Run {
         let now = self.worker.clock.now();
         let mut run = Run::default();
-        for delivery in deliveries {
+        let mut deliveries = VecDeque::from(deliveries);
+        while let Some(delivery) = deliveries.pop_front() {
             if delivery.redelivered {
                 counter!("rollcall_redeliveries_total", "queue" => delivery.queue.to_string()).increment(1);
             }
             self.handle_one(now, delivery, &mut run);
-            if run.poisoned {
+            if run.ends.is_some() {
                 return run;
             }
+            if self.machines.pending_outputs() > RUN_OUTPUTS {
+                break;
+            }
         }
+        // What is left makes runs of its own.
+        deliveries.extend(self.put_back.drain(..));
+        self.put_back = deliveries;
         self.machines.handle_timeout(now);
         if self.held.len() > usize::from(self.worker.prefetch / 2) || self.held_bytes > HOLD_BYTES {
             self.machines.relieve(now, FlushReason::Pressure);
@@ -221,18 +233,18 @@ impl<'a> Owner<'a> {
                 self.bury(delivery, &EnvelopeError::Malformed("a packet for another queue".into()), run);
             }
             Err(panic) => {
-                run.poisoned = true;
-                run.dead.push(dead_letter(&delivery, &format!("handling it panicked: {}", panic_text(&*panic))));
+                let reason = format!("handling it panicked: {}", panic_text(&*panic));
+                run.dead = isolate(&delivery, &reason);
                 run.tokens = vec![delivery.token];
+                run.ends = Some(Ended::lost(reason));
             }
         }
     }
 
     /// Damaged messages go to the dead letters. One of a later release stays: somebody else can read it.
     fn bury(&self, delivery: Delivery, error: &EnvelopeError, run: &mut Run) {
-        if let EnvelopeError::Newer(_) = error {
-            run.poisoned = true;
-            run.tokens.clear();
+        if let EnvelopeError::Newer(version) = error {
+            *run = Run { ends: Some(Ended::Outdated(*version)), ..Run::default() };
             return;
         }
         run.dead.push(dead_letter(&delivery, &error.to_string()));
@@ -241,12 +253,12 @@ impl<'a> Owner<'a> {
 
     /// Commit, publish, acknowledge.
     async fn settle(&mut self, run: Run) -> Result<(), Ended> {
-        let Run { mut tokens, replies, dead, poisoned } = run;
-        if poisoned {
-            // Nothing of this run counts but the dead letter; the rest comes again.
+        let Run { mut tokens, replies, dead, ends } = run;
+        if let Some(ended) = ends {
+            // Nothing of this run counts but what became of the guilty; the rest comes again.
             self.publish(&dead, None).await?;
             self.acknowledge(tokens).await?;
-            return Err(Ended::lost("a message could not be handled"));
+            return Err(ended);
         }
         let effects = self.machines.take_effects();
         let Effects { rows, outputs, released, flushes } = effects;

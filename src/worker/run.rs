@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use metrics::counter;
 
+use super::owner::Ended;
 use crate::bus::{Delivery, Exchange, Outgoing, Queue, Token};
 use crate::core::{HoldId, Machines};
 use crate::model::Timestamp;
-use crate::wire::envelope::Packet;
+use crate::wire::envelope::{Packet, decode, encode};
 
 /// A delivery of the batching exchange that waits for its windows.
 pub(super) struct Held {
@@ -22,8 +23,8 @@ pub(super) struct Run {
     pub(super) tokens: Vec<Token>,
     pub(super) replies: BTreeMap<String, Vec<u64>>,
     pub(super) dead: Vec<Outgoing>,
-    /// A delivery made a machine panic: what is in memory is not to be trusted.
-    pub(super) poisoned: bool,
+    /// A delivery could not be handled: nothing of this run counts, and the ownership ends so.
+    pub(super) ends: Option<Ended>,
 }
 
 /// What became of one packet.
@@ -61,7 +62,7 @@ pub(super) fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold
         (Queue::Users(_), Packet::Beat { at, .. }) => machines.handle_users_beat(now, at),
         (Queue::Peers(_), Packet::Beat { at, .. }) => machines.handle_peers_beat(now, at),
         (Queue::Users(_), Packet::Job(job)) => machines.handle_users_job(now, job),
-        (Queue::Peers(_), Packet::Job(job)) => machines.handle_peers_job(job),
+        (Queue::Peers(_), Packet::Job(job)) => machines.handle_peers_job(now, job),
         _ => return Applied::Misplaced,
     }
     Applied::Done
@@ -89,6 +90,27 @@ pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
     message.headers.reason = Some(reason.to_owned());
     message.headers.origin = Some(delivery.queue.to_string());
     message
+}
+
+/// A packet that made a machine panic: its signals again, each by itself, so that the guilty one is found and takes nobody with it;
+/// a single one is a dead letter.
+pub(super) fn isolate(delivery: &Delivery, reason: &str) -> Vec<Outgoing> {
+    let singles: Vec<Packet> = match decode::<Packet>(&delivery.body) {
+        Ok(Packet::Users(signals)) => signals.into_iter().map(|signal| Packet::Users(vec![signal])).collect(),
+        Ok(Packet::Peers(signals)) => signals.into_iter().map(|signal| Packet::Peers(vec![signal])).collect(),
+        Ok(Packet::Batch(signals)) => signals.into_iter().map(|signal| Packet::Batch(vec![signal])).collect(),
+        Ok(Packet::Beat { .. } | Packet::Job(_)) | Err(_) => Vec::new(),
+    };
+    if singles.len() < 2 {
+        return vec![dead_letter(delivery, reason)];
+    }
+    tracing::error!(queue = %delivery.queue, signals = singles.len(), reason, "taking a packet apart");
+    let again = |packet: &Packet| {
+        let mut message = Outgoing::new(delivery.queue.exchange(), &*delivery.routing_key, encode(packet));
+        message.headers.trace = delivery.headers.trace;
+        message
+    };
+    singles.iter().map(again).collect()
 }
 
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {

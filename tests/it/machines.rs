@@ -2,13 +2,13 @@
 
 use rollcall::core::FlushReason;
 use rollcall::core::rows::{RemoteRow, user_key};
-use rollcall::core::signal::{Outcome, PeerSignal};
+use rollcall::core::signal::{Outcome, PeerSignal, SessionAction, UserSignal};
 use rollcall::model::{Presence, Timestamp};
 use rollcall::store::RowKind;
-use rollcall::wire::envelope::decode;
+use rollcall::wire::envelope::{Job, decode};
 use serde_json::{Value, json};
 
-use crate::support::pair::{START, Server, deliver, pass, receive, server, settings, user};
+use crate::support::pair::{START, Server, deliver, device, pass, receive, server, settings, user};
 
 /// `@bob:b` lists `@alice:a` and has a session: b polls a, a answers.
 fn watched() -> (Timestamp, Server, Server) {
@@ -329,4 +329,146 @@ fn strangers_cannot_fill_the_memory() {
     a.tick(now.plus(6_000));
     deliver(now.plus(6_000), &mut a, &mut b);
     assert_eq!(b.machines.totals(), before, "nobody watches @mallory");
+}
+
+#[test]
+fn what_is_owed_is_not_paid_with_an_older_status() {
+    let (mut now, mut a, mut b) = watched();
+    let alice = "@alice:a.example";
+    a.set(now, alice, Presence::Online, None);
+    now = now.plus(5_000);
+    a.tick(now);
+    let (failing, _) = a.sent().unwrap();
+    a.set(now, alice, Presence::Busy, None);
+    now = now.plus(5_900);
+    a.tick(now);
+    a.receipt(now, &failing, Outcome::Failed);
+    a.set(now.plus(100), alice, Presence::Unavailable, None);
+    pass(&mut now, 12, &mut a, &mut b);
+    assert_eq!(presence(&b, alice), Presence::Unavailable, "busy waited in the window, unavailable was owed");
+    assert_eq!(a.machines.totals().owed, 0);
+}
+
+#[test]
+fn an_unpoll_whose_answer_is_lost_does_not_blind_us() {
+    let (mut now, mut a, mut b) = watched();
+    let alice = "@alice:a.example";
+    b.list(now, "@bob:b.example", &[], &[alice]);
+    now = now.plus(6_000);
+    b.tick(now);
+    let (unpoll, _) = b.sent().unwrap();
+    receive(now, &server("b.example"), &unpoll, &mut a);
+    b.list(now.plus(1_000), "@bob:b.example", &[alice], &[]);
+    b.receipt(now.plus(1_000), &unpoll, Outcome::Expired);
+    a.set(now.plus(2_000), alice, Presence::Busy, None);
+    now = now.plus(2_000);
+    pass(&mut now, 30, &mut a, &mut b);
+    assert_eq!(presence(&b, alice), Presence::Busy);
+}
+
+#[test]
+fn a_poll_in_flight_is_taken_back_when_nobody_watches_any_longer() {
+    let (mut a, mut b) = (Server::new("a.example"), Server::new("b.example"));
+    let (mut now, alice) = (START, "@alice:a.example");
+    b.list(now, "@bob:b.example", &[alice], &[]);
+    b.session(now, "@bob:b.example", Some(3_600_000));
+    now = now.plus(6_000);
+    b.tick(now);
+    let (poll, _) = b.sent().unwrap();
+    receive(now, &server("b.example"), &poll, &mut a);
+    b.list(now.plus(1), "@bob:b.example", &[], &[alice]);
+    b.machines.handle_peers_job(now.plus(2), Job::Compact);
+    b.receipt(now.plus(100), &poll, Outcome::Delivered);
+    pass(&mut now, 60, &mut a, &mut b);
+    a.set(now, alice, Presence::Busy, None);
+    assert!(pass(&mut now, 30, &mut a, &mut b).is_empty(), "E1: nobody watches, nobody pushes");
+}
+
+#[test]
+fn a_restart_brings_no_device_back_to_life() {
+    let (mut now, mut a, mut b) = watched();
+    let alice = "@alice:a.example";
+    a.set(now, alice, Presence::Online, None);
+    pass(&mut now, 120, &mut a, &mut b);
+    assert_eq!(presence(&b, alice), Presence::Offline);
+    a.restart(now);
+    let stamp = a.stamp(now);
+    a.tell(now, alice, UserSignal::Device { device: device("OTHER"), device_type: Some("mobile".into()), stamp });
+    let seen = pass(&mut now, 12, &mut a, &mut b);
+    assert!(seen.iter().all(|(_, body)| pushes(body).iter().all(|push| push["presence"] == "offline")), "{seen:?}");
+}
+
+#[test]
+fn a_restart_brings_no_session_back_to_life() {
+    let (mut now, mut a, mut b) = watched();
+    b.session(now, "@bob:b.example", Some(1_000));
+    assert_eq!(pass(&mut now, 200, &mut a, &mut b).len(), 1, "the unpoll");
+    b.restart(now);
+    let stamp = b.stamp(now);
+    b.tell(now, "@bob:b.example", UserSignal::Session { device: device("OTHER"), action: SessionAction::Stop, stamp });
+    assert!(pass(&mut now, 60, &mut a, &mut b).is_empty());
+}
+
+#[test]
+fn too_large_halves_polls_too() {
+    let mut b = Server::new("b.example");
+    let mut now = START;
+    let users: Vec<String> = (0..100).map(|n| format!("@user{n}:a.example")).collect();
+    let listed: Vec<&str> = users.iter().map(String::as_str).collect();
+    b.list(now, "@bob:b.example", &listed, &[]);
+    b.session(now, "@bob:b.example", Some(3_600_000));
+    let mut sizes = Vec::new();
+    while sizes.len() < 4 {
+        now = now.plus(1_000);
+        b.tick(now);
+        let Some((transaction, body)) = b.sent() else { continue };
+        sizes.push(body["edus"][0]["content"]["poll"].as_array().unwrap().len());
+        b.receipt(now, &transaction, Outcome::TooLarge);
+    }
+    assert_eq!(sizes, [100, 50, 25, 12]);
+}
+
+#[test]
+fn numbered_transactions_are_ordered_by_number_whatever_our_clocks_say() {
+    let (mut now, mut a, mut b) = watched();
+    let alice = "@alice:a.example";
+    for (presence, ahead) in [(Presence::Online, 10_000), (Presence::Busy, 0)] {
+        a.set(now, alice, presence, None);
+        now = now.plus(6_000);
+        a.tick(now);
+        let (transaction, _) = a.sent().unwrap();
+        receive(now.plus(ahead), &server("a.example"), &transaction, &mut b);
+        a.receipt(now, &transaction, Outcome::Delivered);
+    }
+    assert_eq!(presence(&b, alice), Presence::Busy);
+}
+
+#[test]
+fn a_clock_that_was_ahead_and_came_back_freezes_nobody() {
+    let (mut now, mut a, mut b) = watched();
+    let alice = "@alice:a.example";
+    a.set(now.plus(3_600_000), alice, Presence::Online, None);
+    a.tick(now.plus(3_600_000));
+    now = now.plus(1_000);
+    a.set(now, alice, Presence::Busy, None);
+    pass(&mut now, 12, &mut a, &mut b);
+    assert_eq!(presence(&b, alice), Presence::Busy, "the window opened an hour ahead");
+}
+
+#[test]
+fn strangers_polls_leave_nothing_behind() {
+    let (mut a, mut b) = (Server::new("a.example"), Server::new("b.example"));
+    let mut now = START;
+    b.list(now, "@bob:b.example", &["@invented:a.example"], &[]);
+    b.session(now, "@bob:b.example", Some(3_600_000));
+    pass(&mut now, 12, &mut a, &mut b);
+    assert_eq!(a.machines.totals().users, 1);
+    b.session(now, "@bob:b.example", None);
+    pass(&mut now, 60, &mut a, &mut b);
+    now = now.plus(8 * 24 * 3_600_000);
+    a.machines.handle_users_job(now, Job::Compact);
+    a.machines.handle_peers_job(now, Job::Compact);
+    a.tick(now);
+    assert_eq!((a.machines.totals().users, a.machines.totals().links), (0, 0));
+    assert!(a.rows.is_empty(), "{:?}", a.rows.keys());
 }

@@ -96,7 +96,7 @@ async fn dead_letters_are_put_back_or_dropped_and_others_stay() {
     letters.discard(2).await.unwrap();
     drop(letters);
 
-    let mut users = deployment.bus.subscribe(&[Queue::Users(Partition(1))], 10).await.unwrap();
+    let mut users = deployment.bus.subscribe(&[(Queue::Users(Partition(1)), 10)]).await.unwrap();
     let back = timeout(PATIENCE, users.next()).await.unwrap().unwrap();
     assert_eq!((back.body.as_ref(), back.headers.reason), (&b"first"[..], None));
     let left: Vec<_> = deployment.held().await.list().map(|letter| letter.body.clone()).collect();
@@ -182,7 +182,7 @@ async fn beats_arrive_and_end_with_the_schedule() {
     let config = ScheduleConfig { beat: "* * * * * *".into(), compact: "0 0 0 1 1 *".into() };
     let stop = CancellationToken::new();
     let running = rollcall::lifecycle::spawn("schedule", schedule.run(config, stop.clone()));
-    let mut inbound = deployment.bus.subscribe(&[Queue::Inbound], 10).await.unwrap();
+    let mut inbound = deployment.bus.subscribe(&[(Queue::Inbound, 10)]).await.unwrap();
     for _ in 0..2 {
         let beat = timeout(PATIENCE, inbound.next()).await.expect("one a second").unwrap();
         let packet = parse_internal(&beat.body, SystemClock.now()).unwrap();

@@ -125,12 +125,12 @@ impl Bus for Amqp {
         })
     }
 
-    async fn subscribe(&self, queues: &[Queue], prefetch: u16) -> Result<Box<dyn Subscription>, SubscriptionError> {
+    async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
         if self.closed.is_cancelled() {
             return Err(SubscriptionError::Closed);
         }
         let live = self.consuming().await.map_err(SubscriptionError::Lost)?;
-        let opening = subscription::open(&live, &self.topology, queues, prefetch, &self.taken, self.closed.clone());
+        let opening = subscription::open(&live, &self.topology, queues, &self.taken, self.closed.clone());
         let opened = timeout(self.patience, opening).await;
         Ok(Box::new(opened.map_err(|_| SubscriptionError::Lost("the broker does not answer".into()))??))
     }

@@ -43,8 +43,7 @@ impl Taken {
 pub(super) async fn open(
     live: &Arc<Live>,
     topology: &Topology,
-    queues: &[Queue],
-    prefetch: u16,
+    queues: &[(Queue, u16)],
     taken: &Taken,
     closed: CancellationToken,
 ) -> Result<AmqpSubscription, SubscriptionError> {
@@ -60,7 +59,7 @@ pub(super) async fn open(
         ended: None,
         closed,
     };
-    let consuming = subscription.consume(topology, queues, prefetch, taken).await;
+    let consuming = subscription.consume(topology, queues, taken).await;
     consuming.map_err(|error| subscription.end(error.to_string()))?;
     Ok(subscription)
 }
@@ -116,13 +115,13 @@ impl AmqpSubscription {
     async fn consume(
         &mut self,
         topology: &Topology,
-        queues: &[Queue],
-        prefetch: u16,
+        queues: &[(Queue, u16)],
         taken: &Taken,
     ) -> Result<(), lapin::Error> {
-        // Without a limit lapin would buffer the whole queue: 0 means "no limit" to the broker, so it is not let through.
-        self.channel.basic_qos(prefetch.max(1), BasicQosOptions::default()).await?;
-        for queue in queues {
+        for (queue, prefetch) in queues {
+            // It counts for the consumers that come after it. Without a limit lapin would buffer the whole queue: 0 means "no
+            // limit" to the broker, so it is not let through.
+            self.channel.basic_qos((*prefetch).max(1), BasicQosOptions::default()).await?;
             let name = topology.queue_name(queue);
             let (name, options) = (name.as_str(), BasicConsumeOptions::default());
             let consumer = self.channel.basic_consume(name.into(), name.into(), options, FieldTable::default()).await?;

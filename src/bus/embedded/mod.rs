@@ -170,12 +170,15 @@ impl Bus for Embedded {
         taken.unwrap_or_else(|| mpsc::channel(1).1)
     }
 
-    async fn subscribe(&self, queues: &[Queue], prefetch: u16) -> Result<Box<dyn Subscription>, SubscriptionError> {
-        let names: Vec<Arc<str>> = queues.iter().map(|queue| self.inner.topology.queue_name(queue).into()).collect();
+    async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
+        let names: Vec<Arc<str>> =
+            queues.iter().map(|(queue, _)| self.inner.topology.queue_name(queue).into()).collect();
         let mut state = self.inner.state();
         if state.is_closed() {
             return Err(SubscriptionError::Closed);
         }
+        // One bound for all of them: bodies are bounded by bytes as well.
+        let prefetch = queues.iter().map(|(_, prefetch)| *prefetch).max().unwrap_or(1);
         let (id, wake) = state.subscribe(&names, usize::from(prefetch.max(1)));
         Ok(Box::new(Taker::new(Arc::clone(&self.inner), id, wake)))
     }

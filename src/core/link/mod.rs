@@ -68,8 +68,8 @@ pub struct Link {
     state: LinkState,
     /// Our users that the peer watches, and the newest status of each that a transaction held.
     served: BTreeMap<UserId, Serial>,
-    /// Those of them whose status the peer should have been told and was not yet.
-    owed: BTreeSet<UserId>,
+    /// Those of them whose status the peer should have been told and was not yet, and up to which change.
+    owed: BTreeMap<UserId, Serial>,
     /// When the owed were last asked for.
     asked_at: Timestamp,
     /// The peer's users, by localpart.
@@ -128,7 +128,7 @@ impl Link {
             server,
             state: LinkState::default(),
             served: BTreeMap::new(),
-            owed: BTreeSet::new(),
+            owed: BTreeMap::new(),
             asked_at: Timestamp(0),
             remotes: BTreeMap::new(),
             pending: BTreeSet::new(),
@@ -198,14 +198,15 @@ impl Link {
         if !self.is_news(inbound.extension.as_ref(), turn.now) {
             return;
         }
-        for user in inbound.poll {
+        let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
+        for user in polled {
             self.serve(user, turn);
         }
         for user in inbound.unpoll {
             self.stop_serving(user, turn);
         }
-        // A peer that numbers its transactions is ordered by that; a clock of its own that steps back must not freeze it.
-        let stamp = if inbound.extension.is_some() { turn.at } else { inbound.origin_server_ts };
+        // A peer that numbers its transactions is ordered by that, whatever the clocks say.
+        let stamp = inbound.extension.is_none().then_some(inbound.origin_server_ts);
         for (user, status) in inbound.push {
             self.learn(&user, status, stamp, turn.at);
         }
@@ -256,7 +257,7 @@ impl Link {
     }
 
     /// Only of users whom somebody here watches: strangers cannot fill our memory.
-    fn learn(&mut self, user: &UserId, status: Status, stamp: Timestamp, at: Timestamp) {
+    fn learn(&mut self, user: &UserId, status: Status, stamp: Option<Timestamp>, at: Timestamp) {
         let Some(remote) = self.remotes.get_mut(user.localpart()).filter(|remote| remote.is_watched()) else { return };
         remote.learn(status, stamp, at);
         mark(remote, user.localpart(), &mut self.dirty.remotes);
@@ -264,11 +265,13 @@ impl Link {
 
     fn change(&mut self, user: UserId, status: Status, serial: Serial, hold: HoldId, turn: &mut Turn<'_>) {
         let Some(sent) = self.served.get(&user) else { return };
-        if serial <= *sent {
+        // What is owed is newer than what comes again late: the older must not pass for it.
+        let owed = self.owed.get(&user).copied().unwrap_or_default();
+        if serial <= *sent || serial < owed {
             return;
         }
         if self.is_failing(turn.now) {
-            self.owe(user);
+            self.owe(user, serial, turn);
             return;
         }
         let size = entry_size(&user, &status);
@@ -280,10 +283,16 @@ impl Link {
         }
     }
 
-    fn owe(&mut self, user: UserId) {
-        if self.served.contains_key(&user) && self.owed.insert(user.clone()) {
-            self.dirty.served.insert(user);
+    /// Notes that the peer must yet be told of the change `serial`, whatever older one waits.
+    fn owe(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
+        if !self.served.contains_key(&user) || self.owed.get(&user).is_some_and(|owed| *owed >= serial) {
+            return;
         }
+        if let Some(hold) = self.window.remove_older(&user, serial) {
+            turn.holds.release(hold);
+        }
+        self.owed.insert(user.clone(), serial);
+        self.dirty.served.insert(user);
     }
 
     fn watch(&mut self, observer: UserId, target: &UserId, on: bool, serial: Serial, turn: &mut Turn<'_>) {
@@ -292,7 +301,7 @@ impl Link {
         }
         let observer = self.shared(observer);
         let remote = self.remotes.entry(target.localpart().into()).or_default();
-        if !remote.observe(observer, on, serial) {
+        if !remote.observe(observer, on, serial, turn.now) {
             return;
         }
         mark(remote, target.localpart(), &mut self.dirty.remotes);
@@ -320,12 +329,16 @@ impl Link {
     }
 
     /// Drops what nobody needs any longer; `true`: the link itself.
-    pub fn compact(&mut self) -> bool {
+    pub fn compact(&mut self, now: Timestamp) -> bool {
+        self.forget_sent(now);
+        let live = self.live.as_ref();
         let gone: Vec<Box<str>> = self
             .remotes
             .iter_mut()
             .filter_map(|(localpart, remote)| {
-                let useless = remote.compact();
+                // What the live transaction asks for is known of when its receipt comes.
+                let asked = live.is_some_and(|live| live.names(localpart));
+                let useless = remote.compact(now) && !asked;
                 if std::mem::take(&mut remote.dirty) || useless {
                     self.dirty.remotes.push(localpart.clone());
                 }
@@ -337,6 +350,7 @@ impl Link {
             self.pending.remove(&localpart);
         }
         self.state.cap = None;
+        self.observers.retain(|observer| observer.is_shared());
         self.remotes.is_empty() && self.served.is_empty() && self.state.live.is_none() && self.window.len() == 0
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::settings::Settings;
 use crate::model::{DeviceTypes, Presence, Serial, Status, Timestamp, UserId};
 
 /// One user of a peer.
@@ -29,12 +30,19 @@ struct Extra {
     device_types: DeviceTypes,
 }
 
-/// A local user who wants to know; `on: false` is a tombstone.
+/// A local user who wants to know; with `off_at`, a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Observer {
     user: UserId,
-    on: bool,
+    /// When the user stopped; 0: not yet.
+    off_at: Timestamp,
     serial: Serial,
+}
+
+impl Observer {
+    fn is_on(&self) -> bool {
+        self.off_at == Timestamp(0)
+    }
 }
 
 /// Mostly none or one.
@@ -96,13 +104,14 @@ impl Remote {
             (!plain).then(|| Box::new(Extra { status_msg: status.status_msg, device_types: status.device_types }));
     }
 
-    /// A push, made by the peer at `stamp`, arrived at `at`. An older one than what is known changes nothing.
-    pub(super) fn learn(&mut self, status: Status, stamp: Timestamp, at: Timestamp) {
-        if stamp < self.stamp {
+    /// A push that arrived at `at`. With `stamp` (when the peer made it, where nothing else orders its pushes) an older one than
+    /// what is known changes nothing.
+    pub(super) fn learn(&mut self, status: Status, stamp: Option<Timestamp>, at: Timestamp) {
+        if stamp.is_some_and(|stamp| stamp < self.stamp) {
             return;
         }
         self.put_status(status);
-        self.stamp = stamp;
+        self.stamp = stamp.unwrap_or(at);
         self.known_at = at;
     }
 
@@ -112,28 +121,32 @@ impl Remote {
     }
 
     pub(super) fn is_watched(&self) -> bool {
-        self.observers.as_slice().iter().any(|observer| observer.on)
+        self.observers.as_slice().iter().any(Observer::is_on)
     }
 
     /// Notes that `user` watches, or not. Returns whether that was news.
-    pub(super) fn observe(&mut self, user: UserId, on: bool, serial: Serial) -> bool {
+    pub(super) fn observe(&mut self, user: UserId, on: bool, serial: Serial, now: Timestamp) -> bool {
+        let off_at = if on { Timestamp(0) } else { now };
         match self.observers.find(&user) {
             Some(known) if known.serial >= serial => return false,
             Some(known) => {
-                known.on = on;
+                known.off_at = off_at;
                 known.serial = serial;
             }
-            None => self.observers.push(Observer { user, on, serial }),
+            None => self.observers.push(Observer { user, off_at, serial }),
         }
         true
     }
 
-    /// Drops tombstones; returns whether nobody needs this any longer.
-    pub(super) fn compact(&mut self) -> bool {
-        let live: Vec<_> = self.observers.as_slice().iter().filter(|observer| observer.on).cloned().collect();
-        self.dirty |= live.len() != self.observers.as_slice().len();
-        self.observers = Observers::from(live);
-        !self.is_watched() && !self.polled
+    /// Drops old tombstones; returns whether nobody needs this any longer.
+    pub(super) fn compact(&mut self, now: Timestamp) -> bool {
+        let keeps = |observer: &&Observer| observer.is_on() || now.since(observer.off_at) < Settings::TOMBSTONE_MS;
+        let kept: Vec<_> = self.observers.as_slice().iter().filter(keeps).cloned().collect();
+        if kept.len() != self.observers.as_slice().len() {
+            self.dirty = true;
+            self.observers = Observers::from(kept);
+        }
+        self.observers.as_slice().is_empty() && !self.polled
     }
 }
 

@@ -12,8 +12,8 @@ impl Link {
     }
 
     pub(in crate::core) fn restore_served(&mut self, user: UserId, row: ServedRow) {
-        if row.owed {
-            self.owed.insert(user.clone());
+        if let Some(serial) = row.owed {
+            self.owed.insert(user.clone(), serial);
         }
         self.served.entry(user).or_default();
     }
@@ -45,7 +45,7 @@ impl Link {
         for user in std::mem::take(&mut self.dirty.served) {
             let key = under_link(RowKind::Served, &self.server, user.as_str());
             rows.push(match self.served.contains_key(&user) {
-                true => put(key, &ServedRow { owed: self.owed.contains(&user) }),
+                true => put(key, &ServedRow { owed: self.owed.get(&user).copied() }),
                 false => delete(key),
             });
         }

@@ -49,6 +49,7 @@ impl Link {
 
     /// Does what is due, in the order: give up, flush, shed, ask for what is owed.
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        self.trust_clock(turn);
         self.give_up_abandoned(turn);
         while let Some(reason) = self.due(turn) {
             self.flush(reason, turn);
@@ -58,6 +59,16 @@ impl Link {
             self.shed(turn);
         }
         self.ask_for_owed(turn);
+    }
+
+    /// Times in the future count as now, or as far ahead as they can have been meant: a stepped clock freezes nobody.
+    fn trust_clock(&mut self, turn: &Turn<'_>) {
+        self.window.trust_clock(turn.now);
+        self.asked_at = self.asked_at.min(turn.now);
+        self.state.retry_at = self.state.retry_at.min(turn.now.plus(turn.settings.backoff_max_ms));
+        if let Some(live) = &mut self.state.live {
+            live.not_after = live.not_after.min(turn.now.plus(turn.settings.resend_ms));
+        }
     }
 
     /// The same for the hot path: a window that is full need not wait for the timer.
@@ -89,7 +100,9 @@ impl Link {
     fn flush(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
         let cap = self.cap(turn.settings);
         let taken = self.window.take(cap, turn.settings.max_bytes);
-        let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()));
+        let bytes: usize = taken.iter().map(|(_, waiting)| waiting.size).sum();
+        let room = turn.settings.max_bytes.saturating_sub(bytes);
+        let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()), room);
         self.window.close_if_empty();
         if !self.pending.is_empty() {
             self.window.open(turn.now);
@@ -105,8 +118,16 @@ impl Link {
         turn.flushes.push(Flush { reason, bytes, since });
     }
 
-    fn take_pending(&mut self, room: usize) -> (Vec<UserId>, Vec<UserId>) {
-        let taken: Vec<Box<str>> = self.pending.iter().take(room).cloned().collect();
+    /// At most so many users, in at most so many bytes, to be polled and unpolled.
+    fn take_pending(&mut self, entries: usize, bytes: usize) -> (Vec<UserId>, Vec<UserId>) {
+        // `"@localpart:server",`
+        let fixed = self.server.as_str().len() + 5;
+        let mut size = 0;
+        let fits = |localpart: &&Box<str>| {
+            size += localpart.len() + fixed;
+            size <= bytes
+        };
+        let taken: Vec<Box<str>> = self.pending.iter().take(entries).take_while(fits).cloned().collect();
         let (mut polls, mut unpolls) = (Vec::new(), Vec::new());
         for localpart in taken {
             self.pending.remove(&localpart);
@@ -128,7 +149,8 @@ impl Link {
         let entries: Vec<_> = taken.iter().map(|(user, waiting)| (user.clone(), waiting.serial)).collect();
         for (user, serial) in &entries {
             self.served.insert(user.clone(), *serial);
-            if self.owed.remove(user) {
+            if self.owed.get(user).is_some_and(|owed| owed <= serial) {
+                self.owed.remove(user);
                 self.dirty.served.insert(user.clone());
             }
         }
@@ -158,15 +180,19 @@ impl Link {
         self.dirty.state = true;
         self.dirty.rows.push(put(sent_key(&self.server, row.seq), &row));
         self.sent.push_back((row.seq, row.at));
+        self.forget_sent(row.at);
+        self.live = Some(row);
+    }
+
+    pub(super) fn forget_sent(&mut self, now: Timestamp) {
         while self.sent.len() > Settings::SENT_KEEP {
             let Some((seq, at)) = self.sent.front().copied() else { break };
-            if row.at.since(at) < Settings::SENT_KEEP_MS {
+            if now.since(at) < Settings::SENT_KEEP_MS {
                 break;
             }
             self.dirty.rows.push(delete(sent_key(&self.server, seq)));
             self.sent.pop_front();
         }
-        self.live = Some(row);
     }
 
     /// What became of the live transaction. A receipt for any other is old news.
@@ -179,15 +205,15 @@ impl Link {
         let Some(row) = self.live.take() else { return };
         match outcome {
             Outcome::Delivered => self.delivered(&row, turn),
-            Outcome::TooLarge if row.entries.len() > 1 => {
-                self.state.cap = Some(u32::try_from(row.entries.len() / 2).unwrap_or(u32::MAX));
-                self.take_back(row, turn.now);
+            Outcome::TooLarge if row.len() > 1 => {
+                self.state.cap = Some(u32::try_from(row.len() / 2).unwrap_or(u32::MAX));
+                self.take_back(row, turn);
             }
             Outcome::TooLarge | Outcome::Failed | Outcome::Expired => {
                 self.state.attempts = self.state.attempts.saturating_add(1);
                 let wait = self.backoff_ms(turn.settings).max(retry_after_ms.unwrap_or(0));
                 self.state.retry_at = turn.now.plus(wait.min(turn.settings.backoff_max_ms));
-                self.take_back(row, turn.now);
+                self.take_back(row, turn);
             }
         }
     }
@@ -210,15 +236,20 @@ impl Link {
     }
 
     /// The transaction is given up: its content leaves in a new one, with the statuses of then.
-    fn take_back(&mut self, row: SentRow, now: Timestamp) {
+    fn take_back(&mut self, row: SentRow, turn: &mut Turn<'_>) {
         for (user, serial) in row.entries {
             if self.served.get(&user).is_some_and(|sent| *sent == serial) {
-                self.owe(user);
+                self.owe(user, serial, turn);
             }
         }
         self.asked_at = Timestamp(0);
         for user in row.polls.iter().chain(&row.unpolls) {
-            self.reconsider(user.localpart(), now);
+            // Whether the peer took it is not known: it is told again what holds now, whichever that is.
+            if let Some(remote) = self.remotes.get_mut(user.localpart()) {
+                remote.polled = !remote.is_watched();
+                super::mark(remote, user.localpart(), &mut self.dirty.remotes);
+            }
+            self.reconsider(user.localpart(), turn.now);
         }
     }
 
@@ -234,7 +265,7 @@ impl Link {
     fn shed(&mut self, turn: &mut Turn<'_>) {
         for (user, waiting) in self.window.take(usize::MAX, usize::MAX) {
             turn.holds.release(waiting.hold);
-            self.owe(user);
+            self.owe(user, waiting.serial, turn);
         }
         self.window.close_if_empty();
         if !self.pending.is_empty() {
@@ -249,7 +280,7 @@ impl Link {
             return;
         }
         self.asked_at = turn.now;
-        let users: Vec<UserId> = self.owed.iter().take(turn.settings.max_entries).cloned().collect();
+        let users: Vec<UserId> = self.owed.keys().take(turn.settings.max_entries).cloned().collect();
         for user in users {
             turn.tell_user(user, UserSignal::Tell { peer: self.server.clone() });
         }

@@ -53,6 +53,12 @@ impl Window {
         }
     }
 
+    /// Takes out what waits of `user`, if it is older than `serial`.
+    pub(super) fn remove_older(&mut self, user: &UserId, serial: Serial) -> Option<HoldId> {
+        self.entries.get(user).filter(|waiting| waiting.serial < serial)?;
+        self.remove(user)
+    }
+
     pub(super) fn remove(&mut self, user: &UserId) -> Option<HoldId> {
         let gone = self.entries.remove(user)?;
         self.bytes -= gone.size;
@@ -90,6 +96,11 @@ impl Window {
             })
             .map(|(user, _)| user.clone())
             .collect()
+    }
+
+    /// A clock that was ahead and came back must not keep the window open until it is there again.
+    pub(super) fn trust_clock(&mut self, now: Timestamp) {
+        self.opened = self.opened.map(|opened| opened.min(now));
     }
 
     /// Ends the window, if nothing waits any longer.

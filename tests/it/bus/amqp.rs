@@ -94,7 +94,7 @@ async fn a_queue_of_another_make_is_named() {
 async fn a_deleted_queue_makes_its_messages_unroutable() {
     let deployment = OnBroker::shared().await;
     let name = deployment.topology.queue_name(&USERS);
-    let mut subscription = deployment.bus.subscribe(&[USERS], 1).await.unwrap();
+    let mut subscription = deployment.bus.subscribe(&[(USERS, 1)]).await.unwrap();
     foreign_channel().await.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
     assert!(subscription.next().await.is_err(), "the broker cancelled the consumer");
     let error = deployment.bus.publish(numbered(0..1)).await.unwrap_err();
@@ -106,8 +106,8 @@ async fn a_deleted_queue_makes_its_messages_unroutable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_owner_gets_nothing_until_the_first_is_gone() {
     let deployment = OnBroker::shared().await;
-    let mut first = deployment.bus.subscribe(&[USERS], 5).await.unwrap();
-    let mut second = deployment.bus.subscribe(&[USERS], 5).await.unwrap();
+    let mut first = deployment.bus.subscribe(&[(USERS, 5)]).await.unwrap();
+    let mut second = deployment.bus.subscribe(&[(USERS, 5)]).await.unwrap();
     deployment.bus.publish(numbered(0..10)).await.unwrap();
     assert_eq!(numbers(&take(&mut *first, 5).await), [0, 1, 2, 3, 4]);
     assert!(timeout(QUIET, second.next()).await.is_err(), "two owners take turns");
@@ -122,10 +122,10 @@ async fn a_second_owner_gets_nothing_until_the_first_is_gone() {
 async fn what_keeps_coming_back_is_put_aside() {
     let deployment = OnBroker::shared().await;
     deployment.bus.publish(numbered(7..8)).await.unwrap();
-    let mut dead = deployment.bus.subscribe(&[Queue::Dead], 1).await.unwrap();
+    let mut dead = deployment.bus.subscribe(&[(Queue::Dead, 1)]).await.unwrap();
     let mut attempts = 0;
     let letter = loop {
-        let mut subscription = deployment.bus.subscribe(&[USERS], 1).await.unwrap();
+        let mut subscription = deployment.bus.subscribe(&[(USERS, 1)]).await.unwrap();
         tokio::select! {
             delivery = next(&mut *subscription) => attempts += u32::from(number(&delivery) == 7),
             letter = dead.next() => break letter.unwrap(),
@@ -141,8 +141,8 @@ async fn what_keeps_coming_back_is_put_aside() {
 async fn closing_a_channel_returns_what_it_held_in_order() {
     let deployment = OnBroker::shared().await;
     deployment.bus.publish(numbered(0..300)).await.unwrap();
-    let mut first = deployment.bus.subscribe(&[USERS], 100).await.unwrap();
-    let mut second = deployment.bus.subscribe(&[USERS], 1000).await.unwrap();
+    let mut first = deployment.bus.subscribe(&[(USERS, 100)]).await.unwrap();
+    let mut second = deployment.bus.subscribe(&[(USERS, 1000)]).await.unwrap();
     let taken = take(&mut *first, 40).await;
     first.ack(tokens(taken.into_iter().filter(|delivery| number(delivery).is_multiple_of(2)))).await.unwrap();
     drop(first);
@@ -172,7 +172,7 @@ async fn unroutable_neighbours_do_not_fail_each_other() {
             ),
         }
     }
-    let mut subscription = deployment.bus.subscribe(&[Queue::Users(Partition(1))], 1000).await.unwrap();
+    let mut subscription = deployment.bus.subscribe(&[(Queue::Users(Partition(1)), 1000)]).await.unwrap();
     assert_eq!(take(&mut *subscription, 600).await.len(), 600);
 }
 

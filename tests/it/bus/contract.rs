@@ -144,7 +144,7 @@ pub(crate) async fn a_restart_loses_nothing(deployment: &mut impl Deployment) {
 
 pub(crate) async fn prefetch_bounds_what_is_held(deployment: &mut impl Deployment) {
     deployment.bus().publish(numbered(0..10)).await.unwrap();
-    let mut subscription = deployment.bus().subscribe(&[USERS], 3).await.unwrap();
+    let mut subscription = deployment.bus().subscribe(&[(USERS, 3)]).await.unwrap();
     let mut held = take(&mut *subscription, 3).await;
     assert!(timeout(QUIET, subscription.next()).await.is_err(), "a fourth came");
     assert!(subscription.try_next().is_none(), "a fourth came");
@@ -157,7 +157,7 @@ pub(crate) async fn every_queue_gets_its_turn(deployment: &mut impl Deployment) 
     let queues = [USERS, Queue::Peers(Partition(0))];
     deployment.bus().publish(numbered(0..500)).await.unwrap();
     deployment.bus().publish(vec![Outgoing::new(Exchange::Peers, "0", body(9999))]).await.unwrap();
-    let mut subscription = deployment.bus().subscribe(&queues, 10).await.unwrap();
+    let mut subscription = deployment.bus().subscribe(&queues.clone().map(|queue| (queue, 10))).await.unwrap();
     for _ in 0..100 {
         let delivery = next(&mut *subscription).await;
         if delivery.queue == queues[1] {
@@ -285,7 +285,7 @@ pub(crate) async fn a_closed_bus_says_so(deployment: &mut impl Deployment) {
     let mut subscription = subscribe(deployment, &[USERS]).await;
     deployment.bus().close().await;
     assert!(matches!(deployment.bus().publish(numbered(0..1)).await, Err(PublishError::Closed)));
-    assert!(matches!(deployment.bus().subscribe(&[USERS], 1).await.err(), Some(SubscriptionError::Closed)));
+    assert!(matches!(deployment.bus().subscribe(&[(USERS, 1)]).await.err(), Some(SubscriptionError::Closed)));
     assert!(matches!(subscription.next().await, Err(SubscriptionError::Closed)));
 }
 
@@ -324,5 +324,5 @@ pub(crate) async fn take(subscription: &mut dyn Subscription, count: usize) -> V
 }
 
 async fn subscribe(deployment: &impl Deployment, queues: &[Queue]) -> Box<dyn Subscription> {
-    deployment.bus().subscribe(queues, PREFETCH).await.unwrap()
+    deployment.bus().subscribe(&queues.iter().map(|queue| (queue.clone(), PREFETCH)).collect::<Vec<_>>()).await.unwrap()
 }

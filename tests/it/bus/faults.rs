@@ -21,7 +21,7 @@ async fn a_killed_broker_loses_nothing_that_it_confirmed() {
     let deployment = OnBroker::at(vec![broker.url()]).await;
     let load = Load::default();
     let publishers: Vec<_> = (0..4).map(|n| spawn("load", load.clone().run(deployment.bus().clone(), n))).collect();
-    let mut subscription = deployment.bus().subscribe(&[USERS], 100).await.unwrap();
+    let mut subscription = deployment.bus().subscribe(&[(USERS, 100)]).await.unwrap();
     for _ in 0..2 {
         load.wait_for(200).await;
         broker.kill9();
@@ -82,7 +82,7 @@ impl Load {
 async fn resubscribe(bus: &SharedBus) -> Box<dyn Subscription> {
     let subscribing = async {
         loop {
-            match bus.subscribe(&[USERS], 100).await {
+            match bus.subscribe(&[(USERS, 100)]).await {
                 Ok(subscription) => return subscription,
                 Err(SubscriptionError::Lost(_)) => sleep(Duration::from_millis(100)).await,
                 Err(error) => panic!("{error}"),
@@ -131,7 +131,7 @@ async fn a_frozen_broker_is_noticed() {
     let bus: SharedBus =
         Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology).await.unwrap();
     bus.publish(numbered(0..3)).await.unwrap();
-    let mut subscription = bus.subscribe(&[USERS], 5).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 5)]).await.unwrap();
     take(&mut *subscription, 3).await;
     broker.pause();
     let outcome = timeout(patience * 3, bus.publish(numbered(3..4))).await.expect("an end in time");
@@ -157,7 +157,7 @@ async fn a_blocked_publish_waits() {
         let bus = bus.clone();
         async move { bus.publish(numbered(20..40)).await }
     });
-    let mut subscription = bus.subscribe(&[USERS], 5).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 5)]).await.unwrap();
     for _ in 0..20 {
         let delivery = next(&mut *subscription).await;
         subscription.ack(vec![delivery.token]).await.unwrap();

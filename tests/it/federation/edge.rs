@@ -49,7 +49,7 @@ impl Own {
 
     /// The next message of `queue`, acknowledged.
     pub(super) async fn take(&self, queue: Queue) -> Taken {
-        let mut subscription = self.bus.subscribe(&[queue], 10).await.unwrap();
+        let mut subscription = self.bus.subscribe(&[(queue, 10)]).await.unwrap();
         let delivery = tokio::time::timeout(PATIENCE, subscription.next()).await.unwrap().unwrap();
         subscription.ack(vec![delivery.token]).await.unwrap();
         Taken { body: delivery.body, headers: delivery.headers }

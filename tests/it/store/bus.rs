@@ -72,7 +72,7 @@ async fn a_backlog_stays_in_the_database() {
         bus.publish(messages(piece * 1000..(piece + 1) * 1000)).await.unwrap();
     }
     assert_eq!(bus.buffered(), 0);
-    let mut subscription = bus.subscribe(&[USERS], 500).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 500)]).await.unwrap();
     for round in 0..40 {
         let taken = take(&mut subscription, 500).await;
         assert_eq!(numbers(&taken), (round * 500..(round + 1) * 500).collect::<Vec<_>>());
@@ -88,7 +88,7 @@ async fn after_a_crash_what_was_not_acknowledged_comes_again() {
     let (_folder, path) = folder();
     let store = open(&path).await;
     let first = bus(&store).await;
-    let mut subscription = first.subscribe(&[USERS], 100).await.unwrap();
+    let mut subscription = first.subscribe(&[(USERS, 100)]).await.unwrap();
     first.publish(messages(0..10)).await.unwrap();
     let taken = take(&mut subscription, 10).await;
     let acknowledged = taken.into_iter().take(4).map(|delivery| delivery.token).collect();
@@ -100,7 +100,7 @@ async fn after_a_crash_what_was_not_acknowledged_comes_again() {
 
     let store = open(&path).await;
     let second = bus(&store).await;
-    let mut subscription = second.subscribe(&[USERS], 100).await.unwrap();
+    let mut subscription = second.subscribe(&[(USERS, 100)]).await.unwrap();
     let again = take(&mut subscription, 7).await;
     assert_eq!(numbers(&again), (4..11).collect::<Vec<_>>());
     assert!(again.iter().all(|delivery| delivery.redelivered));
@@ -112,7 +112,7 @@ async fn after_a_clean_end_only_what_was_delivered_counts_as_such() {
     let store = open(&path).await;
     let first = bus(&store).await;
     first.publish(messages(0..1000)).await.unwrap();
-    let mut subscription = first.subscribe(&[USERS], 100).await.unwrap();
+    let mut subscription = first.subscribe(&[(USERS, 100)]).await.unwrap();
     take(&mut subscription, 3).await;
     first.close().await;
     drop(subscription);
@@ -122,13 +122,13 @@ async fn after_a_clean_end_only_what_was_delivered_counts_as_such() {
     let store = open(&path).await;
     let second = bus(&store).await;
     assert_eq!(depth(&second, &USERS).await, (1000, 0));
-    let mut subscription = second.subscribe(&[USERS], 1000).await.unwrap();
+    let mut subscription = second.subscribe(&[(USERS, 1000)]).await.unwrap();
     let again = take(&mut subscription, 1000).await;
     assert_eq!(numbers(&again), (0..1000).collect::<Vec<_>>());
     let flags: Vec<bool> = again.iter().map(|delivery| delivery.redelivered).collect();
     assert_eq!(flags, [[true; 3].as_slice(), &[false; 997]].concat());
     drop(subscription);
-    let mut subscription = second.subscribe(&[USERS], 1000).await.unwrap();
+    let mut subscription = second.subscribe(&[(USERS, 1000)]).await.unwrap();
     let thrice = take(&mut subscription, 1000).await;
     assert_eq!(numbers(&thrice), (0..1000).collect::<Vec<_>>());
     assert!(thrice.iter().all(|delivery| delivery.redelivered));
@@ -140,12 +140,12 @@ async fn what_comes_back_in_a_row_keeps_its_order_and_what_was_acknowledged_stay
     let store = open(&path).await;
     let bus = bus(&store).await;
     bus.publish(messages(0..600)).await.unwrap();
-    let mut subscription = bus.subscribe(&[USERS], 400).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 400)]).await.unwrap();
     let taken = take(&mut subscription, 400).await;
     let odd = taken.into_iter().skip(1).step_by(2).map(|delivery| delivery.token).collect();
     subscription.ack(odd).await.unwrap();
     drop(subscription);
-    let mut subscription = bus.subscribe(&[USERS], 400).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 400)]).await.unwrap();
     let again = take(&mut subscription, 400).await;
     let expected: Vec<usize> = (0..400).step_by(2).chain(400..600).collect();
     assert_eq!(numbers(&again), expected);
@@ -158,8 +158,8 @@ async fn a_partition_has_one_consumer_at_a_time() {
     let (_folder, path) = folder();
     let store = open(&path).await;
     let bus = bus(&store).await;
-    let mut first = bus.subscribe(&[USERS], 10).await.unwrap();
-    let mut second = bus.subscribe(&[USERS], 10).await.unwrap();
+    let mut first = bus.subscribe(&[(USERS, 10)]).await.unwrap();
+    let mut second = bus.subscribe(&[(USERS, 10)]).await.unwrap();
     bus.publish(messages(0..3)).await.unwrap();
     assert_eq!(numbers(&take(&mut first, 3).await), [0, 1, 2]);
     assert!(second.try_next().is_none());
@@ -174,8 +174,8 @@ async fn consumers_of_a_shared_queue_compete() {
     let bus = bus(&store).await;
     let out = |n: usize| Outgoing::new(Exchange::Outbound, "outbound", n.to_string());
     bus.publish((0..500).map(out).collect()).await.unwrap();
-    let mut first = bus.subscribe(&[Queue::Outbound], 250).await.unwrap();
-    let mut second = bus.subscribe(&[Queue::Outbound], 250).await.unwrap();
+    let mut first = bus.subscribe(&[(Queue::Outbound, 250)]).await.unwrap();
+    let mut second = bus.subscribe(&[(Queue::Outbound, 250)]).await.unwrap();
     let (a, b) = tokio::join!(take(&mut first, 250), take(&mut second, 250));
     let mut all: Vec<usize> = [numbers(&a), numbers(&b)].concat();
     all.sort_unstable();
@@ -189,13 +189,13 @@ async fn a_message_that_keeps_coming_back_becomes_a_dead_letter() {
     let bus = bus(&store).await;
     bus.publish(messages(0..1)).await.unwrap();
     for round in 0..=Topology::DELIVERY_LIMIT {
-        let mut subscription = bus.subscribe(&[USERS], 10).await.unwrap();
+        let mut subscription = bus.subscribe(&[(USERS, 10)]).await.unwrap();
         assert_eq!(next(&mut subscription).await.redelivered, round > 0);
     }
     bus.publish(messages(1..2)).await.unwrap();
-    let mut subscription = bus.subscribe(&[USERS], 10).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 10)]).await.unwrap();
     assert_eq!(numbers(&[next(&mut subscription).await]), [1], "the neighbour lives");
-    let mut dead = bus.subscribe(&[Queue::Dead], 10).await.unwrap();
+    let mut dead = bus.subscribe(&[(Queue::Dead, 10)]).await.unwrap();
     let letter = next(&mut dead).await;
     assert_eq!(numbers(std::slice::from_ref(&letter)), [0]);
     assert_eq!(letter.headers.reason.as_deref(), Some("delivery limit of 50 exceeded"));
@@ -211,7 +211,7 @@ async fn what_cannot_be_routed_is_an_error_or_a_dead_letter() {
     let nowhere = bus.publish(vec![Outgoing::new(Exchange::Users, "4", "x")]).await;
     assert!(matches!(nowhere, Err(PublishError::Unroutable { .. })), "{nowhere:?}");
     bus.publish(vec![Outgoing::new(Exchange::Inbound, "klient", "x")]).await.unwrap();
-    let mut dead = bus.subscribe(&[Queue::Dead], 10).await.unwrap();
+    let mut dead = bus.subscribe(&[(Queue::Dead, 10)]).await.unwrap();
     let letter = next(&mut dead).await;
     assert!(letter.headers.reason.unwrap().contains("klient"));
     bus.publish(vec![Outgoing::new(Exchange::Updates, "edge", "x")]).await.unwrap();
@@ -222,7 +222,7 @@ async fn a_guests_messages_reach_the_owner() {
     let (_folder, path) = folder();
     let store = open(&path).await;
     let bus = bus(&store).await;
-    let mut subscription = bus.subscribe(&[USERS], 10).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 10)]).await.unwrap();
     let guest = Sqlite::open(&path, Mode::Guest).await.unwrap();
     let beside = Embedded::new(Arc::clone(&guest), topology(), PATIENCE);
     beside.publish(messages(0..2)).await.unwrap();
@@ -239,7 +239,7 @@ async fn a_reply_reaches_the_process_that_asked() {
     let store = open(&path).await;
     let bus = bus(&store).await;
     let mut replies = bus.replies();
-    let mut subscription = bus.subscribe(&[USERS], 10).await.unwrap();
+    let mut subscription = bus.subscribe(&[(USERS, 10)]).await.unwrap();
     bus.publish(vec![Outgoing::new(Exchange::Users, "0", "x").wants_reply()]).await.unwrap();
     let address = next(&mut subscription).await.headers.reply_to.unwrap();
     bus.reply("local-of-a-former-life", "lost".into()).await;

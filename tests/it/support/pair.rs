@@ -79,7 +79,8 @@ impl Server {
         self.epoch += 1;
         let rows = self.rows.clone();
         self.machines =
-            Machines::restore(self.name.clone(), self.settings.clone(), self.epoch, rows, now).expect("own rows");
+            Machines::restore(self.name.clone(), self.settings.clone(), self.epoch, self.machines.horizon(), rows, now)
+                .expect("own rows");
     }
 
     pub fn stamp(&mut self, now: Timestamp) -> Stamp {
