@@ -66,6 +66,26 @@ fn entry(seen: &Seen, user: &str, message: &str, from: Timestamp, to: Timestamp)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_altered_on_its_way_is_refused_and_told_again() {
+    let pair = Pair::start("embedded:", "").await;
+    let (alice, bob) = (pair.alice(), pair.bob());
+    pair.watch(&[&alice.id]).await;
+    pair.to_b.forge(true);
+    alice.set("online", "cupcakes").await;
+    let refused = pair.to_b.wait_for(2).await.swap_remove(1);
+    let presence = &refused.body["edus"][0]["content"]["push"][0]["presence"];
+    assert_eq!((refused.status.as_u16(), presence), (401, &json!("offline")));
+    assert_ne!(bob.sees(&alice.id).await["status_msg"], "cupcakes");
+    pair.to_b.forge(false);
+    let seen = bob.sees_message(&alice.id, "cupcakes").await;
+    assert_eq!(seen["presence"], "online", "{seen}");
+    let told = pair.to_b.transactions().pop().unwrap();
+    assert_passed(&told, &pair.a, &pair.b);
+    assert_ne!(told.path, refused.path, "what was refused is told anew, under another id");
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_changes_within_a_window_leave_as_one_entry() {
     let pair = Pair::start(&broker::shared_url().await, r#"batch.window = "3s""#).await;
     let (alice, bob) = (pair.alice(), pair.bob());

@@ -1,5 +1,6 @@
 //! A recording reverse proxy: what one server says to another is read on its way, and passed on as it is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ struct Wire {
     target: String,
     http: reqwest::Client,
     seen: Mutex<Vec<Seen>>,
+    forging: AtomicBool,
 }
 
 impl Tap {
@@ -48,11 +50,20 @@ impl Tap {
     pub async fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let wire =
-            Arc::new(Wire { target: target.to_owned(), http: client(PATIENCE).unwrap(), seen: Mutex::default() });
+        let wire = Arc::new(Wire {
+            target: target.to_owned(),
+            http: client(PATIENCE).unwrap(),
+            seen: Mutex::default(),
+            forging: AtomicBool::new(false),
+        });
         let router = Router::new().fallback(pass).with_state(wire.clone());
         let task = rollcall::lifecycle::spawn("tap", async move { axum::serve(listener, router).await.unwrap() });
         Self { url, wire, task }
+    }
+
+    /// From now on, whether every `online` is made an `offline` on its way, as somebody in between might like to.
+    pub fn forge(&self, forging: bool) {
+        self.wire.forging.store(forging, Ordering::Relaxed);
     }
 
     /// The transactions that passed so far and were answered; requests for keys do not count.
@@ -82,11 +93,12 @@ impl Drop for Tap {
 
 async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await.unwrap();
+    let body = wire.forged(to_bytes(body, MAX_BODY).await.unwrap());
     let path = parts.uri.path_and_query().unwrap().as_str().to_owned();
     let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
     let mut onward = wire.http.request(parts.method.clone(), format!("{}{path}", wire.target)).body(body.clone());
-    for (name, value) in parts.headers.iter().filter(|(name, _)| **name != header::HOST) {
+    for (name, value) in parts.headers.iter().filter(|(name, _)| ![header::HOST, header::CONTENT_LENGTH].contains(name))
+    {
         onward = onward.header(name, value);
     }
     let Ok(answer) = onward.send().await else { return StatusCode::BAD_GATEWAY.into_response() };
@@ -97,6 +109,15 @@ async fn pass(State(wire): State<Arc<Wire>>, request: Request) -> Response {
         wire.seen.lock().unwrap().push(Seen { method: parts.method, path, authorization, body, status });
     }
     back(status, text)
+}
+
+impl Wire {
+    fn forged(&self, body: Bytes) -> Bytes {
+        if !self.forging.load(Ordering::Relaxed) {
+            return body;
+        }
+        std::str::from_utf8(&body).unwrap().replace("\"online\"", "\"offline\"").into()
+    }
 }
 
 fn back(status: StatusCode, body: Bytes) -> Response {
