@@ -28,12 +28,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts both on `bus`; `extra` is more configuration for `a`.
+    /// Starts both on `bus`; `extra` is more configuration for `a`. At `b` sessions linger for a second.
     async fn start(bus: &str, extra: &str) -> Self {
         let (a, b) = (Place::new(&server("a"), bus, ""), Place::new(&server("b"), bus, ""));
         let (to_a, to_b) = (Tap::start(&a.url()).await, Tap::start(&b.url()).await);
         a.configure(bus, &format!("{}\n{extra}", resolve(&[(&b.name, &to_b.url)])));
-        b.configure(bus, &resolve(&[(&a.name, &to_a.url)]));
+        b.configure(bus, &format!("{}\nclients.linger = \"1s\"", resolve(&[(&a.name, &to_a.url)])));
         let (at_a, at_b) = tokio::join!(a.serve(), b.serve());
         Self { at_a, at_b, a, b, to_a, to_b }
     }

@@ -129,6 +129,26 @@ async fn a_thousand_users_within_a_window_leave_as_one_transaction() {
     pair.stop().await;
 }
 
+/// E1: who has no session that cares does not poll, and is not pushed to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_session_nothing_is_asked_for_and_nothing_is_told() {
+    let pair = Pair::start(&broker::shared_url().await, "").await;
+    let (alice, bob) = (pair.alice(), pair.bob());
+    pair.watch(&[&alice.id]).await;
+    bob.leave().await;
+    let unpoll = pair.to_a.wait_for(2).await.swap_remove(1);
+    assert_exact(&unpoll, &pair.b, &pair.a, json!({ "push": [], "unpoll": [alice.id] }));
+    bob.sees_that(&alice.id, |seen| seen["rollcall"]["known"] == false).await;
+
+    alice.set("online", "unheard").await;
+    alice.set("busy", "heard").await;
+    bob.poll().await;
+    bob.sees_message(&alice.id, "heard").await;
+    let told = pair.to_b.transactions();
+    assert_eq!(told.len(), 2, "the two answers, nothing in between: {told:?}");
+    pair.stop().await;
+}
+
 /// Each says its own name, so that nobody's status can pass for another's.
 fn online(id: &str) -> Value {
     json!({

@@ -50,6 +50,12 @@ impl Person {
         self.done(Method::PUT, &path, &json!({})).await;
     }
 
+    /// C4: polls no longer.
+    pub async fn leave(&self) {
+        let path = format!("/_rollcall/v1/users/{}/poll/DEV", self.id);
+        self.done(Method::DELETE, &path, &json!({})).await;
+    }
+
     /// What this user sees of `who`; null where the edge refuses.
     pub async fn sees(&self, who: &str) -> Value {
         let (status, body) = self.ask(Method::GET, &format!("/_matrix/client/v3/presence/{who}/status"), "").await;
@@ -58,13 +64,18 @@ impl Person {
 
     /// Reads every 10 ms until `who` shows `message`; the answer that did.
     pub async fn sees_message(&self, who: &str, message: &str) -> Value {
+        self.sees_that(who, |seen| seen["status_msg"] == message).await
+    }
+
+    /// Reads every 10 ms until what it sees of `who` is as it should be; the answer that was.
+    pub async fn sees_that(&self, who: &str, should: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = self.sees(who).await;
-            if seen["status_msg"] == message {
+            if should(&seen) {
                 return seen;
             }
-            assert!(Instant::now() < deadline, "{} does not see {message:?} of {who}: {seen}", self.id);
+            assert!(Instant::now() < deadline, "all that {} sees of {who}: {seen}", self.id);
             sleep(Duration::from_millis(10)).await;
         }
     }
