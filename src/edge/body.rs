@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -14,6 +14,11 @@ use super::error::MatrixError;
 
 /// Nobody needs longer than this to send what they announced.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a body that is too long so many bytes more are read and thrown away: whoever is still sending when the connection is closed
+/// gets an error of the network instead of the answer.
+const DISCARD_MAX: usize = 16 << 20;
+/// And for so long.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is answered when memory is short.
 const RETRY: Duration = Duration::from_secs(1);
 /// The unit in which bytes are counted.
@@ -58,27 +63,43 @@ pub(crate) struct Held {
 pub(crate) async fn read(budget: &Budget, headers: &HeaderMap, body: Body, max: usize) -> Result<Held, MatrixError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let expected: usize = announced.unwrap_or(max);
+    let mut chunks = body.into_data_stream();
     if expected > max {
+        discard(&mut chunks).await;
         return Err(MatrixError::too_large(max));
     }
     let share = budget.reserve(expected).ok_or_else(|| MatrixError::busy("too much at once", RETRY))?;
-    let bytes = timeout(READ_TIMEOUT, collect(body, expected))
+    let bytes = timeout(READ_TIMEOUT, collect(&mut chunks, expected))
         .await
         .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
     Ok(Held { bytes, _share: share })
 }
 
-async fn collect(body: Body, max: usize) -> Result<Bytes, MatrixError> {
-    let mut chunks = body.into_data_stream();
+async fn collect(chunks: &mut BodyDataStream, max: usize) -> Result<Bytes, MatrixError> {
     let mut all = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| MatrixError::bad_json(format!("the body broke off: {error}")))?;
         if all.len() + chunk.len() > max {
+            discard(chunks).await;
             return Err(MatrixError::too_large(max));
         }
         all.extend_from_slice(&chunk);
     }
     Ok(all.freeze())
+}
+
+/// Lets the rest go by, within bounds.
+async fn discard(chunks: &mut BodyDataStream) {
+    let going_by = async {
+        let mut left = DISCARD_MAX;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _out_of_time = timeout(DISCARD_TIMEOUT, going_by).await;
 }
 
 #[cfg(test)]

@@ -150,6 +150,9 @@ async fn ready(bus: &dyn Bus) -> Result<u64, BusError> {
 
 fn letter(delivery: Delivery) -> (DeadLetter, Option<Token>) {
     let Headers { trace, reason, origin, .. } = delivery.headers;
+    // What the broker found no queue for comes without a word of its own.
+    let unrouted = || origin.is_none().then(|| format!("no queue takes routing key {:?}", delivery.routing_key));
+    let reason = reason.or_else(unrouted);
     let id = format!("{:016x}", xxh3_64(&delivery.body));
     (DeadLetter { id, reason, origin, trace, body: delivery.body }, Some(delivery.token))
 }

@@ -10,5 +10,6 @@ mod federation;
 mod machines;
 mod ops;
 mod store;
+mod stories;
 mod support;
 mod tidy;

@@ -111,7 +111,7 @@ impl Embedded {
         let mut headers = message.headers.clone();
         if queue == Queue::Dead && message.exchange != Exchange::Dead {
             headers.reason = Some(format!("no queue takes routing key {:?} of {}", message.routing_key, exchange()));
-            headers.origin = Some(exchange());
+            headers.origin = Some(message.exchange.name().into());
         }
         let key = Some(&*message.routing_key).filter(|key| queue.binding_keys()[0] != *key);
         Ok(BusRow {

@@ -197,7 +197,7 @@ impl State {
     fn bury(&mut self, line: usize, id: i64, body: Bytes, mut headers: Headers) {
         let Some(dead) = self.lines.iter().find(|line| line.queue == Queue::Dead) else { return };
         headers.reason = Some(format!("delivery limit of {} exceeded", Topology::DELIVERY_LIMIT));
-        headers.origin = Some(self.lines[line].name.to_string());
+        headers.origin = Some(self.lines[line].queue.to_string());
         let row = BusRow { queue: Arc::clone(&dead.name), body, headers: headers::encode(&headers, None, "") };
         self.chores.burials.push((id, row));
         self.leave(line, id);

@@ -2,5 +2,5 @@
 
 mod amqp;
 mod contract;
+mod embedded;
 mod faults;
-// The embedded bus's place: a module `embedded` with a `contract::Deployment` of its own and `contract::tests!`.

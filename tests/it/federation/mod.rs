@@ -5,7 +5,7 @@ mod courier;
 mod edge;
 mod inbound;
 mod keys;
-mod peer;
+pub(crate) mod peer;
 mod peer_keys;
 mod sender;
 

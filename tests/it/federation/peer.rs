@@ -18,25 +18,25 @@ use crate::federation::courier::now;
 
 /// One request that came in.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) at: Instant,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) at: Instant,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// What it answers next.
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Now(StatusCode, String),
     Never,
 }
 
-pub(super) struct Peer {
-    pub(super) name: ServerName,
-    pub(super) base: String,
-    pub(super) keys: SigningKeys,
+pub(crate) struct Peer {
+    pub(crate) name: ServerName,
+    pub(crate) base: String,
+    pub(crate) keys: SigningKeys,
     state: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -51,7 +51,7 @@ struct Shared {
 
 impl Peer {
     /// Starts `server`; it plays `script` for whatever it is asked, its last line for ever.
-    pub(super) async fn start(server: &str, script: Vec<Answer>) -> Self {
+    pub(crate) async fn start(server: &str, script: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let keys = SigningKeys::single(SigningKey::generate("p_1").unwrap());
@@ -64,17 +64,17 @@ impl Peer {
     }
 
     /// What it says its keys are.
-    pub(super) fn publish(&self, document: String) {
+    pub(crate) fn publish(&self, document: String) {
         *self.state.document.lock().unwrap() = Some(document);
     }
 
     /// All requests but those for keys.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.all().into_iter().filter(|seen| !is_key(&seen.uri)).collect()
     }
 
     /// How often its keys were asked for.
-    pub(super) fn asked_for_keys(&self) -> usize {
+    pub(crate) fn asked_for_keys(&self) -> usize {
         self.all().iter().filter(|seen| is_key(&seen.uri)).count()
     }
 

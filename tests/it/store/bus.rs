@@ -199,7 +199,7 @@ async fn a_message_that_keeps_coming_back_becomes_a_dead_letter() {
     let letter = next(&mut dead).await;
     assert_eq!(numbers(std::slice::from_ref(&letter)), [0]);
     assert_eq!(letter.headers.reason.as_deref(), Some("delivery limit of 50 exceeded"));
-    assert_eq!(letter.headers.origin.as_deref(), Some("presence.users.0"));
+    assert_eq!(letter.headers.origin.as_deref(), Some("users.0"));
     settles(&bus, &USERS, (0, 1)).await;
 }
 

@@ -1,5 +1,8 @@
 //! What the tests are made of.
 
 pub mod broker;
+pub mod edge;
 pub mod pair;
+pub mod person;
 pub mod process;
+pub mod tap;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rollcall::outbound::http::client;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -44,9 +45,11 @@ impl Place {
         place
     }
 
-    /// Writes the configuration anew. `bus` is `embedded:` or an AMQP address; queue names begin with the server's name.
+    /// Writes the configuration anew. `bus` is `embedded:` or an AMQP address; queue names begin with the server's name. Windows
+    /// are of a second, unless `extra` has another `batch.window`.
     pub fn configure(&self, bus: &str, extra: &str) {
         let Self { name, edge, ops, partitions, .. } = self;
+        let window = if extra.contains("batch.window") { "" } else { r#"batch.window = "1s""# };
         let data = self.directory.path().display();
         let text = format!(
             r#"
@@ -57,7 +60,7 @@ bus.url = "{bus}"
 bus.prefix = "{name}."
 edge.listen = "{edge}"
 ops.listen = "{ops}"
-batch.window = "1s"
+{window}
 {extra}
 "#
         );
@@ -89,6 +92,15 @@ batch.window = "1s"
         process
     }
 
+    /// `rollcall arguments… --config …` to its end; what it printed. Fails if it did.
+    pub async fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        command.args(arguments).arg("--config").arg(self.config()).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it starts");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
     /// Starts it, and does not wait.
     pub fn spawn(&self) -> Process {
         self.spawn_roles("edge,ingest,worker,sender")
@@ -115,8 +127,9 @@ impl Process {
     pub async fn ready(&self, ops: &str) {
         let deadline = Instant::now() + START_TIMEOUT;
         let url = format!("http://{ops}/readyz");
+        let http = client(START_TIMEOUT).expect("a client");
         loop {
-            let answer = reqwest::get(&url).await;
+            let answer = http.get(&url).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
