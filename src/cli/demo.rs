@@ -131,7 +131,7 @@ fn picture(figures: &Figures) -> Vec<String> {
 }
 
 fn sent([from, to]: [&str; 2], traffic: &Traffic) -> String {
-    let Traffic { transactions, entries, head_bytes, body_bytes } = *traffic;
+    let Traffic { transactions, entries, head_bytes, body_bytes, .. } = *traffic;
     let [transactions, entries] = [transactions, entries].map(number);
     format!(
         "out       {from} → {to}: {transactions} transactions, {entries} entries, {}",
@@ -141,7 +141,9 @@ fn sent([from, to]: [&str; 2], traffic: &Traffic) -> String {
 
 fn summarize(figures: &Figures, arrived: &[Arrived; 2]) -> Result<()> {
     out::line("")?;
-    picture(figures).iter().try_for_each(|line| out::line(line))?;
+    // Nothing is gathered any more.
+    let mut lines = picture(figures).into_iter().filter(|line| !line.starts_with("gathered"));
+    lines.try_for_each(|line| out::line(&line))?;
     for ([from, to], arrived) in [NAMES, [NAMES[1], NAMES[0]]].into_iter().zip(arrived) {
         let Arrived { read, newest } = arrived;
         out::line(&format!("arrived   {from} → {to}: {newest} of {read} statuses read there are the newest"))?;

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{ACTS, NAMES};
+use super::hop::Hop;
+use super::{ACTS, NAMES, Side};
 use crate::clock::{Clock, SystemClock};
 use crate::outbound::http::read_answer;
 
@@ -59,6 +60,8 @@ pub(super) struct Crowd {
     url: String,
     people: Arc<[Person]>,
     tally: Arc<Tally>,
+    /// What reaches the server from the other.
+    inward: Arc<Hop>,
     /// Events so far.
     number: u64,
 }
@@ -104,18 +107,25 @@ impl Tally {
         self.changes.load(Ordering::Relaxed)
     }
 
-    fn note(&self, events: &[Event]) {
+    fn note(&self, events: &[Event], other_asked: bool) {
         for event in events {
             self.acts[event.act as usize].fetch_add(1, Ordering::Relaxed);
-            self.changes.fetch_add(u64::from(event.is_change), Ordering::Relaxed);
+            self.changes.fetch_add(u64::from(event.is_change && other_asked), Ordering::Relaxed);
         }
     }
 }
 
 impl Crowd {
-    /// Of `people`, whose server's edge is at `edge`.
-    pub(super) fn new(client: Client, edge: &str, people: Arc<[Person]>, tally: Arc<Tally>) -> Self {
-        Self { client, url: format!("{edge}/_rollcall/v1/events"), people, tally, number: 0 }
+    /// The users of `side`.
+    pub(super) fn new(client: Client, side: &Side) -> Self {
+        Self {
+            client,
+            url: format!("{}/_rollcall/v1/events", side.edge),
+            people: side.people.clone(),
+            tally: side.tally.clone(),
+            inward: side.inward.clone(),
+            number: 0,
+        }
     }
 
     /// Everybody lists contacts and comes online, then all do something now and then, until `stop`.
@@ -189,13 +199,14 @@ impl Crowd {
 
     async fn post(&self, mut events: Vec<Event>, stop: &CancellationToken) -> Result<()> {
         while !events.is_empty() {
+            let other_asked = self.inward.traffic().polls > 0;
             let rest = events.split_off(BATCH.min(events.len()));
             let body: Vec<&Value> = events.iter().map(|event| &event.json).collect();
             let body = serde_json::to_vec(&body)?;
             if !self.deliver(body, stop).await? {
                 return Ok(());
             }
-            self.tally.note(&events);
+            self.tally.note(&events, other_asked);
             events = rest;
         }
         Ok(())

@@ -16,6 +16,8 @@ pub struct Traffic {
     pub transactions: u64,
     /// Statuses in them.
     pub entries: u64,
+    /// Users asked for in them.
+    pub polls: u64,
     /// Bytes of request lines and headers.
     pub head_bytes: u64,
     /// Bytes of bodies.
@@ -25,9 +27,9 @@ pub struct Traffic {
 /// Everything counted since the start.
 ///
 /// The alternative is one transaction for each change and watching server. Its count is that of the status changes that edges
-/// confirmed, of users whom somebody on the other server lists; changes by inference (idle, time-outs) and the requests for
-/// statuses are left out, though they would cost, too. Its size is the mean head measured on the hop and the body that rollcall
-/// itself writes for one entry.
+/// confirmed, of users whom somebody on the other server lists, since that server first asked. Left out, though they would cost,
+/// too: changes by inference (idle, time-outs), requests for statuses and the first answers. Its size is the mean head measured
+/// on the hop and the body that rollcall itself writes for one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
     /// Since the start.
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_alternative_is_one_request_for_each_change() {
-        let sent = Traffic { transactions: 1, entries: 8, head_bytes: 500, body_bytes: 1500 };
+        let sent = Traffic { transactions: 1, entries: 8, polls: 0, head_bytes: 500, body_bytes: 1500 };
         let figures = Figures {
             elapsed: Duration::from_secs(1),
             acts: [20, 0, 0, 1, 1],

@@ -44,6 +44,8 @@ struct Edu {
 struct Content {
     #[serde(default)]
     push: Vec<IgnoredAny>,
+    #[serde(default)]
+    poll: Vec<IgnoredAny>,
 }
 
 impl Hop {
@@ -64,9 +66,11 @@ impl Hop {
         let edus =
             serde_json::from_slice(body).map_or_else(|_| Vec::new(), |transaction: Transaction| transaction.edus);
         let entries: usize = edus.iter().map(|edu| edu.content.push.len()).sum();
+        let polls: usize = edus.iter().map(|edu| edu.content.poll.len()).sum();
         let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         traffic.transactions += 1;
         traffic.entries += entries as u64;
+        traffic.polls += polls as u64;
         traffic.head_bytes += head_len(parts) as u64;
         traffic.body_bytes += body.len() as u64;
     }
@@ -131,9 +135,9 @@ mod tests {
         let parts = |path: &str| Request::put(path).body(()).unwrap().into_parts().0;
         hop.note(&parts("/_matrix/key/v2/server"), b"{}");
         assert_eq!(hop.traffic(), Traffic::default());
-        let body = br#"{"edus": [{"content": {"push": [{}, {}]}}, {"content": {}}]}"#;
+        let body = br#"{"edus": [{"content": {"push": [{}, {}], "poll": ["@a:b"]}}, {"content": {}}]}"#;
         hop.note(&parts("/_matrix/federation/v1/send/1"), body);
-        let Traffic { transactions, entries, body_bytes, .. } = hop.traffic();
-        assert_eq!((transactions, entries, body_bytes), (1, 2, body.len() as u64));
+        let Traffic { transactions, entries, polls, body_bytes, .. } = hop.traffic();
+        assert_eq!((transactions, entries, polls, body_bytes), (1, 2, 1, body.len() as u64));
     }
 }

@@ -229,7 +229,7 @@ fn help(sides: &[Side; 2], listeners: [TcpListener; 2]) -> Tasks {
 fn populate(sides: &[Side; 2], client: &Client) -> Tasks {
     let mut tasks = Tasks::new();
     for side in sides {
-        let crowd = Crowd::new(client.clone(), &side.edge, side.people.clone(), side.tally.clone());
+        let crowd = Crowd::new(client.clone(), side);
         tasks.spawn("crowd", crowd.run(tasks.shutdown().soft));
     }
     tasks
