@@ -112,22 +112,28 @@ fn picture(figures: &Figures) -> Vec<String> {
     let acts: Vec<_> = ACTS.iter().zip(figures.acts).map(|(act, count)| format!("{act} {}", number(count))).collect();
     let open = figures.held.iter().filter(|held| **held > 0).count();
     let held = number(figures.held.iter().sum());
-    let one = figures.one_entry_request();
-    let instead = one.map_or_else(String::new, |one| format!(", {}", bytes(one * figures.changes)));
-    let each = one.map_or_else(String::new, |one| format!(" ({one} bytes each)"));
     let (messages, size) = (times(figures.saved_messages()), times(figures.saved_bytes()));
     vec![
         format!("time      {} s", figures.elapsed.as_secs()),
-        format!("in        {} events: {}", number(figures.events()), acts.join(", ")),
+        format!("in        {} ({})", number(figures.events()), acts.join(", ")),
         format!("gathered  {held} messages held for {open} open windows"),
         sent(NAMES, &figures.sent[0]),
         sent([NAMES[1], NAMES[0]], &figures.sent[1]),
-        format!(
-            "instead   {} transactions{instead}: one for each change and watching server{each}",
-            number(figures.changes)
-        ),
+        instead(figures),
         format!("saved     {messages} messages, {size} bytes"),
     ]
+}
+
+/// What one message for each change and watching server would have cost.
+fn instead(figures: &Figures) -> String {
+    let changes = number(figures.changes);
+    match figures.one_entry_request() {
+        None => format!("instead   {changes} transactions: one for each change"),
+        Some(one) => {
+            let all = bytes(one * figures.changes);
+            format!("instead   {changes} transactions of {one} bytes, {all}: one for each change")
+        }
+    }
 }
 
 fn sent([from, to]: [&str; 2], traffic: &Traffic) -> String {
