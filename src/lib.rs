@@ -11,13 +11,14 @@
 //! | 4 | [`outbound`] | transactions → signed HTTP → receipts |
 //!
 //! Beneath them: [`bus`] (RabbitMQ or embedded), [`store`] (SQLite), [`wire`] (every encoding), [`model`] (the words).
-//! Around them: [`config`], [`lifecycle`], [`telemetry`], [`clock`], [`ops`].
+//! Around them: [`app`], [`config`], [`lifecycle`], [`telemetry`], [`clock`], [`schedule`], [`ops`]; [`demo`] shows two at work.
 
 pub mod app;
 pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod demo;
 pub mod edge;
 pub mod ingest;
 pub mod lifecycle;

@@ -107,8 +107,10 @@ impl Tasks {
     async fn live(&mut self, signals: &mut mpsc::Receiver<&'static str>) {
         let soft = self.shutdown.soft.clone();
         tokio::select! {
-            Some(signal) = signals.recv() => tracing::info!(signal, "stopping: a second signal stops hard"),
+            // In this order: a task that ends at once because it was asked to has not ended by itself.
+            biased;
             () = soft.cancelled() => tracing::info!("stopping, as asked"),
+            Some(signal) = signals.recv() => tracing::info!(signal, "stopping: a second signal stops hard"),
             Some(ended) = self.set.join_next_with_id() => self.note(ended, false),
         }
     }
@@ -205,6 +207,20 @@ mod tests {
         tasks.spawn("patient", until(tasks.shutdown().soft));
         signals.send("SIGTERM").await.unwrap();
         tasks.run_until_stopped(receiver, LONG).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_that_leaves_at_once_when_asked_is_no_failure() {
+        for _ in 0..32 {
+            let (_signals, receiver) = mpsc::channel(2);
+            let mut tasks = Tasks::new();
+            let stop = tasks.shutdown().soft;
+            tasks.spawn("prompt", until(stop.clone()));
+            stop.cancel();
+            // The task has ended before anybody looks.
+            tokio::task::yield_now().await;
+            tasks.run_until_stopped(receiver, LONG).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.
 
 mod dead;
+mod demo;
 mod key;
 mod out;
 mod serve;
@@ -49,6 +50,8 @@ enum Command {
     /// Make signing keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Watch two local servers federate, with simulated users; reads no configuration
+    Demo(demo::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -68,16 +71,18 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<()> {
-    let config = Config::load(cli.config.as_deref())?;
+    // Read by each command that wants it: the demo wants none.
+    let config = || Config::load(cli.config.as_deref());
     match cli.command {
-        Command::Check => check(&config),
-        Command::Key(command) => key::run(&command, &config),
-        Command::Topology(topology::Command::Show) => topology::show(&config),
-        Command::Topology(topology::Command::Export { vhost }) => topology::export(&config, &vhost),
-        Command::Topology(topology::Command::Declare) => block_on(topology::declare(&config)),
-        Command::Status(args) => block_on(status::run(&args, &config)),
-        Command::Dead(command) => block_on(dead::run(&command, &config)),
-        Command::Serve { roles } => block_on(serve::run(config, roles)),
+        Command::Check => check(&config()?),
+        Command::Key(command) => key::run(&command, &config()?),
+        Command::Topology(topology::Command::Show) => topology::show(&config()?),
+        Command::Topology(topology::Command::Export { vhost }) => topology::export(&config()?, &vhost),
+        Command::Topology(topology::Command::Declare) => block_on(topology::declare(&config()?)),
+        Command::Status(args) => block_on(status::run(&args, &config()?)),
+        Command::Dead(command) => block_on(dead::run(&command, &config()?)),
+        Command::Serve { roles } => block_on(serve::run(config()?, roles)),
+        Command::Demo(args) => block_on(demo::run(&args)),
     }
 }
 

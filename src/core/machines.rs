@@ -381,10 +381,7 @@ impl Machines {
             RowKind::Relations => {
                 relations.insert(user_of(&key.key)?, decode(value)?);
             }
-            RowKind::Link => {
-                let state = decode(value)?;
-                self.link(&key.key)?.restore_state(state);
-            }
+            RowKind::Link => self.link(&key.key)?.restore_state(decode(value)?),
             RowKind::Remote => {
                 let user = user_of(&key.key)?;
                 let row = decode(value)?;

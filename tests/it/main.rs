@@ -6,6 +6,7 @@
 mod bus;
 mod cli;
 mod contract;
+mod demo;
 mod federation;
 mod machines;
 mod ops;
