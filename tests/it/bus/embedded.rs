@@ -92,7 +92,7 @@ contract::tests!(InStore::new());
 async fn a_crash_loses_nothing_that_was_not_acknowledged() {
     let mut deployment = InStore::new().await;
     deployment.bus().publish(numbered(0..30)).await.unwrap();
-    let mut subscription = deployment.bus().subscribe(&[USERS], 100).await.unwrap();
+    let mut subscription = deployment.bus().subscribe(&[(USERS, 100)]).await.unwrap();
     let mut taken = take(&mut *subscription, 20).await;
     taken.truncate(10);
     subscription.ack(tokens(taken)).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_crash_loses_nothing_that_was_not_acknowledged() {
     deployment.crash().await;
     // The last one: behind all that was there before.
     deployment.bus().publish(numbered(30..31)).await.unwrap();
-    let mut subscription = deployment.bus().subscribe(&[USERS], 100).await.unwrap();
+    let mut subscription = deployment.bus().subscribe(&[(USERS, 100)]).await.unwrap();
     let mut again = Vec::new();
     while again.last() != Some(&30) {
         again.extend(numbers(&take(&mut *subscription, 1).await));
