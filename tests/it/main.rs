@@ -8,6 +8,7 @@ mod cli;
 mod contract;
 mod federation;
 mod machines;
+mod nothing_lost;
 mod ops;
 mod store;
 mod support;

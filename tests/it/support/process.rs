@@ -1,12 +1,13 @@
 //! The real binary, run as an operator runs it: a configuration file, loopback, data of its own. Killed with its handle.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use super::broker::free_ports;
 
 /// Nothing on an overloaded machine takes as long.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -29,7 +30,8 @@ pub struct Process {
 }
 
 impl Place {
-    /// A server called `name`, with free ports, quick windows and few partitions. `extra` is appended to the configuration.
+    /// A server called `name`, with free ports, quick windows and few partitions. `extra` is appended to the configuration; a
+    /// `batch.window` in it replaces ours.
     pub fn new(name: &str, bus: &str, extra: &str) -> Self {
         let place = Self {
             name: name.to_owned(),
@@ -45,6 +47,7 @@ impl Place {
     pub fn configure(&self, bus: &str, extra: &str) {
         let Self { name, edge, ops, .. } = self;
         let data = self.directory.path().display();
+        let window = if extra.contains("batch.window") { "" } else { "batch.window = \"1s\"" };
         let text = format!(
             r#"
 server_name = "{name}"
@@ -54,7 +57,7 @@ bus.url = "{bus}"
 bus.prefix = "{name}."
 edge.listen = "{edge}"
 ops.listen = "{ops}"
-batch.window = "1s"
+{window}
 {extra}
 "#
         );
@@ -153,6 +156,6 @@ impl Drop for Process {
 
 /// An address that nobody listens on. Another process may take it before we do; then the start says so.
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("an address").to_string()
+    let [port] = free_ports();
+    format!("127.0.0.1:{port}")
 }
