@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use rollcall::clock::{Clock as _, SystemClock};
+use rollcall::outbound::http::client;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,7 @@ impl Edge {
     }
 
     pub(super) fn http(base: &str) -> Self {
-        let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        let client = client(PATIENCE).unwrap();
         Self::Http { url: format!("{base}/_rollcall/v1/events"), client }
     }
 

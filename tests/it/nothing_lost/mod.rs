@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rollcall::lifecycle::spawn;
+use rollcall::outbound::http::client;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -170,8 +171,8 @@ impl World {
 
     /// Nothing that was said is undeliverable.
     async fn dead(&self) -> Option<String> {
-        let status = reqwest::get(format!("http://{}/status", self.place.ops)).await.unwrap().bytes().await.unwrap();
-        let status: Value = serde_json::from_slice(&status).unwrap();
+        let asking = client(PATIENCE).unwrap().get(format!("http://{}/status", self.place.ops)).send();
+        let status: Value = serde_json::from_slice(&asking.await.unwrap().bytes().await.unwrap()).unwrap();
         let name = format!("{}.dead", self.place.name);
         let queues = status["queues"].as_array().unwrap();
         let dead = queues.iter().find(|queue| queue["name"] == name.as_str()).unwrap();

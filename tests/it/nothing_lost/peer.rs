@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::{IncomingStream, Listener};
 use rollcall::clock::{Clock as _, SystemClock};
 use rollcall::model::ServerName;
+use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys, server_keys_json};
 use rollcall::outbound::sign::{authorize_put, verify};
 use ruma::api::federation::authentication::XMatrix;
@@ -91,7 +92,7 @@ impl Peer {
         let path = format!("{SEND}poll");
         let authorization =
             authorize_put(self.keys.current(), &self.name, &self.shared.server, &path, body.as_bytes()).unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let client = client(Duration::from_secs(10)).unwrap();
         let deadline = Instant::now() + POLL_PATIENCE;
         loop {
             let request = client.put(format!("{base}{path}")).header(header::AUTHORIZATION, authorization.clone());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rollcall::outbound::http::client;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -105,8 +106,9 @@ impl Process {
     pub async fn ready(&self, ops: &str) {
         let deadline = Instant::now() + START_TIMEOUT;
         let url = format!("http://{ops}/readyz");
+        let client = client(START_TIMEOUT).expect("a client");
         loop {
-            let answer = reqwest::get(&url).await;
+            let answer = client.get(&url).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return;
             }
