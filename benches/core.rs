@@ -3,6 +3,8 @@
 //! Events a second are CPU-bound on one thread, rows encoded (as they are for every commit) and effects dropped. Memory is the
 //! growth of the resident set while a million users of peers become known, each watched by one local user, none of it estimated.
 
+#![allow(clippy::print_stdout, reason = "the figures")]
+
 use std::hint::black_box;
 
 use rollcall::core::signal::{Addressed, Inbound, LinkSignal, MessageEdit, PeerSignal, Stamp, UserSignal};

@@ -28,7 +28,7 @@ use crate::reader::Reader;
 use crate::schedule::Schedule;
 use crate::store::SharedStore;
 use crate::store::sqlite::{Mode, Sqlite};
-use crate::worker::Worker;
+use crate::worker::{Board, Worker};
 
 /// Runs the pipeline's stages until a signal; `announce` is told where it listens.
 ///
@@ -90,8 +90,8 @@ impl Server {
         if let Some(listener) = edge {
             parts.start_edge(&mut tasks, listener)?;
         }
-        parts.start_stages(&mut tasks, roles);
-        parts.start_ops(&mut tasks, ops, metrics);
+        let board = parts.start_stages(&mut tasks, roles);
+        parts.start_ops(&mut tasks, ops, metrics, board);
         Ok(Self { addresses, tasks, store, bus })
     }
 
@@ -151,14 +151,17 @@ impl Parts {
         Ok(())
     }
 
-    fn start_stages(&self, tasks: &mut Tasks, roles: Roles) {
+    /// Returns what the worker shows of itself, if there is one.
+    fn start_stages(&self, tasks: &mut Tasks, roles: Roles) -> Option<Arc<Board>> {
         let stop = tasks.shutdown().soft;
+        let mut board = None;
         if roles.ingest {
             tasks.spawn("ingest", self.ingest().run(stop.clone()));
         }
         if roles.worker {
             let (store, bus, clock) = (self.store.clone(), self.bus.clone(), self.clock.clone());
             let worker = Worker::new(&self.config, self.name.clone(), store, bus, clock);
+            board = Some(worker.board());
             let (schedule, jobs) = (self.schedule(), self.config.schedule.clone());
             tasks.spawn("schedule", schedule.run(jobs, stop.clone()));
             let stop = stop.clone();
@@ -170,10 +173,18 @@ impl Parts {
         if roles.sender {
             tasks.spawn("sender", self.sender().run(stop));
         }
+        board
     }
 
-    fn start_ops(&self, tasks: &mut Tasks, listener: TcpListener, metrics: PrometheusHandle) {
-        let observer = Observer::new(self.bus.clone(), self.store.clone(), self.clock.clone(), self.config.partitions);
+    fn start_ops(
+        &self,
+        tasks: &mut Tasks,
+        listener: TcpListener,
+        metrics: PrometheusHandle,
+        board: Option<Arc<Board>>,
+    ) {
+        let observer = Observer::new(self.bus.clone(), self.store.clone(), self.clock.clone(), self.config.partitions)
+            .with_board(board);
         let state = Arc::new(OpsState { observer, metrics, lag_max: self.config.edge.lag_max });
         let stop = tasks.shutdown().soft;
         tasks.spawn("ops", ops_http::serve(listener, state, stop));

@@ -39,10 +39,10 @@ impl Device {
     }
 
     /// C4. As by /sync: never overrides an explicit `busy`, `unavailable` or `offline`.
-    pub(super) fn heard_from(&mut self, presence: Option<Presence>, stamp: Stamp, now: Timestamp) {
+    pub(super) fn heard_from(&mut self, presence: Option<Presence>, stamp: &Stamp, now: Timestamp) {
         self.touch(stamp.ts);
         let explicit = matches!(self.set, Some(Presence::Busy | Presence::Unavailable | Presence::Offline));
-        if !explicit && supersedes(&stamp, &self.set_at, now) {
+        if !explicit && supersedes(stamp, &self.set_at, now) {
             self.set = Some(presence.unwrap_or(Presence::Online));
             // Not `set_at = stamp`: only what was set explicitly defends itself against older events.
         }

@@ -62,6 +62,8 @@ pub struct Totals {
     pub users: usize,
     /// Links.
     pub links: usize,
+    /// Links that owe their peer something.
+    pub owing: usize,
     /// Statuses that peers are owed.
     pub owed: usize,
     /// Users of peers known.
@@ -280,6 +282,7 @@ impl Machines {
         Totals {
             users: self.users.len(),
             links: self.links.len(),
+            owing: self.links.values().filter(|link| link.owed() > 0).count(),
             owed: self.links.values().map(Link::owed).sum(),
             remotes: self.links.values().map(Link::remotes).sum(),
         }

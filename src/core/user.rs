@@ -147,7 +147,7 @@ impl User {
                 self.tell_changes(me, turn, Cause::Explicit);
             }
             UserSignal::Activity { device, set_presence, stamp } => {
-                self.device(device).heard_from(set_presence, stamp, turn.now);
+                self.device(device).heard_from(set_presence, &stamp, turn.now);
                 self.device_spoke(me, turn);
             }
             UserSignal::Idle { device, idle_ms, stamp } => {
@@ -158,11 +158,11 @@ impl User {
                 self.device(device).set_kind(device_type, stamp, turn.now);
                 self.device_spoke(me, turn);
             }
-            UserSignal::Session { device, action, stamp } => self.session(me, device, action, stamp, turn),
+            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, stamp, turn),
             UserSignal::List { add, remove, stamp } => self.edit_list(me, add, remove, &stamp, turn),
             // Permission has machines of its own to come: an answer is accepted and, so far, decides nothing.
             UserSignal::Answer { .. } => {}
-            UserSignal::Watched { peer, on, serial } => self.watched(me, peer, on, serial, turn),
+            UserSignal::Watched { peer, on, serial } => self.watched(me, &peer, on, serial, turn),
             UserSignal::Tell { peer } => self.tell_again(me, &peer, turn),
         }
     }
@@ -268,13 +268,13 @@ impl User {
         LinkSignal::Change { user: me.clone(), status: self.state.told.clone(), serial }
     }
 
-    fn watched(&mut self, me: &UserId, peer: ServerName, on: bool, serial: Serial, turn: &mut Turn<'_>) {
-        if self.relations.watchers.get(&peer).is_some_and(|known| known.serial > serial) {
+    fn watched(&mut self, me: &UserId, peer: &ServerName, on: bool, serial: Serial, turn: &mut Turn<'_>) {
+        if self.relations.watchers.get(peer).is_some_and(|known| known.serial > serial) {
             return;
         }
         self.relations.watchers.insert(peer.clone(), Watcher { on, serial, since: turn.now });
         self.dirty.relations = true;
-        self.tell_again(me, &peer, turn);
+        self.tell_again(me, peer, turn);
     }
 
     fn tell_again(&mut self, me: &UserId, peer: &ServerName, turn: &mut Turn<'_>) {
@@ -289,9 +289,9 @@ impl User {
         turn.tell_link(peer.clone(), self.change(me, serial));
     }
 
-    fn session(&mut self, me: &UserId, device: DeviceId, action: SessionAction, stamp: Stamp, turn: &mut Turn<'_>) {
+    fn session(&mut self, me: &UserId, device: &DeviceId, action: SessionAction, stamp: Stamp, turn: &mut Turn<'_>) {
         let sessions = &mut self.state.sessions;
-        let known = sessions.iter().position(|session| session.device == device);
+        let known = sessions.iter().position(|session| session.device == *device);
         if known.is_some_and(|at| !supersedes(&stamp, &sessions[at].stamp, turn.now)) {
             return;
         }
@@ -310,7 +310,7 @@ impl User {
                 sessions.push(session);
             }
         }
-        if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| *id == device) {
+        if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {
             device.lease_until(until);
         }
         self.dirty.state = true;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use metrics::gauge;
+
 use crate::core::{Machines, Totals};
 use crate::model::{Partition, Timestamp};
 use crate::store::Lease;
@@ -30,11 +32,15 @@ impl Board {
 
     pub(super) fn update(&self, lease: Lease, machines: &Machines) {
         let standing = Standing { epoch: lease.epoch, horizon: machines.horizon(), totals: machines.totals() };
-        self.lock().insert(lease.partition, standing);
+        let mut standings = self.lock();
+        standings.insert(lease.partition, standing);
+        gauge!("rollcall_partitions_owned").set(standings.len() as f64);
     }
 
     pub(super) fn remove(&self, partition: Partition) {
-        self.lock().remove(&partition);
+        let mut standings = self.lock();
+        standings.remove(&partition);
+        gauge!("rollcall_partitions_owned").set(standings.len() as f64);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Standing>> {

@@ -4,6 +4,7 @@ mod board;
 mod lease;
 mod outbox;
 mod owner;
+mod run;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,13 +12,14 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::lease::Keeper;
+use super::run::{Applied, Held, Run, apply, dead_letter, is_suspect, panic_text, replies_wanted};
 use super::{Worker, outbox};
-use crate::bus::{Delivery, Exchange, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token};
+use crate::bus::{Delivery, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token};
 use crate::core::{Effects, Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
 use crate::store::{Commit, Lease, StoreError};
@@ -28,6 +29,8 @@ use crate::wire::envelope::{EnvelopeError, Packet, decode, encode};
 const RUN_BYTES: usize = 4 << 20;
 /// Bytes held for open windows at most, per partition.
 const HOLD_BYTES: usize = 32 << 20;
+/// How often the board is updated at most, ms: counting costs a look at every link.
+const BOARD_MS: u64 = 1_000;
 /// The pause before a publish that failed is tried again.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,6 +46,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     fn lost(reason: impl ToString) -> Self {
         Self::Lost(reason.to_string())
     }
@@ -64,22 +68,8 @@ pub(super) struct Owner<'a> {
     number: u64,
     /// The last outbox row whose messages are confirmed: deleted with the next commit.
     published: Option<(u64, u64)>,
-}
-
-/// A delivery of the batching exchange that waits for its windows.
-struct Held {
-    token: Token,
-    bytes: usize,
-}
-
-/// What a run of deliveries leaves to do once its effects are committed and published.
-#[derive(Default)]
-struct Run {
-    tokens: Vec<Token>,
-    replies: BTreeMap<String, Vec<u64>>,
-    dead: Vec<Outgoing>,
-    /// A delivery made a machine panic: what is in memory is not to be trusted.
-    poisoned: bool,
+    /// When the board was last updated.
+    shown_at: Timestamp,
 }
 
 impl<'a> Owner<'a> {
@@ -96,6 +86,7 @@ impl<'a> Owner<'a> {
             next_hold: 0,
             number: 0,
             published: None,
+            shown_at: Timestamp(0),
         }
     }
 
@@ -342,7 +333,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    fn observe(&self, flushes: &[Flush]) {
+    fn observe(&mut self, flushes: &[Flush]) {
         let now = self.worker.clock.now();
         for flush in flushes {
             let reason = flush.reason.as_str();
@@ -356,78 +347,9 @@ impl<'a> Owner<'a> {
         }
         let horizon = self.machines.horizon();
         self.keeper.note_horizon(horizon);
-        self.worker.board.update(self.lease, &self.machines);
-        let partition = self.lease.partition.to_string();
-        gauge!("rollcall_partition_lag_seconds", "partition" => partition).set(now.since(horizon) as f64 / 1000.0);
-    }
-}
-
-/// What became of one packet.
-enum Applied {
-    /// To be acknowledged after the commit.
-    Done,
-    /// To be acknowledged when its hold is released.
-    Held,
-    /// It lay on a queue where it does not belong.
-    Misplaced,
-}
-
-fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold: HoldId, packet: Packet) -> Applied {
-    match (queue, packet) {
-        (Queue::Users(_), Packet::Users(signals)) => {
-            for signal in signals {
-                if let Some(trace_id) = signal.trace {
-                    tracing::debug!(%trace_id, user = %signal.to, "user handles");
-                }
-                machines.handle_user(now, signal);
-            }
+        if now.since(self.shown_at) >= BOARD_MS {
+            self.shown_at = now;
+            self.worker.board.update(self.lease, &self.machines);
         }
-        (Queue::Peers(_), Packet::Peers(signals)) => {
-            for signal in signals {
-                if let Some(trace_id) = signal.trace {
-                    tracing::debug!(%trace_id, peer = %signal.to, "link handles");
-                }
-                machines.handle_peer(now, signal);
-            }
-        }
-        (Queue::Batch(_), Packet::Batch(signals)) => {
-            machines.handle_batch(now, hold, signals);
-            return Applied::Held;
-        }
-        (Queue::Users(_), Packet::Beat { at, .. }) => machines.handle_users_beat(now, at),
-        (Queue::Peers(_), Packet::Beat { at, .. }) => machines.handle_peers_beat(now, at),
-        (Queue::Users(_), Packet::Job(job)) => machines.handle_users_job(now, job),
-        (Queue::Peers(_), Packet::Job(job)) => machines.handle_peers_job(job),
-        _ => return Applied::Misplaced,
     }
-    Applied::Done
-}
-
-fn replies_wanted(packet: &Packet) -> Vec<u64> {
-    match packet {
-        Packet::Users(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
-        Packet::Peers(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
-        Packet::Batch(_) | Packet::Beat { .. } | Packet::Job(_) => Vec::new(),
-    }
-}
-
-fn is_suspect(delivery: &Delivery) -> bool {
-    delivery.redelivered && delivery.queue.exchange() != Exchange::Batch
-}
-
-fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
-    tracing::error!(queue = %delivery.queue, reason, "dead letter");
-    counter!("rollcall_dead_letters_total", "origin" => delivery.queue.to_string(), "reason" => "internal")
-        .increment(1);
-    let mut message = Outgoing::new(Exchange::Dead, "", delivery.body.clone());
-    message.headers = delivery.headers.clone();
-    message.headers.reply_to = None;
-    message.headers.reason = Some(reason.to_owned());
-    message.headers.origin = Some(delivery.queue.to_string());
-    message
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
 }

@@ -5,6 +5,7 @@
 //! deliveries unacknowledged; everything else is in rows. Permission and watchdogs will join as machines beside the window.
 
 mod remote;
+mod restore;
 mod send;
 mod window;
 
@@ -19,11 +20,11 @@ use super::HoldId;
 use super::deadlines::Armed;
 use super::effect::{Flush, Output};
 use super::holds::Holds;
-use super::rows::{SentRow, ServedRow, delete, link_key, put, sent_key, under_link};
+use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, UserSignal};
 use crate::model::{Serial, ServerName, Status, Timestamp, TraceId, UserId};
-use crate::store::{RowChange, RowKind};
+use crate::store::RowChange;
 use crate::wire::matrix::entry_size;
 
 /// What a link needs to know to handle one signal.
@@ -344,70 +345,5 @@ impl Link {
 fn mark(remote: &mut Remote, localpart: &str, dirty: &mut Vec<Box<str>>) {
     if !std::mem::replace(&mut remote.dirty, true) {
         dirty.push(localpart.into());
-    }
-}
-
-/// Rows: what is read at the start, what is written.
-impl Link {
-    pub(super) fn restore_state(&mut self, state: LinkState) {
-        self.state = state;
-    }
-
-    pub(super) fn restore_served(&mut self, user: UserId, row: ServedRow) {
-        if row.owed {
-            self.owed.insert(user.clone());
-        }
-        self.served.entry(user).or_default();
-    }
-
-    pub(super) fn restore_remote(&mut self, user: &UserId, row: RemoteRow, now: Timestamp) {
-        self.remotes.insert(user.localpart().into(), Remote::restore(row));
-        self.reconsider(user.localpart(), now);
-    }
-
-    /// What was sent is remembered, so that a delivery that comes again is not taken for news.
-    pub(super) fn restore_sent(&mut self, row: SentRow) {
-        for (user, serial) in &row.entries {
-            if let Some(sent) = self.served.get_mut(user) {
-                *sent = (*sent).max(*serial);
-            }
-        }
-        let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
-        self.sent.insert(at, (row.seq, row.at));
-        if self.state.live.as_ref().is_some_and(|live| live.seq == row.seq) {
-            self.live = Some(row);
-        }
-    }
-
-    /// The rows that changed since the last call.
-    pub(super) fn take_rows(&mut self, rows: &mut Vec<RowChange>) {
-        if std::mem::take(&mut self.dirty.state) {
-            rows.push(put(link_key(&self.server), &self.state));
-        }
-        for user in std::mem::take(&mut self.dirty.served) {
-            let key = under_link(RowKind::Served, &self.server, user.as_str());
-            rows.push(match self.served.contains_key(&user) {
-                true => put(key, &ServedRow { owed: self.owed.contains(&user) }),
-                false => delete(key),
-            });
-        }
-        for localpart in std::mem::take(&mut self.dirty.remotes) {
-            let user = UserId::from_parts(&localpart, &self.server);
-            let key = super::rows::user_key(RowKind::Remote, &user);
-            rows.push(match self.remotes.get_mut(&localpart) {
-                Some(remote) => {
-                    remote.dirty = false;
-                    put(key, &remote.row())
-                }
-                None => delete(key),
-            });
-        }
-        rows.append(&mut self.dirty.rows);
-    }
-
-    /// The deletions that remove the link itself.
-    pub(super) fn delete_rows(self, rows: &mut Vec<RowChange>) {
-        rows.push(delete(link_key(&self.server)));
-        rows.extend(self.sent.iter().map(|(seq, _)| delete(sent_key(&self.server, *seq))));
     }
 }

@@ -43,7 +43,7 @@ enum Observers {
     #[default]
     Nobody,
     One(Observer),
-    Many(Box<Vec<Observer>>),
+    Many(Vec<Observer>),
 }
 
 /// The row of one user of a peer.
@@ -158,7 +158,7 @@ impl Observers {
     fn push(&mut self, observer: Observer) {
         *self = match std::mem::take(self) {
             Self::Nobody => Self::One(observer),
-            Self::One(one) => Self::Many(Box::new(vec![one, observer])),
+            Self::One(one) => Self::Many(vec![one, observer]),
             Self::Many(mut many) => {
                 many.push(observer);
                 Self::Many(many)
@@ -172,7 +172,7 @@ impl From<Vec<Observer>> for Observers {
         match observers.len() {
             0 => Self::Nobody,
             1 => observers.pop().map_or(Self::Nobody, Self::One),
-            _ => Self::Many(Box::new(observers)),
+            _ => Self::Many(observers),
         }
     }
 }

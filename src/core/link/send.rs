@@ -171,14 +171,14 @@ impl Link {
 
     /// What became of the live transaction. A receipt for any other is old news.
     pub(super) fn receipt(&mut self, txn_id: &str, outcome: Outcome, retry_after_ms: Option<u64>, turn: &mut Turn<'_>) {
-        if !self.state.live.as_ref().is_some_and(|live| &*live.txn_id == txn_id) {
+        if self.state.live.as_ref().is_none_or(|live| &*live.txn_id != txn_id) {
             return;
         }
         self.state.live = None;
         self.dirty.state = true;
         let Some(row) = self.live.take() else { return };
         match outcome {
-            Outcome::Delivered => self.delivered(row, turn),
+            Outcome::Delivered => self.delivered(&row, turn),
             Outcome::TooLarge if row.entries.len() > 1 => {
                 self.state.cap = Some(u32::try_from(row.entries.len() / 2).unwrap_or(u32::MAX));
                 self.take_back(row, turn.now);
@@ -192,7 +192,7 @@ impl Link {
         }
     }
 
-    fn delivered(&mut self, row: SentRow, turn: &Turn<'_>) {
+    fn delivered(&mut self, row: &SentRow, turn: &Turn<'_>) {
         self.state.attempts = 0;
         self.state.retry_at = Timestamp(0);
         self.asked_at = Timestamp(0);

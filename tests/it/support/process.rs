@@ -21,6 +21,8 @@ pub struct Place {
     pub edge: String,
     /// Its operations listener, `127.0.0.1:port`.
     pub ops: String,
+    /// Few by default: each costs the broker three queues.
+    pub partitions: u16,
     directory: TempDir,
 }
 
@@ -38,6 +40,7 @@ impl Place {
             name: name.to_owned(),
             edge: free_address(),
             ops: free_address(),
+            partitions: 4,
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
         place.configure(bus, extra);
@@ -46,14 +49,14 @@ impl Place {
 
     /// Writes the configuration anew. `bus` is `embedded:` or an AMQP address; queue names begin with the server's name.
     pub fn configure(&self, bus: &str, extra: &str) {
-        let Self { name, edge, ops, .. } = self;
+        let Self { name, edge, ops, partitions, .. } = self;
         let data = self.directory.path().display();
         let window = if extra.contains("batch.window") { "" } else { "batch.window = \"1s\"" };
         let text = format!(
             r#"
 server_name = "{name}"
 data_dir = "{data}"
-partitions = 4
+partitions = {partitions}
 bus.url = "{bus}"
 bus.prefix = "{name}."
 edge.listen = "{edge}"
@@ -80,18 +83,28 @@ ops.listen = "{ops}"
 
     /// Starts it and waits until it is ready.
     pub async fn serve(&self) -> Process {
-        let process = self.spawn();
+        self.serve_roles("edge,ingest,worker,sender").await
+    }
+
+    /// The same with some stages only.
+    pub async fn serve_roles(&self, roles: &str) -> Process {
+        let process = self.spawn_roles(roles);
         process.ready(&self.ops).await;
         process
     }
 
     /// Starts it, and does not wait.
     pub fn spawn(&self) -> Process {
+        self.spawn_roles("edge,ingest,worker,sender")
+    }
+
+    fn spawn_roles(&self, roles: &str) -> Process {
         let log = self.directory.path().join("log");
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a writable directory");
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
             .args(["serve", "--config"])
             .arg(self.config())
+            .args(["--roles", roles])
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file"))
             .stderr(file)

@@ -1,0 +1,81 @@
+//! `cargo bench --bench pipeline`: the whole pipeline beside the bare broker, in one run against one private RabbitMQ.
+//!
+//! (a) publishes and consumes events on one quorum queue at once, through lapin alone, with confirms and batched
+//! acknowledgement, one event a message. (b) publishes the same bodies to `presence.inbound` of a real `rollcall serve`
+//! (ingest and worker) and counts until every user is in a transaction on `presence.outbound`; the first window of every
+//! destination counts neither in events nor in time. Then (b) with arrays, and the embedded bus, fed and drained by HTTP.
+//!
+//! `-- --events N` sets the events of (a) and (b); arrays and the embedded bus get four times as many.
+
+#![allow(clippy::print_stdout, reason = "the figures")]
+
+#[path = "../../tests/it/support/broker.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests")]
+mod broker;
+mod embedded;
+mod load;
+mod meter;
+#[path = "../../tests/it/support/process.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod process;
+mod rabbitmq;
+mod raw;
+
+use load::Load;
+
+/// Events of one measurement of (a) and of (b).
+const EVENTS: usize = 150_000;
+/// Events of one array.
+const ARRAY: usize = 50;
+
+fn main() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    runtime.block_on(measure(events()));
+}
+
+fn events() -> usize {
+    let arguments: Vec<String> = std::env::args().collect();
+    let given = arguments.iter().position(|argument| argument == "--events").and_then(|at| arguments.get(at + 1));
+    given.map_or(EVENTS, |text| text.parse().expect("--events takes a number"))
+}
+
+async fn measure(events: usize) {
+    let broker = broker::Broker::start().await;
+    let raw_before = raw::measure(&broker.url(), events).await;
+    print("(a) raw lapin, one event a message", &raw_before);
+    let single = rabbitmq::measure(&broker.url(), "single", &Load::new(events, 1)).await;
+    print("(b) pipeline, one event a message", &single);
+    let arrays = rabbitmq::measure(&broker.url(), "arrays", &Load::new(events * 4, ARRAY)).await;
+    print("(b) pipeline, arrays of 50", &arrays);
+    let raw_after = raw::measure(&broker.url(), events).await;
+    print("(a) again", &raw_after);
+    drop(broker);
+    let bare = f64::midpoint(raw_before.rate, raw_after.rate);
+    println!("one event a message: (b) / (a) = {:.2}", single.rate / bare);
+    println!("arrays of {ARRAY}:        (b) / (a) = {:.2}", arrays.rate / bare);
+    print("embedded bus over HTTP, one event a request", &embedded::measure("single", &Load::new(events / 4, 1)).await);
+    print("embedded bus over HTTP, arrays of 50", &embedded::measure("arrays", &Load::new(events * 4, ARRAY)).await);
+}
+
+/// What one measurement found.
+struct Measured {
+    /// Events a second.
+    rate: f64,
+    /// CPU seconds per 10,000 events: broker, rollcall.
+    cpu: [Option<f64>; 2],
+    /// Resident set at the end, MiB: broker, rollcall.
+    rss: [Option<f64>; 2],
+}
+
+fn print(what: &str, measured: &Measured) {
+    let figure = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.2} {unit}"));
+    println!(
+        "{what:46} {:>9.0} events/s   CPU/10k: broker {}, rollcall {}   RSS: broker {}, rollcall {}",
+        measured.rate,
+        figure(measured.cpu[0], "s"),
+        figure(measured.cpu[1], "s"),
+        figure(measured.rss[0], "MiB"),
+        figure(measured.rss[1], "MiB"),
+    );
+}

@@ -1,0 +1,33 @@
+//! What a process has used, from `/proc`.
+
+use std::fs;
+
+/// CPU seconds of a process and its threads so far.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
+    // USER_HZ is 100 on every Linux that Rust runs on.
+    ticks / 100.0
+}
+
+/// The resident set, MiB.
+pub(crate) fn rss_mib(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("kB") / 1024.0
+}
+
+/// The Erlang VM behind a broker's address.
+pub(crate) fn broker_pid(url: &str) -> u32 {
+    let port = url.rsplit(':').next().expect("a port");
+    let node = format!("node{port}@localhost");
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        name.starts_with("beam") && String::from_utf8_lossy(&line).contains(&node)
+    })
+    .expect("the broker runs")
+}

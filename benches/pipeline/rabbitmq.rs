@@ -1,0 +1,98 @@
+//! (b): a real `rollcall serve` on RabbitMQ. The bench is the edge in front and the sender behind.
+
+use std::time::Duration;
+
+use rollcall::bus::amqp::Amqp;
+use rollcall::bus::{Bus, Queue, Subscription, Topology};
+use rollcall::config::{BusConfig, BusUrl};
+use rollcall::core::signal::{Addressed, Outcome, PeerSignal};
+use rollcall::model::Timestamp;
+use rollcall::wire::envelope::Packer;
+use rollcall::wire::outbound::OutboundMessage;
+
+use crate::load::{Load, Seen};
+use crate::process::Place;
+use crate::{Measured, meter, raw};
+
+const PARTITIONS: u16 = 16;
+
+pub(crate) async fn measure(url: &str, name: &str, load: &Load) -> Measured {
+    let local = format!("{name}.example");
+    let mut place = Place::new(&local, url, "");
+    place.partitions = PARTITIONS;
+    place.configure(url, "presence.offline_after = \"1h\"");
+    let process = place.serve_roles("ingest,worker").await;
+    let bus = connect(url, &local).await;
+    let mut taker = Taker::start(&bus, load.users).await;
+    publish(url.to_owned(), local.clone(), "federation", load.polls(&local, now())).await;
+    taker.until(|seen| seen.answered == load.users).await;
+    let (broker, rollcall) = (meter::broker_pid(url), process.id());
+    let before = [meter::cpu_seconds(broker), meter::cpu_seconds(rollcall)];
+    let publishing = publish(url.to_owned(), local.clone(), "client", load.bodies(&local, now()));
+    let publisher = rollcall::lifecycle::spawn("publisher", publishing);
+    taker.until(Seen::is_complete).await;
+    publisher.await.expect("the publisher");
+    let per_10k = 10_000.0 / load.users as f64;
+    let cpu = [meter::cpu_seconds(broker) - before[0], meter::cpu_seconds(rollcall) - before[1]];
+    let rss = [meter::rss_mib(broker), meter::rss_mib(rollcall)].map(Some);
+    let status = process.terminate().await;
+    assert!(status.success(), "{status}");
+    bus.close().await;
+    Measured { rate: taker.seen.rate(), cpu: cpu.map(|seconds| Some(seconds * per_10k)), rss }
+}
+
+/// The sender's place: takes transactions, says that they were delivered.
+struct Taker {
+    bus: std::sync::Arc<Amqp>,
+    subscription: Box<dyn Subscription>,
+    seen: Seen,
+}
+
+impl Taker {
+    async fn start(bus: &std::sync::Arc<Amqp>, users: usize) -> Self {
+        let subscription = bus.subscribe(&[Queue::Outbound], 1_000).await.expect("subscribe");
+        Self { bus: bus.clone(), subscription, seen: Seen::new(users) }
+    }
+
+    async fn until(&mut self, done: impl Fn(&Seen) -> bool) {
+        while !done(&self.seen) {
+            let next = tokio::time::timeout(Duration::from_secs(60), self.subscription.next());
+            let delivery =
+                next.await.unwrap_or_else(|_| panic!("{} in a minute", self.progress())).expect("a delivery");
+            let message: OutboundMessage = serde_json::from_slice(&delivery.body).expect("our own JSON");
+            self.seen.transaction(message.destination.as_str(), message.body.get());
+            let mut packer = Packer::new(PARTITIONS);
+            let signal =
+                PeerSignal::Receipt { txn_id: message.txn_id, outcome: Outcome::Delivered, retry_after_ms: None };
+            packer.peer(Addressed { to: message.destination, at: Timestamp(now()), reply: None, trace: None, signal });
+            self.bus.publish(packer.finish(false)).await.expect("confirmed");
+            self.subscription.ack(vec![delivery.token]).await.expect("acknowledged");
+        }
+    }
+
+    fn progress(&self) -> String {
+        format!("nothing more after {} answers and {} changes", self.seen.answered, self.seen.changed)
+    }
+}
+
+async fn connect(url: &str, local: &str) -> std::sync::Arc<Amqp> {
+    let config = BusConfig {
+        url: BusUrl::Amqp(vec![url.to_owned()]),
+        prefix: format!("{local}."),
+        confirm_timeout: Duration::from_secs(30),
+        confirm_window: 1_000,
+        prefetch: 2_000,
+    };
+    let topology = Topology { prefix: config.prefix.clone(), partitions: PARTITIONS };
+    Amqp::connect(&config, topology).await.expect("connect")
+}
+
+async fn publish(url: String, local: String, key: &'static str, bodies: Vec<Vec<u8>>) {
+    let (_connection, channel) = raw::connect(&url).await;
+    raw::publish(channel, format!("{local}.inbound"), key, bodies).await;
+}
+
+pub(crate) fn now() -> u64 {
+    use rollcall::clock::Clock;
+    rollcall::clock::SystemClock.now().0
+}

@@ -1,0 +1,86 @@
+//! (a): lapin and one quorum queue, nothing else.
+
+use std::collections::VecDeque;
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use tokio::time::Instant;
+
+use crate::load::Load;
+use crate::{Measured, meter};
+
+const QUEUE: &str = "bench.raw";
+/// Unconfirmed publishes, as `bus.confirm_window`.
+const WINDOW: usize = 1_000;
+/// As `bus.prefetch`.
+const PREFETCH: u16 = 2_000;
+/// Deliveries acknowledged at once.
+const ACK_EVERY: usize = 200;
+
+pub(crate) async fn measure(url: &str, events: usize) -> Measured {
+    let bodies = Load::new(events, 1).bodies("raw.example", 1_795_400_000_000);
+    let publishing = connect(url).await;
+    let consuming = connect(url).await;
+    declare(&publishing.1).await;
+    let pid = meter::broker_pid(url);
+    let cpu = meter::cpu_seconds(pid);
+    let begun = Instant::now();
+    let publisher = rollcall::lifecycle::spawn("publisher", publish(publishing.1, String::new(), QUEUE, bodies));
+    consume(&consuming.1, events).await;
+    let elapsed = begun.elapsed();
+    let channel = publisher.await.expect("the publisher");
+    let cpu = meter::cpu_seconds(pid) - cpu;
+    channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.expect("delete");
+    let rate = events as f64 / elapsed.as_secs_f64();
+    Measured { rate, cpu: [Some(cpu / events as f64 * 10_000.0), None], rss: [Some(meter::rss_mib(pid)), None] }
+}
+
+/// A connection and a channel that confirms.
+pub(crate) async fn connect(url: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("connect");
+    let channel = connection.create_channel().await.expect("a channel");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    (connection, channel)
+}
+
+async fn declare(channel: &Channel) {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    channel.queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), arguments).await.expect("declare");
+}
+
+/// As an edge publishes: persistent, mandatory, confirmed, a bounded window of them at once.
+pub(crate) async fn publish(channel: Channel, exchange: String, key: &'static str, bodies: Vec<Vec<u8>>) -> Channel {
+    let mut unconfirmed = VecDeque::with_capacity(WINDOW);
+    for body in bodies {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let persistent = BasicProperties::default().with_delivery_mode(2);
+        let published = channel.basic_publish(exchange.as_str().into(), key.into(), options, &body, persistent).await;
+        unconfirmed.push_back(published.expect("published"));
+        if unconfirmed.len() >= WINDOW {
+            let oldest = unconfirmed.pop_front().expect("a full window");
+            assert!(oldest.await.expect("confirmed").is_ack());
+        }
+    }
+    for confirm in unconfirmed {
+        assert!(confirm.await.expect("confirmed").is_ack());
+    }
+    channel
+}
+
+async fn consume(channel: &Channel, events: usize) {
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("qos");
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut consumer = channel.basic_consume(QUEUE.into(), "raw".into(), options, arguments).await.expect("consume");
+    for taken in 1..=events {
+        let delivery = consumer.next().await.expect("open").expect("a delivery");
+        if taken.is_multiple_of(ACK_EVERY) || taken == events {
+            delivery.ack(BasicAckOptions { multiple: true }).await.expect("ack");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A link's rows: what is read at the start, what is written.
+
+use super::remote::Remote;
+use super::{Link, LinkState, RemoteRow};
+use crate::core::rows::{SentRow, ServedRow, delete, link_key, put, sent_key, under_link, user_key};
+use crate::model::{Timestamp, UserId};
+use crate::store::{RowChange, RowKind};
+
+impl Link {
+    pub(in crate::core) fn restore_state(&mut self, state: LinkState) {
+        self.state = state;
+    }
+
+    pub(in crate::core) fn restore_served(&mut self, user: UserId, row: ServedRow) {
+        if row.owed {
+            self.owed.insert(user.clone());
+        }
+        self.served.entry(user).or_default();
+    }
+
+    pub(in crate::core) fn restore_remote(&mut self, user: &UserId, row: RemoteRow, now: Timestamp) {
+        self.remotes.insert(user.localpart().into(), Remote::restore(row));
+        self.reconsider(user.localpart(), now);
+    }
+
+    /// What was sent is remembered, so that a delivery that comes again is not taken for news.
+    pub(in crate::core) fn restore_sent(&mut self, row: SentRow) {
+        for (user, serial) in &row.entries {
+            if let Some(sent) = self.served.get_mut(user) {
+                *sent = (*sent).max(*serial);
+            }
+        }
+        let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
+        self.sent.insert(at, (row.seq, row.at));
+        if self.state.live.as_ref().is_some_and(|live| live.seq == row.seq) {
+            self.live = Some(row);
+        }
+    }
+
+    /// The rows that changed since the last call.
+    pub(in crate::core) fn take_rows(&mut self, rows: &mut Vec<RowChange>) {
+        if std::mem::take(&mut self.dirty.state) {
+            rows.push(put(link_key(&self.server), &self.state));
+        }
+        for user in std::mem::take(&mut self.dirty.served) {
+            let key = under_link(RowKind::Served, &self.server, user.as_str());
+            rows.push(match self.served.contains_key(&user) {
+                true => put(key, &ServedRow { owed: self.owed.contains(&user) }),
+                false => delete(key),
+            });
+        }
+        for localpart in std::mem::take(&mut self.dirty.remotes) {
+            let user = UserId::from_parts(&localpart, &self.server);
+            let key = user_key(RowKind::Remote, &user);
+            rows.push(match self.remotes.get_mut(&localpart) {
+                Some(remote) => {
+                    remote.dirty = false;
+                    put(key, &remote.row())
+                }
+                None => delete(key),
+            });
+        }
+        rows.append(&mut self.dirty.rows);
+    }
+
+    /// The deletions that remove the link itself.
+    pub(in crate::core) fn delete_rows(self, rows: &mut Vec<RowChange>) {
+        rows.push(delete(link_key(&self.server)));
+        rows.extend(self.sent.iter().map(|(seq, _)| delete(sent_key(&self.server, *seq))));
+    }
+}

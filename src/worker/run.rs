@@ -1,0 +1,97 @@
+//! One run of deliveries: from bytes to machines, and what is left to do afterwards.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use metrics::counter;
+
+use crate::bus::{Delivery, Exchange, Outgoing, Queue, Token};
+use crate::core::{HoldId, Machines};
+use crate::model::Timestamp;
+use crate::wire::envelope::Packet;
+
+/// A delivery of the batching exchange that waits for its windows.
+pub(super) struct Held {
+    pub(super) token: Token,
+    pub(super) bytes: usize,
+}
+
+/// What a run of deliveries leaves to do once its effects are committed and published.
+#[derive(Default)]
+pub(super) struct Run {
+    pub(super) tokens: Vec<Token>,
+    pub(super) replies: BTreeMap<String, Vec<u64>>,
+    pub(super) dead: Vec<Outgoing>,
+    /// A delivery made a machine panic: what is in memory is not to be trusted.
+    pub(super) poisoned: bool,
+}
+
+/// What became of one packet.
+pub(super) enum Applied {
+    /// To be acknowledged after the commit.
+    Done,
+    /// To be acknowledged when its hold is released.
+    Held,
+    /// It lay on a queue where it does not belong.
+    Misplaced,
+}
+
+pub(super) fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold: HoldId, packet: Packet) -> Applied {
+    match (queue, packet) {
+        (Queue::Users(_), Packet::Users(signals)) => {
+            for signal in signals {
+                if let Some(trace_id) = signal.trace {
+                    tracing::debug!(%trace_id, user = %signal.to, "user handles");
+                }
+                machines.handle_user(now, signal);
+            }
+        }
+        (Queue::Peers(_), Packet::Peers(signals)) => {
+            for signal in signals {
+                if let Some(trace_id) = signal.trace {
+                    tracing::debug!(%trace_id, peer = %signal.to, "link handles");
+                }
+                machines.handle_peer(now, signal);
+            }
+        }
+        (Queue::Batch(_), Packet::Batch(signals)) => {
+            machines.handle_batch(now, hold, signals);
+            return Applied::Held;
+        }
+        (Queue::Users(_), Packet::Beat { at, .. }) => machines.handle_users_beat(now, at),
+        (Queue::Peers(_), Packet::Beat { at, .. }) => machines.handle_peers_beat(now, at),
+        (Queue::Users(_), Packet::Job(job)) => machines.handle_users_job(now, job),
+        (Queue::Peers(_), Packet::Job(job)) => machines.handle_peers_job(job),
+        _ => return Applied::Misplaced,
+    }
+    Applied::Done
+}
+
+pub(super) fn replies_wanted(packet: &Packet) -> Vec<u64> {
+    match packet {
+        Packet::Users(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
+        Packet::Peers(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
+        Packet::Batch(_) | Packet::Beat { .. } | Packet::Job(_) => Vec::new(),
+    }
+}
+
+pub(super) fn is_suspect(delivery: &Delivery) -> bool {
+    delivery.redelivered && delivery.queue.exchange() != Exchange::Batch
+}
+
+pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
+    tracing::error!(queue = %delivery.queue, reason, "dead letter");
+    counter!("rollcall_dead_letters_total", "origin" => delivery.queue.to_string(), "reason" => "internal")
+        .increment(1);
+    let mut message = Outgoing::new(Exchange::Dead, "", delivery.body.clone());
+    message.headers = delivery.headers.clone();
+    message.headers.reply_to = None;
+    message.headers.reason = Some(reason.to_owned());
+    message.headers.origin = Some(delivery.queue.to_string());
+    message
+}
+
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
+}
