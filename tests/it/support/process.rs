@@ -105,6 +105,8 @@ ops.listen = "{ops}"
             .args(["serve", "--config"])
             .arg(self.config())
             .args(["--roles", roles])
+            // The tests' own switches begin with ROLLCALL_ too, and would be taken for configuration.
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file"))
             .stderr(file)
