@@ -207,7 +207,7 @@ impl<'i> Session<'i> {
     fn take(&mut self, first: Delivery) {
         let mut next = Some(first);
         while let Some(delivery) = next {
-            if delivery.redelivered {
+            if delivery.is_suspect() {
                 return self.take_alone(delivery);
             }
             if self.gathering.is_empty() {

@@ -78,8 +78,18 @@ pub struct Delivery {
     pub headers: Headers,
     /// Whether it was delivered before, to anybody.
     pub redelivered: bool,
+    /// How often it came back, as far as the bus counts.
+    pub returns: u32,
     /// The right to acknowledge it, once.
     pub token: Token,
+}
+
+impl Delivery {
+    /// Whether it came back more often than one unclean end explains: it may be what kills its readers, so it is handled alone
+    /// and takes no neighbour with it.
+    pub fn is_suspect(&self) -> bool {
+        self.returns >= 2
+    }
 }
 
 /// The right to acknowledge one delivery, once: not `Clone`, and consumed by [`Subscription::ack`]. Dropping it leaves the delivery unacknowledged.
@@ -149,7 +159,8 @@ pub struct QueueDepth {
     pub name: String,
     /// Waiting.
     pub ready: u64,
-    /// Delivered, not acknowledged; `None` where the broker does not tell.
+    /// Taken by this process and not acknowledged: of a partition's queue, whose consumer is one, that is all; `None`: this
+    /// process never took from the queue.
     pub unacked: Option<u64>,
     /// Consumers.
     pub consumers: u64,

@@ -162,6 +162,7 @@ fn delivery(token: u64, routing_key: &str, body: Bytes) -> Delivery {
         body,
         headers: Headers::default(),
         redelivered: false,
+        returns: 0,
         token: Token(token),
     }
 }
@@ -260,10 +261,10 @@ async fn what_no_queue_takes_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn the_redelivered_goes_alone() {
+async fn the_suspect_goes_alone() {
     let mut bench = Bench::new();
     bench.deliver(1, "client", activity("a"));
-    bench.send(Delivery { redelivered: true, ..delivery(2, "client", activity("b").into()) });
+    bench.send(Delivery { redelivered: true, returns: 2, ..delivery(2, "client", activity("b").into()) });
     bench.deliver(3, "client", activity("c"));
     bench.start();
     for (token, user) in [(1, "a"), (2, "b"), (3, "c")] {

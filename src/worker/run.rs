@@ -76,7 +76,7 @@ pub(super) fn replies_wanted(packet: &Packet) -> Vec<u64> {
 }
 
 pub(super) fn is_suspect(delivery: &Delivery) -> bool {
-    delivery.redelivered && delivery.queue.exchange() != Exchange::Batch
+    delivery.is_suspect() && delivery.queue.exchange() != Exchange::Batch
 }
 
 pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {

@@ -1,6 +1,6 @@
 //! Which acknowledgement frames to send: delivery tags count up over a whole channel, and one `multiple` frame covers a prefix.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Token;
 
@@ -10,7 +10,8 @@ use super::super::Token;
 /// whoever hands deliveries out has to [`receive`](Self::receive) all that the channel holds, in whatever order.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
-    tags: BTreeSet<u64>,
+    /// With the number of the consumer that each came from.
+    tags: BTreeMap<u64, usize>,
     /// The highest tag below which nothing is unknown.
     known_to: u64,
     /// Received above `known_to`, in disorder.
@@ -25,28 +26,40 @@ pub(super) struct Ack {
 }
 
 impl Outstanding {
-    /// Notes a delivery that is handed out.
-    pub(super) fn receive(&mut self, tag: u64) {
-        self.tags.insert(tag);
+    /// Notes a delivery of the consumer `source` that is handed out.
+    pub(super) fn receive(&mut self, tag: u64, source: usize) {
+        self.tags.insert(tag, source);
         self.ahead.insert(tag);
         while self.ahead.remove(&(self.known_to + 1)) {
             self.known_to += 1;
         }
     }
 
+    /// The consumers of all that is outstanding, one item a delivery.
+    pub(super) fn sources(&self) -> impl Iterator<Item = usize> {
+        self.tags.values().copied()
+    }
+
+    /// The consumer that a delivery came from, while it is outstanding.
+    pub(super) fn source(&self, Token(tag): &Token) -> Option<usize> {
+        self.tags.get(tag).copied()
+    }
+
     /// The frames that acknowledge exactly `tokens`: one for the longest prefix that holds nothing else, one for each of the rest.
     pub(super) fn acknowledge(&mut self, tokens: Vec<Token>) -> Vec<Ack> {
         let mut acked: BTreeSet<u64> = tokens.into_iter().map(|Token(tag)| tag).collect();
-        acked.retain(|tag| self.tags.contains(tag));
+        acked.retain(|tag| self.tags.contains_key(tag));
         let prefix: Vec<u64> =
-            self.tags.iter().copied().take_while(|tag| *tag <= self.known_to && acked.contains(tag)).collect();
+            self.tags.keys().copied().take_while(|tag| *tag <= self.known_to && acked.contains(tag)).collect();
         let mut frames = Vec::new();
         if let Some(last) = prefix.last() {
             frames.push(Ack { tag: *last, multiple: prefix.len() > 1 });
         }
         let rest = acked.range(prefix.last().map_or(0, |last| last + 1)..);
         frames.extend(rest.map(|tag| Ack { tag: *tag, multiple: false }));
-        self.tags.retain(|tag| !acked.contains(tag));
+        for tag in &acked {
+            self.tags.remove(tag);
+        }
         frames
     }
 }
@@ -64,7 +77,7 @@ mod tests {
 
     fn received(tags: &[u64]) -> Outstanding {
         let mut outstanding = Outstanding::default();
-        tags.iter().for_each(|tag| outstanding.receive(*tag));
+        tags.iter().for_each(|tag| outstanding.receive(*tag, 0));
         outstanding
     }
 
@@ -104,7 +117,7 @@ mod tests {
             let mut broker: BTreeSet<u64> = (1..=24).collect();
             let mut expected = broker.clone();
             for run in order.chunks(6) {
-                run.iter().for_each(|tag| outstanding.receive(*tag));
+                run.iter().for_each(|tag| outstanding.receive(*tag, 0));
                 let chosen: Vec<u64> = run.iter().copied().filter(|tag| picks[usize::try_from(*tag - 1).unwrap()]).collect();
                 expected.retain(|tag| !chosen.contains(tag));
                 for ack in outstanding.acknowledge(tokens(&chosen)) {

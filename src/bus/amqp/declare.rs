@@ -5,6 +5,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
+use super::subscription::Taken;
 use crate::bus::topology::{Argument, ArgumentValue};
 use crate::bus::{BusError, Exchange, Queue, QueueDepth, Topology};
 
@@ -27,9 +28,16 @@ pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Res
 }
 
 /// The depth of every queue; an error names the first that does not exist.
-pub(super) async fn depths(connection: &Connection, topology: &Topology) -> Result<Vec<QueueDepth>, BusError> {
+pub(super) async fn depths(
+    connection: &Connection,
+    topology: &Topology,
+    taken: &Taken,
+) -> Result<Vec<QueueDepth>, BusError> {
     let channel = open(connection).await?;
-    let questions = topology.queues().into_iter().map(|queue| depth(&channel, topology.queue_name(&queue)));
+    let questions = topology.queues().into_iter().map(|queue| {
+        let unacked = taken.of(&queue);
+        depth(&channel, topology.queue_name(&queue), unacked)
+    });
     let depths = stream::iter(questions).buffered(PIPELINE).try_collect().await?;
     close(&channel).await;
     Ok(depths)
@@ -57,12 +65,12 @@ async fn declare_queue(channel: &Channel, topology: &Topology, queue: &Queue) ->
     Ok(())
 }
 
-async fn depth(channel: &Channel, name: String) -> Result<QueueDepth, BusError> {
+async fn depth(channel: &Channel, name: String, unacked: Option<u64>) -> Result<QueueDepth, BusError> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let asking = channel.queue_declare(short(&name)?, options, FieldTable::default());
     let answer = asking.await.map_err(|error| refused(&name, &error))?;
     let (ready, consumers) = (u64::from(answer.message_count()), u64::from(answer.consumer_count()));
-    Ok(QueueDepth { name, ready, unacked: None, consumers })
+    Ok(QueueDepth { name, ready, unacked, consumers })
 }
 
 async fn open(connection: &Connection) -> Result<Channel, BusError> {

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::line::{Line, Live};
 use self::publisher::Publisher;
+use self::subscription::Taken;
 use super::{
     Bus, BusError, Outgoing, PublishError, Queue, QueueDepth, Reply, Subscription, SubscriptionError, Topology,
 };
@@ -46,6 +47,7 @@ pub struct Amqp {
     publisher: Arc<Publisher>,
     consuming: Line,
     topology: Topology,
+    taken: Taken,
     patience: Duration,
     replies: Mutex<Option<mpsc::Receiver<Reply>>>,
     closed: CancellationToken,
@@ -74,6 +76,7 @@ impl Amqp {
             publisher: Arc::new(publisher),
             consuming,
             topology,
+            taken: Taken::default(),
             patience: config.confirm_timeout,
             replies: Mutex::new(Some(replies)),
             closed,
@@ -127,14 +130,14 @@ impl Bus for Amqp {
             return Err(SubscriptionError::Closed);
         }
         let live = self.consuming().await.map_err(SubscriptionError::Lost)?;
-        let opening = subscription::open(&live, &self.topology, queues, prefetch, self.closed.clone());
+        let opening = subscription::open(&live, &self.topology, queues, prefetch, &self.taken, self.closed.clone());
         let opened = timeout(self.patience, opening).await;
         Ok(Box::new(opened.map_err(|_| SubscriptionError::Lost("the broker does not answer".into()))??))
     }
 
     async fn depths(&self) -> Result<Vec<QueueDepth>, BusError> {
         let live = self.consuming().await.map_err(BusError::Unreachable)?;
-        declare::depths(live.connection(), &self.topology).await
+        declare::depths(live.connection(), &self.topology, &self.taken).await
     }
 
     async fn close(&self) {

@@ -1,7 +1,9 @@
 //! Taking messages: one channel a subscription, one consumer a queue.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -20,12 +22,30 @@ use super::line::Live;
 use crate::bus::{Delivery, Queue, Subscription, SubscriptionError, Token, Topology};
 use crate::lifecycle;
 
+/// How many deliveries of each queue this process has taken and not acknowledged. The broker tells this nobody but its management.
+#[derive(Default)]
+pub(super) struct Taken(Mutex<HashMap<Queue, Arc<AtomicU64>>>);
+
+impl Taken {
+    /// `None`: this process never took from the queue.
+    pub(super) fn of(&self, queue: &Queue) -> Option<u64> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(queue).map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn counter(&self, queue: &Queue) -> Arc<AtomicU64> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.entry(queue.clone()).or_default().clone()
+    }
+}
+
 /// Opens a channel with a consumer for each of `queues`.
 pub(super) async fn open(
     live: &Arc<Live>,
     topology: &Topology,
     queues: &[Queue],
     prefetch: u16,
+    taken: &Taken,
     closed: CancellationToken,
 ) -> Result<AmqpSubscription, SubscriptionError> {
     let channel =
@@ -40,7 +60,7 @@ pub(super) async fn open(
         ended: None,
         closed,
     };
-    let consuming = subscription.consume(topology, queues, prefetch).await;
+    let consuming = subscription.consume(topology, queues, prefetch, taken).await;
     consuming.map_err(|error| subscription.end(error.to_string()))?;
     Ok(subscription)
 }
@@ -63,6 +83,7 @@ pub(super) struct AmqpSubscription {
 struct Source {
     queue: Queue,
     consumer: Consumer,
+    taken: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -80,6 +101,9 @@ impl Subscription for AmqpSubscription {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
         }
+        for source in tokens.iter().filter_map(|token| self.outstanding.source(token)) {
+            self.sources[source].taken.fetch_sub(1, Ordering::Relaxed);
+        }
         let frames = self.outstanding.acknowledge(tokens);
         let writes =
             frames.iter().map(|ack| self.channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }));
@@ -89,14 +113,20 @@ impl Subscription for AmqpSubscription {
 }
 
 impl AmqpSubscription {
-    async fn consume(&mut self, topology: &Topology, queues: &[Queue], prefetch: u16) -> Result<(), lapin::Error> {
+    async fn consume(
+        &mut self,
+        topology: &Topology,
+        queues: &[Queue],
+        prefetch: u16,
+        taken: &Taken,
+    ) -> Result<(), lapin::Error> {
         // Without a limit lapin would buffer the whole queue: 0 means "no limit" to the broker, so it is not let through.
         self.channel.basic_qos(prefetch.max(1), BasicQosOptions::default()).await?;
         for queue in queues {
             let name = topology.queue_name(queue);
             let (name, options) = (name.as_str(), BasicConsumeOptions::default());
             let consumer = self.channel.basic_consume(name.into(), name.into(), options, FieldTable::default()).await?;
-            self.sources.push(Source { queue: queue.clone(), consumer });
+            self.sources.push(Source { queue: queue.clone(), consumer, taken: taken.counter(queue) });
         }
         Ok(())
     }
@@ -122,12 +152,15 @@ impl AmqpSubscription {
     }
 
     fn hand_out(&mut self, index: usize, delivery: lapin::message::Delivery) -> Delivery {
-        self.outstanding.receive(delivery.delivery_tag);
+        self.outstanding.receive(delivery.delivery_tag, index);
+        self.sources[index].taken.fetch_add(1, Ordering::Relaxed);
+        let returns = headers::delivery_count(&delivery.properties);
         Delivery {
             queue: self.sources[index].queue.clone(),
             routing_key: delivery.routing_key.as_str().into(),
             headers: headers::headers(&delivery.properties, &self.prefix),
-            redelivered: delivery.redelivered || headers::delivery_count(&delivery.properties) > 0,
+            redelivered: delivery.redelivered || returns > 0,
+            returns: u32::try_from(returns).unwrap_or(u32::MAX),
             token: Token(delivery.delivery_tag),
             body: Bytes::from(delivery.data),
         }
@@ -144,6 +177,9 @@ impl AmqpSubscription {
 /// after what came later.
 impl Drop for AmqpSubscription {
     fn drop(&mut self) {
+        for source in self.outstanding.sources() {
+            self.sources[source].taken.fetch_sub(1, Ordering::Relaxed);
+        }
         if Handle::try_current().is_err() {
             return;
         }

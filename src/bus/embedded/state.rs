@@ -189,7 +189,7 @@ impl State {
         if i64::from(deliveries) > Topology::DELIVERY_LIMIT && !dead {
             self.bury(line, row.id, row.body, headers);
         } else {
-            self.give(id, line, row.id, row.body, (headers, key), deliveries > 0);
+            self.give(id, line, row.id, row.body, (headers, key), deliveries);
         }
     }
 
@@ -210,7 +210,7 @@ impl State {
         id: i64,
         body: Bytes,
         (headers, key): (Headers, Option<String>),
-        redelivered: bool,
+        returns: u32,
     ) {
         let Some(to) = self.subs.get_mut(&sub) else { return };
         to.inbox_bytes += body.len();
@@ -218,7 +218,7 @@ impl State {
         let queue = self.lines[line].queue.clone();
         let routing_key = key.unwrap_or_else(|| queue.binding_keys().swap_remove(0)).into();
         let token = Token(id.unsigned_abs());
-        to.inbox.push_back(Delivery { queue, routing_key, body, headers, redelivered, token });
+        to.inbox.push_back(Delivery { queue, routing_key, body, headers, redelivered: returns > 0, returns, token });
         to.wake.notify_one();
         self.lines[line].out += 1;
         self.out.insert(id, Out { line, sub, taken: false });
@@ -294,7 +294,7 @@ impl State {
         if let Some(sub) = self.ready(line) {
             self.lines[line].cursor = id;
             self.lines[line].moves += 1;
-            self.give(sub, line, id, row.body.clone(), headers::decode(row.headers.as_deref()), false);
+            self.give(sub, line, id, row.body.clone(), headers::decode(row.headers.as_deref()), 0);
         }
     }
 
