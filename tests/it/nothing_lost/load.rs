@@ -28,28 +28,39 @@ struct Event {
     json: Value,
 }
 
-/// Says newer and newer statuses of `users` until `stop`; returns how many were confirmed.
-pub(super) async fn load(
-    mut edge: Edge,
-    users: Vec<String>,
-    ledger: Arc<Mutex<Ledger>>,
-    mut rng: fastrand::Rng,
-    stop: CancellationToken,
-) -> usize {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut total = 0;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let chosen = rng.choose_multiple(&users, ROUND);
-        let events: Vec<Event> = chosen.into_iter().map(|user| event(user, &ledger)).collect();
-        let confirmed = edge.say(&events).await;
-        let mut ledger = ledger.lock().unwrap();
-        for (event, _) in events.iter().zip(confirmed).filter(|(_, confirmed)| *confirmed) {
-            ledger.confirm(&event.user, event.number);
-            total += 1;
+/// Whoever holds it speaks; the load takes it for each round.
+pub(super) type Gate = tokio::sync::Mutex<()>;
+
+/// Says newer and newer statuses of its users.
+pub(super) struct Load {
+    pub(super) edge: Edge,
+    pub(super) users: Vec<String>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) gate: Arc<Gate>,
+}
+
+impl Load {
+    /// Goes on until `stop`; returns how many were confirmed.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> usize {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut total = 0;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            total += self.round().await;
         }
+        total
     }
-    total
+
+    async fn round(&mut self) -> usize {
+        let _turn = self.gate.lock().await;
+        let chosen = self.rng.choose_multiple(&self.users, ROUND);
+        let events: Vec<Event> = chosen.into_iter().map(|user| event(user, &self.ledger)).collect();
+        let confirmed = self.edge.say(&events).await;
+        let mut ledger = self.ledger.lock().unwrap();
+        let confirmed = events.iter().zip(confirmed).filter(|(_, confirmed)| *confirmed);
+        confirmed.inspect(|(event, _)| ledger.confirm(&event.user, event.number)).count()
+    }
 }
 
 fn event(user: &str, ledger: &Mutex<Ledger>) -> Event {

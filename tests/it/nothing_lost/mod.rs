@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::history::{Arrival, Ledger, complaints, repeats};
-use self::load::{Edge, load};
+use self::load::{Edge, Gate, Load};
 use self::peer::Peer;
 use crate::support::broker::Broker;
 use crate::support::process::{Place, Process};
@@ -65,6 +65,9 @@ struct World {
     broker: Option<Broker>,
     peer: Peer,
     rng: fastrand::Rng,
+    ledger: Arc<Mutex<Ledger>>,
+    /// Who holds it keeps the edge quiet.
+    gate: Arc<Gate>,
 }
 
 async fn run(name: &str, bus: &str, broker: Option<Broker>, edge: impl FnOnce(&Place) -> Edge, kills: Kills) {
@@ -79,19 +82,19 @@ async fn run(name: &str, bus: &str, broker: Option<Broker>, edge: impl FnOnce(&P
     peer.trust(&place.directory().join("signing.key"));
     peer.poll(&place.url(), &users).await;
 
-    let stop = CancellationToken::new();
-    let loading = spawn("load", load(edge(&place), users, ledger.clone(), rng.fork(), stop.clone()));
-    let mut world = World { place, process: Some(process), broker, peer, rng };
+    let (stop, gate) = (CancellationToken::new(), Arc::default());
+    let load = Load { edge: edge(&place), users, ledger: ledger.clone(), rng: rng.fork(), gate: Arc::clone(&gate) };
+    let loading = spawn("load", load.run(stop.clone()));
+    let mut world = World { place, process: Some(process), broker, peer, rng, ledger, gate };
     let begun = Instant::now();
     world.suffer(&kills).await;
     stop.cancel();
     let confirmed = loading.await.unwrap();
-    let ledger = ledger.lock().unwrap().clone();
-    world.settle(&ledger).await;
+    world.settle().await;
     let seconds = begun.elapsed().as_secs_f64();
     let arrivals = world.peer.arrivals();
     report(name, &kills, confirmed, &arrivals, seconds);
-    world.judge(&ledger, &arrivals).await;
+    world.judge(&arrivals).await;
 }
 
 /// Nothing is inferred, so that a status is what the edge said last; failures are given up fast, so that this happens too.
@@ -122,12 +125,25 @@ impl World {
             if self.rng.bool() {
                 self.see_an_arrival().await;
             }
-            sleep(WINDOW.mul_f64(1.5 * self.rng.f64())).await;
-            match fault {
-                Fault::Process => self.kill_process().await,
-                Fault::Broker => self.kill_broker().await,
-            }
+            if self.rng.bool() { self.strike_in_silence(fault).await } else { self.strike(fault).await }
         }
+    }
+
+    /// The load goes on.
+    async fn strike(&mut self, fault: Fault) {
+        sleep(WINDOW.mul_f64(1.5 * self.rng.f64())).await;
+        match fault {
+            Fault::Process => self.kill_process().await,
+            Fault::Broker => self.kill_broker().await,
+        }
+    }
+
+    /// Nothing is said after the fault that could stand in for what it lost.
+    async fn strike_in_silence(&mut self, fault: Fault) {
+        let gate = Arc::clone(&self.gate);
+        let _silence = gate.lock().await;
+        self.strike(fault).await;
+        self.settle().await;
     }
 
     async fn kill_process(&mut self) {
@@ -152,16 +168,21 @@ impl World {
         }
     }
 
-    /// Until all that was confirmed has arrived, or patience ends.
-    async fn settle(&self, ledger: &Ledger) {
+    /// Until all that was confirmed has arrived.
+    async fn settle(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline && !ledger.missing(&self.peer.arrivals()).is_empty() {
+        loop {
+            let missing = self.ledger.lock().unwrap().missing(&self.peer.arrivals());
+            if missing.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "lost: {:#?}\n{}", &missing[..missing.len().min(SHOWN)], self.log());
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    async fn judge(&self, ledger: &Ledger, arrivals: &[Arrival]) {
-        let mut complaints = complaints(ledger, arrivals);
+    async fn judge(&self, arrivals: &[Arrival]) {
+        let mut complaints = complaints(&self.ledger.lock().unwrap(), arrivals);
         complaints.extend(self.peer.unsigned());
         complaints.extend(self.dead().await);
         let (count, log) = (complaints.len(), self.log());
