@@ -76,7 +76,7 @@ fn event(user: &str, ledger: &Mutex<Ledger>) -> Event {
 /// How events get in.
 pub(super) enum Edge {
     /// Straight into RabbitMQ: what is confirmed there was never in a process of ours.
-    Amqp { url: String, exchange: String, open: Option<(Connection, Channel)> },
+    Amqp { url: String, exchange: String, open: Option<Box<(Connection, Channel)>> },
     /// `POST /_rollcall/v1/events`.
     Http { url: String, client: reqwest::Client },
 }
@@ -124,11 +124,16 @@ async fn post(client: &reqwest::Client, url: &str, events: &[Event]) -> bool {
 }
 
 /// Each event in a message of its own, all at once; fewer answers than events: the connection could not be had.
-async fn publish(url: &str, exchange: &str, open: &mut Option<(Connection, Channel)>, events: &[Event]) -> Vec<bool> {
+async fn publish(
+    url: &str,
+    exchange: &str,
+    open: &mut Option<Box<(Connection, Channel)>>,
+    events: &[Event],
+) -> Vec<bool> {
     if open.is_none() {
-        *open = connect(url).await.ok();
+        *open = connect(url).await.ok().map(Box::new);
     }
-    let Some((_, channel)) = open else { return Vec::new() };
+    let Some((_, channel)) = open.as_deref() else { return Vec::new() };
     join_all(events.iter().map(|event| publish_one(channel, exchange, event))).await
 }
 
