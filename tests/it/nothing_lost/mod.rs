@@ -28,6 +28,8 @@ const PEER: &str = "b.example";
 const USERS: usize = 200;
 /// `batch.window`.
 const WINDOW: Duration = Duration::from_millis(500);
+/// How long the work lasts that a confirm or an arrival sets off: runs, commits, publishes, acknowledgements.
+const BURST: Duration = Duration::from_millis(20);
 /// How long it may take until everything has arrived, and until something arrives after a fault.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Complaints that are shown.
@@ -129,9 +131,10 @@ impl World {
         }
     }
 
-    /// The load goes on.
+    /// Either while windows fill, or within the work that has just begun. The load goes on.
     async fn strike(&mut self, fault: Fault) {
-        sleep(WINDOW.mul_f64(1.5 * self.rng.f64())).await;
+        let span = if self.rng.bool() { WINDOW.mul_f64(1.5) } else { BURST };
+        sleep(span.mul_f64(self.rng.f64())).await;
         match fault {
             Fault::Process => self.kill_process().await,
             Fault::Broker => self.kill_broker().await,
