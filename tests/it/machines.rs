@@ -227,6 +227,25 @@ fn anything_heard_from_the_peer_ends_the_back_off() {
     assert!(!pass(&mut now, 6, &mut a, &mut b).is_empty(), "tried within a window");
 }
 
+/// A sender that died between the receipt and its acknowledgement sends the abandoned transaction again, until its `not_after`.
+#[test]
+fn an_abandoned_transaction_is_not_overtaken_while_it_may_still_arrive() {
+    let (mut now, mut a, mut b) = watched();
+    a.set(now, "@alice:a.example", Presence::Online, Some("old"));
+    now = now.plus(5_000);
+    a.tick(now);
+    let (abandoned, _) = a.sent().unwrap();
+    a.receipt(now, &abandoned, Outcome::Expired);
+    a.set(now, "@alice:a.example", Presence::Online, Some("new"));
+    a.peer(now, &server("b.example"), PeerSignal::Heard);
+    a.restart(now);
+    while now.plus(1_000) < abandoned.not_after {
+        assert!(pass(&mut now, 1, &mut a, &mut b).is_empty(), "at {now:?}, before {:?}", abandoned.not_after);
+    }
+    assert_eq!(pass(&mut now, 10, &mut a, &mut b).len(), 1);
+    assert_eq!(known(&b, "@alice:a.example").status.status_msg.as_deref(), Some("new"));
+}
+
 #[test]
 fn too_large_halves_what_leaves_together() {
     let (mut a, mut b) = (Server::new("a.example"), Server::new("b.example"));
@@ -280,7 +299,7 @@ fn a_crash_forgets_no_poll_and_no_debt() {
     a.set(now, "@alice:a.example", Presence::Online, None);
     a.relieve(now, FlushReason::Drain);
     let (lost, _) = a.sent().unwrap();
-    a.receipt(now, &lost, Outcome::Expired);
+    a.receipt(now, &lost, Outcome::Failed);
     a.restart(now);
     assert_eq!(a.machines.totals().owed, 1);
     pass(&mut now, 12, &mut a, &mut b);

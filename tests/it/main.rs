@@ -9,6 +9,7 @@ mod contract;
 mod demo;
 mod federation;
 mod machines;
+mod nothing_lost;
 mod ops;
 mod store;
 mod stories;

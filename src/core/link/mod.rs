@@ -105,6 +105,8 @@ pub struct LinkState {
     /// Failures in a row.
     attempts: u32,
     retry_at: Timestamp,
+    /// Until then an abandoned transaction may still arrive: a sender that starts over sends it again.
+    lapses_at: Timestamp,
     /// Entries of a transaction at most, after a 413.
     cap: Option<u32>,
     /// The newest `seq` applied of the peer's.

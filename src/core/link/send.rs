@@ -30,7 +30,7 @@ impl Link {
         let window = self.window.opened().map(|opened| opened.plus(window_for(&self.server, settings.window_ms)));
         let owed = (!self.owed.is_empty()).then(|| self.asked_at.plus(Settings::TELL_AGAIN_MS));
         let at = [window, owed].into_iter().flatten().min()?;
-        Some(at.max(self.state.retry_at))
+        Some(at.max(self.state.retry_at).max(self.state.lapses_at))
     }
 
     /// Since when something held waits.
@@ -39,7 +39,7 @@ impl Link {
     }
 
     fn may_leave(&self, now: Timestamp) -> bool {
-        self.state.live.is_none() && self.state.retry_at <= now
+        self.state.live.is_none() && self.state.retry_at.max(self.state.lapses_at) <= now
     }
 
     /// The destination has been failing and still may not be tried: what changes meanwhile is owed at once.
@@ -66,6 +66,7 @@ impl Link {
         self.window.trust_clock(turn.now);
         self.asked_at = self.asked_at.min(turn.now);
         self.state.retry_at = self.state.retry_at.min(turn.now.plus(turn.settings.backoff_max_ms));
+        self.state.lapses_at = self.state.lapses_at.min(turn.now.plus(turn.settings.resend_ms));
         if let Some(live) = &mut self.state.live {
             live.not_after = live.not_after.min(turn.now.plus(turn.settings.resend_ms));
         }
@@ -197,11 +198,13 @@ impl Link {
 
     /// What became of the live transaction. A receipt for any other is old news.
     pub(super) fn receipt(&mut self, txn_id: &str, outcome: Outcome, retry_after_ms: Option<u64>, turn: &mut Turn<'_>) {
-        if self.state.live.as_ref().is_none_or(|live| &*live.txn_id != txn_id) {
-            return;
-        }
-        self.state.live = None;
+        let Some(live) = self.state.live.take_if(|live| &*live.txn_id == txn_id) else { return };
         self.dirty.state = true;
+        if outcome == Outcome::Expired {
+            // A sender says so once no further attempt fits. Should it die before it has acknowledged, its successor attempts again:
+            // what is newer must not have arrived by then.
+            self.state.lapses_at = live.not_after;
+        }
         let Some(row) = self.live.take() else { return };
         match outcome {
             Outcome::Delivered => self.delivered(&row, turn),

@@ -131,8 +131,9 @@ impl Drop for Broker {
     }
 }
 
-/// Below the range that the kernel gives to outgoing connections: nobody takes a port while its node is down.
-fn free_ports<const N: usize>() -> [u16; N] {
+/// Below the range that the kernel gives to outgoing connections: nobody takes a port while whoever listens
+/// on it is down.
+pub(super) fn free_ports<const N: usize>() -> [u16; N] {
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let mut ports = Vec::new();
     while ports.len() < N {

@@ -1,6 +1,5 @@
 //! The real binary, run as an operator runs it: a configuration file, loopback, data of its own. Killed with its handle.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -8,6 +7,8 @@ use std::time::Duration;
 use rollcall::outbound::http::client;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use super::broker::free_ports;
 
 /// Nothing on an overloaded machine takes as long.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,7 +33,8 @@ pub struct Process {
 }
 
 impl Place {
-    /// A server called `name`, with free ports, quick windows and few partitions. `extra` is appended to the configuration.
+    /// A server called `name`, with free ports, quick windows and few partitions. `extra` is appended to the configuration; a
+    /// `batch.window` in it replaces ours.
     pub fn new(name: &str, bus: &str, extra: &str) -> Self {
         let place = Self {
             name: name.to_owned(),
@@ -101,11 +103,6 @@ ops.listen = "{ops}"
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Starts it, and does not wait.
-    pub fn spawn(&self) -> Process {
-        self.spawn_roles("edge,ingest,worker,sender")
-    }
-
     fn spawn_roles(&self, roles: &str) -> Process {
         let log = self.directory.path().join("log");
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a writable directory");
@@ -113,6 +110,8 @@ ops.listen = "{ops}"
             .args(["serve", "--config"])
             .arg(self.config())
             .args(["--roles", roles])
+            // The tests' own switches begin with ROLLCALL_ too, and would be taken for configuration.
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file"))
             .stderr(file)
@@ -160,6 +159,7 @@ impl Process {
     }
 
     /// Its process ID.
+    #[allow(dead_code, reason = "for the benchmarks, which share this file")]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -179,6 +179,6 @@ impl Drop for Process {
 
 /// An address that nobody listens on. Another process may take it before we do; then the start says so.
 pub fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    listener.local_addr().expect("an address").to_string()
+    let [port] = free_ports();
+    format!("127.0.0.1:{port}")
 }
