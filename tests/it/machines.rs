@@ -2,8 +2,8 @@
 
 use rollcall::core::FlushReason;
 use rollcall::core::rows::{RemoteRow, user_key};
-use rollcall::core::signal::{Outcome, PeerSignal, SessionAction, UserSignal};
-use rollcall::model::{Presence, Timestamp};
+use rollcall::core::signal::{Addressed, LinkSignal, Outcome, PeerSignal, SessionAction, UserSignal};
+use rollcall::model::{Presence, Serial, Status, Timestamp};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::{Job, decode};
 use serde_json::{Value, json};
@@ -378,7 +378,7 @@ fn an_unpoll_whose_answer_is_lost_does_not_blind_us() {
     let (unpoll, _) = b.sent().unwrap();
     receive(now, &server("b.example"), &unpoll, &mut a);
     b.list(now.plus(1_000), "@bob:b.example", &[alice], &[]);
-    b.receipt(now.plus(1_000), &unpoll, Outcome::Expired);
+    b.receipt(now.plus(1_000), &unpoll, Outcome::Failed);
     a.set(now.plus(2_000), alice, Presence::Busy, None);
     now = now.plus(2_000);
     pass(&mut now, 30, &mut a, &mut b);
@@ -490,4 +490,26 @@ fn strangers_polls_leave_nothing_behind() {
     a.tick(now);
     assert_eq!((a.machines.totals().users, a.machines.totals().links), (0, 0));
     assert!(a.rows.is_empty(), "{:?}", a.rows.keys());
+}
+
+#[test]
+fn a_change_that_comes_again_after_a_restart_is_no_news() {
+    let (mut now, mut a, _) = watched();
+    let alice = "@alice:a.example";
+    a.set(now, alice, Presence::Online, Some("old"));
+    a.set(now, alice, Presence::Busy, Some("new"));
+    now = now.plus(5_000);
+    a.tick(now);
+    let (transaction, _) = a.sent().unwrap();
+    a.restart(now);
+    a.receipt(now, &transaction, Outcome::Delivered);
+    // The delivery of the older change was not acknowledged before the crash: serials of the first epoch, below what was sent.
+    let status = Status { presence: Presence::Online, ..Status::default() };
+    let signal = LinkSignal::Change { user: user(alice), status, serial: Serial { epoch: 1, counter: 3 } };
+    let again = Addressed { to: server("b.example"), at: now, reply: None, trace: None, signal };
+    a.machines.handle_batch(now, 1_000_000, vec![again]);
+    now = now.plus(6_000);
+    a.tick(now);
+    assert!(a.sent().is_none(), "busy was sent, online is older");
+    assert!(a.released.contains(&1_000_000), "and nothing keeps its delivery");
 }

@@ -1,24 +1,27 @@
 //! The machines of one partition, and the dispatch of signals to them.
 
+mod jobs;
+mod restore;
+
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::deadlines::{Armed, Deadlines};
 use super::effect::{Effects, Flush, FlushReason, Output};
 use super::holds::{HoldId, Holds};
 use super::link::{self, Link};
-use super::rows::{Relations, UserState, delete, put, user_key};
+use super::rows::{put, user_key};
 use super::settings::Settings;
 use super::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
 use super::user::{self, User};
 use crate::model::{Serial, ServerName, Timestamp, UserId};
-use crate::store::{RowChange, RowKey, RowKind};
-use crate::wire::envelope::{EnvelopeError, Job, decode};
+use crate::store::{RowChange, RowKind};
 
 /// A clock that goes back by less has only been set right, ms.
 const CLOCK_STEP_MS: u64 = 1_000;
+
+pub use self::restore::RestoreError;
 
 /// All machines of one partition.
 ///
@@ -48,16 +51,6 @@ pub struct Machines {
     /// Machines whose rows are to be written, each once.
     dirty_users: Vec<UserId>,
     dirty_links: Vec<ServerName>,
-}
-
-/// Why rows could not be read: they are damaged, or of a later release.
-#[derive(Debug, thiserror::Error)]
-#[error("row {:?} {:?}: {error}", key.kind, key.key)]
-pub struct RestoreError {
-    /// Which row.
-    pub key: RowKey,
-    /// What is wrong with it.
-    pub error: EnvelopeError,
 }
 
 /// What `rollcall status` counts.
@@ -96,30 +89,6 @@ impl Machines {
             dirty_users: Vec::new(),
             dirty_links: Vec::new(),
         }
-    }
-
-    /// What the rows of a partition say, ordered as [`crate::store::Store::load`] gives them; `horizon` is the last owner's.
-    pub fn restore(
-        local: ServerName,
-        settings: Settings,
-        epoch: u64,
-        horizon: Timestamp,
-        rows: impl IntoIterator<Item = (RowKey, Bytes)>,
-        now: Timestamp,
-    ) -> Result<Self, RestoreError> {
-        let mut machines = Self::new(local, settings, epoch);
-        // From the beginning of time, every device would look alive until the first beat.
-        machines.users_horizon = horizon.min(now);
-        machines.peers_horizon = horizon.min(now);
-        let mut relations = BTreeMap::new();
-        for (key, value) in rows {
-            machines.restore_row(&key, &value, &mut relations, now).map_err(|error| RestoreError { key, error })?;
-        }
-        for (user, relations) in relations {
-            machines.users.entry(user).or_default().relations = relations;
-        }
-        machines.arm_everything();
-        Ok(machines)
     }
 
     /// To a local user's machine.
@@ -193,49 +162,6 @@ impl Machines {
     /// A beat came back on the peers' queue: all sent to links from outside before `at` was read.
     pub fn handle_peers_beat(&mut self, now: Timestamp, at: Timestamp) {
         self.peers_horizon = advanced(self.peers_horizon, now, at);
-    }
-
-    /// A periodic job is due for users (`Compact`, so far).
-    pub fn handle_users_job(&mut self, now: Timestamp, job: Job) {
-        if job != Job::Compact {
-            return;
-        }
-        let mut useless = Vec::new();
-        for (key, user) in &mut self.users {
-            user.compact(now);
-            note_dirty(key, user, &mut self.dirty_users);
-            if user.is_useless() {
-                useless.push(key.clone());
-            }
-        }
-        for key in useless {
-            self.users.remove(&key);
-            self.removals.extend([RowKind::User, RowKind::Relations].map(|kind| delete(user_key(kind, &key))));
-        }
-    }
-
-    /// A periodic job is due for links (`Compact`, so far).
-    pub fn handle_peers_job(&mut self, now: Timestamp, job: Job) {
-        if job != Job::Compact {
-            return;
-        }
-        let mut gone = Vec::new();
-        for (server, link) in &mut self.links {
-            if link.compact(now) {
-                gone.push(server.clone());
-            }
-            if !std::mem::replace(&mut link.noted, true) {
-                self.dirty_links.push(server.clone());
-            }
-        }
-        for server in gone {
-            let Some(mut link) = self.links.remove(&server) else { continue };
-            let mut rows = Vec::new();
-            link.take_rows(&mut rows);
-            rows.retain(|row| row.value.is_none());
-            link.delete_rows(&mut rows);
-            self.removals.append(&mut rows);
-        }
     }
 
     /// Looks at every link that is due by the clock, and at users that are due by their horizon: so many at once that a run
@@ -366,46 +292,6 @@ impl Machines {
         }
     }
 
-    fn restore_row(
-        &mut self,
-        key: &RowKey,
-        value: &[u8],
-        relations: &mut BTreeMap<UserId, Relations>,
-        now: Timestamp,
-    ) -> Result<(), EnvelopeError> {
-        match key.kind {
-            RowKind::User => {
-                let state: UserState = decode(value)?;
-                self.users.insert(user_of(&key.key)?, User::restore(state, Relations::default()));
-            }
-            RowKind::Relations => {
-                relations.insert(user_of(&key.key)?, decode(value)?);
-            }
-            RowKind::Link => self.link(&key.key)?.restore_state(decode(value)?),
-            RowKind::Remote => {
-                let user = user_of(&key.key)?;
-                let row = decode(value)?;
-                self.link(user.server_str())?.restore_remote(&user, row, now);
-            }
-            RowKind::Served => {
-                let (server, user) = split(&key.key)?;
-                let (row, user) = (decode(value)?, user_of(user)?);
-                self.link(server)?.restore_served(user, row);
-            }
-            RowKind::Sent => {
-                let (server, _) = split(&key.key)?;
-                let row = decode(value)?;
-                self.link(server)?.restore_sent(row);
-            }
-        }
-        Ok(())
-    }
-
-    fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
-        let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
-        Ok(self.links.entry(server.clone()).or_insert_with(|| Link::new(server)))
-    }
-
     fn arm_everything(&mut self) {
         for (key, user) in &mut self.users {
             let at = user.poll_timeout(self.users_horizon, &self.settings);
@@ -440,12 +326,4 @@ fn note_dirty(key: &UserId, user: &mut User, dirty: &mut Vec<UserId>) {
 /// The horizon after a beat of the time `at`. It falls only with the clock: one that was ahead and came back expires nobody.
 fn advanced(horizon: Timestamp, now: Timestamp, at: Timestamp) -> Timestamp {
     horizon.min(now).max(at.min(now))
-}
-
-fn user_of(text: &str) -> Result<UserId, EnvelopeError> {
-    UserId::parse(text).map_err(|error| EnvelopeError::Malformed(error.to_string()))
-}
-
-fn split(key: &str) -> Result<(&str, &str), EnvelopeError> {
-    key.split_once('\0').ok_or_else(|| EnvelopeError::Malformed("a key of one part".into()))
 }

@@ -1,0 +1,97 @@
+//! What the rows of a partition say.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Machines, Settings};
+use crate::core::link::Link;
+use crate::core::rows::{Relations, UserState};
+use crate::core::user::User;
+use crate::model::{ServerName, Timestamp, UserId};
+use crate::store::{RowKey, RowKind};
+use crate::wire::envelope::{EnvelopeError, decode};
+
+/// Why rows could not be read: they are damaged, or of a later release.
+#[derive(Debug, thiserror::Error)]
+#[error("row {:?} {:?}: {error}", key.kind, key.key)]
+pub struct RestoreError {
+    /// Which row.
+    pub key: RowKey,
+    /// What is wrong with it.
+    pub error: EnvelopeError,
+}
+
+impl Machines {
+    /// What the rows of a partition say, ordered as [`crate::store::Store::load`] gives them; `horizon` is the last owner's.
+    pub fn restore(
+        local: ServerName,
+        settings: Settings,
+        epoch: u64,
+        horizon: Timestamp,
+        rows: impl IntoIterator<Item = (RowKey, Bytes)>,
+        now: Timestamp,
+    ) -> Result<Self, RestoreError> {
+        let mut machines = Self::new(local, settings, epoch);
+        // From the beginning of time, every device would look alive until the first beat.
+        machines.users_horizon = horizon.min(now);
+        machines.peers_horizon = horizon.min(now);
+        let mut relations = BTreeMap::new();
+        for (key, value) in rows {
+            machines.restore_row(&key, &value, &mut relations, now).map_err(|error| RestoreError { key, error })?;
+        }
+        for (user, relations) in relations {
+            machines.users.entry(user).or_default().relations = relations;
+        }
+        machines.arm_everything();
+        Ok(machines)
+    }
+
+    fn restore_row(
+        &mut self,
+        key: &RowKey,
+        value: &[u8],
+        relations: &mut BTreeMap<UserId, Relations>,
+        now: Timestamp,
+    ) -> Result<(), EnvelopeError> {
+        match key.kind {
+            RowKind::User => {
+                let state: UserState = decode(value)?;
+                self.users.insert(user_of(&key.key)?, User::restore(state, Relations::default()));
+            }
+            RowKind::Relations => {
+                relations.insert(user_of(&key.key)?, decode(value)?);
+            }
+            RowKind::Link => self.link(&key.key)?.restore_state(decode(value)?),
+            RowKind::Remote => {
+                let user = user_of(&key.key)?;
+                let row = decode(value)?;
+                self.link(user.server_str())?.restore_remote(&user, row, now);
+            }
+            RowKind::Served => {
+                let (server, user) = split(&key.key)?;
+                let (row, user) = (decode(value)?, user_of(user)?);
+                self.link(server)?.restore_served(user, row);
+            }
+            RowKind::Sent => {
+                let (server, _) = split(&key.key)?;
+                let row = decode(value)?;
+                self.link(server)?.restore_sent(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
+        let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
+        Ok(self.links.entry(server.clone()).or_insert_with(|| Link::new(server)))
+    }
+}
+
+fn user_of(text: &str) -> Result<UserId, EnvelopeError> {
+    UserId::parse(text).map_err(|error| EnvelopeError::Malformed(error.to_string()))
+}
+
+fn split(key: &str) -> Result<(&str, &str), EnvelopeError> {
+    key.split_once('\0').ok_or_else(|| EnvelopeError::Malformed("a key of one part".into()))
+}
