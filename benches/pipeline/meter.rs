@@ -25,9 +25,9 @@ pub(crate) fn broker_pid(url: &str) -> u32 {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.find(|pid| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        name.starts_with("beam") && String::from_utf8_lossy(&line).contains(&node)
+        let line = String::from_utf8_lossy(&line);
+        line.split('\0').next().is_some_and(|program| program.contains("beam")) && line.contains(&node)
     })
     .expect("the broker runs")
 }

@@ -9,10 +9,8 @@ use crate::model::{DeviceTypes, Presence, Serial, Status, Timestamp, UserId};
 #[derive(Debug, Default)]
 pub(super) struct Remote {
     last_active: Timestamp,
-    /// When the peer last told; 0: never.
+    /// When the peer last told; 0: never. Orders the pushes of peers that do not number them.
     known_at: Timestamp,
-    /// Orders pushes of peers that do not number them.
-    stamp: Timestamp,
     extra: Option<Box<Extra>>,
     observers: Observers,
     presence: Presence,
@@ -61,14 +59,13 @@ pub struct RemoteRow {
     pub status: Status,
     /// When the peer last told; 0: never.
     pub known_at: Timestamp,
-    stamp: Timestamp,
     polled: bool,
     observers: Vec<Observer>,
 }
 
 impl Remote {
     pub(super) fn restore(row: RemoteRow) -> Self {
-        let mut remote = Self { known_at: row.known_at, stamp: row.stamp, polled: row.polled, ..Self::default() };
+        let mut remote = Self { known_at: row.known_at, polled: row.polled, ..Self::default() };
         remote.put_status(row.status);
         remote.observers = Observers::from(row.observers);
         remote
@@ -78,7 +75,6 @@ impl Remote {
         RemoteRow {
             status: self.status(),
             known_at: self.known_at,
-            stamp: self.stamp,
             polled: self.polled,
             observers: self.observers.as_slice().to_vec(),
         }
@@ -107,12 +103,11 @@ impl Remote {
     /// A push that arrived at `at`. With `stamp` (when the peer made it, where nothing else orders its pushes) an older one than
     /// what is known changes nothing.
     pub(super) fn learn(&mut self, status: Status, stamp: Option<Timestamp>, at: Timestamp) {
-        if stamp.is_some_and(|stamp| stamp < self.stamp) {
+        if stamp.is_some_and(|stamp| stamp < self.known_at) {
             return;
         }
         self.put_status(status);
-        self.stamp = stamp.unwrap_or(at);
-        self.known_at = at;
+        self.known_at = stamp.unwrap_or(at);
     }
 
     /// We stopped watching: what was known is worth nothing from now on.
