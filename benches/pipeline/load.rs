@@ -59,7 +59,7 @@ pub(crate) fn event(n: usize, local: &str, now_ms: u64) -> String {
 fn poll(n: usize, peer: usize, users: &[usize], local: &str, now_ms: u64) -> Vec<u8> {
     let ids: Vec<String> = users.iter().map(|user| format!(r#""@user{user:07}:{local}""#)).collect();
     format!(
-        r#"{{"v":1,"type":"federation.transaction","id":"p{n}","ts":{now_ms},"origin":"{}","txn_id":"p{n}","origin_server_ts":{now_ms},"pdus":0,"edus":[{{"edu_type":"m.presence","content":{{"push":[],"poll":[{}],"rollcall":{{"v":1,"seq":[1,{n}]}}}}}}]}}"#,
+        r#"{{"v":1,"type":"federation.transaction","id":"p{n}","ts":{now_ms},"origin":"{}","txn_id":"p{n}","origin_server_ts":{now_ms},"pdus":0,"edus":[{{"edu_type":"m.presence","content":{{"push":[],"poll":[{}]}}}}]}}"#,
         peer_name(peer),
         ids.join(",")
     )

@@ -18,6 +18,10 @@ pub(crate) fn rss_mib(pid: u32) -> f64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("kB") / 1024.0
 }
 
+fn environment(pid: u32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()).into_owned()
+}
+
 /// The Erlang VM behind a broker's address.
 pub(crate) fn broker_pid(url: &str) -> u32 {
     let port = url.rsplit(':').next().expect("a port");
@@ -27,7 +31,7 @@ pub(crate) fn broker_pid(url: &str) -> u32 {
     pids.find(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        line.split('\0').next().is_some_and(|program| program.contains("beam")) && line.contains(&node)
+        line.split('\0').next().is_some_and(|program| program.contains("beam")) && environment(*pid).contains(&node)
     })
     .expect("the broker runs")
 }
