@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Delivery, Outgoing, Queue, SharedBus, Subscription, SubscriptionError, Token};
 use crate::clock::SharedClock;
 use crate::model::ServerName;
+use crate::pace::Pace;
 
 pub use pack::{dead_letter, pack};
 use publish::{Backoff, GaveUp};
@@ -25,6 +26,8 @@ use publish::{Backoff, GaveUp};
 const RUN_DELIVERIES: usize = 2_000;
 /// Bytes after which a run takes no more: 4 MiB.
 const RUN_BYTES: usize = 4 << 20;
+/// How long a run waits for more when much comes: with the prefetch it bounds the rate.
+const LONG_LINGER: Duration = Duration::from_millis(20);
 /// Runs that are being published at once.
 const FLIGHTS: usize = 3;
 
@@ -153,6 +156,7 @@ struct Session<'i> {
     stop: &'i CancellationToken,
     subscription: Box<dyn Subscription>,
     gathering: Run,
+    pace: Pace,
     /// When the gathering run leaves, full or not.
     due: Instant,
     /// Ordered: a run lands after all that were taken before it.
@@ -167,6 +171,7 @@ impl<'i> Session<'i> {
             stop,
             subscription,
             gathering: Run::default(),
+            pace: Pace::new(ingest.linger, LONG_LINGER),
             due: Instant::now(),
             flights: FuturesOrdered::new(),
             broadcasts: FuturesUnordered::new(),
@@ -212,7 +217,7 @@ impl<'i> Session<'i> {
                 return self.take_alone(delivery);
             }
             if self.gathering.is_empty() {
-                self.due = Instant::now() + self.ingest.linger;
+                self.due = Instant::now() + self.pace.linger();
             }
             self.gathering.push(delivery);
             if self.gathering.is_full() {
@@ -234,6 +239,7 @@ impl<'i> Session<'i> {
             return;
         }
         let run = std::mem::take(&mut self.gathering);
+        self.pace.note(run.deliveries.len());
         self.flights.push_back(Box::pin(self.ingest.fly(run, self.stop)));
     }
 

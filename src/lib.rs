@@ -25,6 +25,7 @@ pub mod lifecycle;
 pub mod model;
 pub mod ops;
 pub mod outbound;
+mod pace;
 pub mod reader;
 pub mod schedule;
 pub mod store;

@@ -42,6 +42,19 @@ pub enum Packet {
     Job(Job),
 }
 
+impl Packet {
+    /// How many signals it holds.
+    #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Users(signals) => signals.len(),
+            Self::Peers(signals) => signals.len(),
+            Self::Batch(signals) => signals.len(),
+            Self::Beat { .. } | Self::Job(_) => 1,
+        }
+    }
+}
+
 /// The deployment's periodic jobs. Each reaches every partition as an event; the machines hold the logic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -22,11 +22,14 @@ use super::{Worker, outbox};
 use crate::bus::{Delivery, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token};
 use crate::core::{Effects, Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
+use crate::pace::Pace;
 use crate::store::{Commit, Lease, StoreError};
 use crate::wire::envelope::{EnvelopeError, Packet, decode, encode};
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
+/// How long a run waits for more when much comes: what one run says goes to many partitions, a message each.
+const LONG_LINGER: Duration = Duration::from_millis(80);
 /// Outputs after which a run handles no more: bounds its outbox row.
 const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.
@@ -74,6 +77,7 @@ pub(super) struct Owner<'a> {
     published: Option<(u64, u64)>,
     /// When the board was last updated.
     shown_at: Timestamp,
+    pace: Pace,
 }
 
 impl<'a> Owner<'a> {
@@ -91,6 +95,7 @@ impl<'a> Owner<'a> {
             number: 0,
             published: None,
             shown_at: Timestamp(0),
+            pace: Pace::new(worker.run_linger, LONG_LINGER),
         }
     }
 
@@ -147,6 +152,7 @@ impl<'a> Owner<'a> {
             None => Vec::new(),
         };
         let run = self.handle(deliveries);
+        self.pace.note(run.signals);
         self.settle(run).await
     }
 
@@ -156,13 +162,13 @@ impl<'a> Owner<'a> {
         self.machines.poll_timeout().map_or(idle, |at| Duration::from_millis(at.since(now)).min(idle))
     }
 
-    /// The first delivery and what comes within `worker.run_linger`: one run, one commit. A delivery that came more than once
+    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A delivery that came more than once
     /// before is taken alone, so that one that kills the process takes no neighbour with it.
     async fn gather(&mut self, first: Delivery) -> Result<Vec<Delivery>, Ended> {
         if is_suspect(&first) {
             return Ok(vec![first]);
         }
-        let deadline = Instant::now() + self.worker.run_linger;
+        let deadline = Instant::now() + self.pace.linger();
         let mut bytes = first.body.len();
         let mut run = vec![first];
         let Some(subscription) = &mut self.subscription else { return Ok(run) };
@@ -216,6 +222,7 @@ impl<'a> Owner<'a> {
             Ok(packet) => packet,
             Err(error) => return self.bury(delivery, &error, run),
         };
+        run.signals += packet.len();
         if let Some(address) = &delivery.headers.reply_to {
             let ids = replies_wanted(&packet);
             run.replies.entry(address.clone()).or_default().extend(ids);
@@ -253,7 +260,7 @@ impl<'a> Owner<'a> {
 
     /// Commit, publish, acknowledge.
     async fn settle(&mut self, run: Run) -> Result<(), Ended> {
-        let Run { mut tokens, replies, dead, ends } = run;
+        let Run { mut tokens, replies, dead, ends, .. } = run;
         if let Some(ended) = ends {
             // Nothing of this run counts but what became of the guilty; the rest comes again.
             self.publish(&dead, None).await?;

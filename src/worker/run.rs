@@ -23,6 +23,8 @@ pub(super) struct Run {
     pub(super) tokens: Vec<Token>,
     pub(super) replies: BTreeMap<String, Vec<u64>>,
     pub(super) dead: Vec<Outgoing>,
+    /// How many signals were handled.
+    pub(super) signals: usize,
     /// A delivery could not be handled: nothing of this run counts, and the ownership ends so.
     pub(super) ends: Option<Ended>,
 }

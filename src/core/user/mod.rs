@@ -97,7 +97,8 @@ pub struct Relations {
     /// Whom the user wants to see (C6).
     list: BTreeMap<UserId, Entry>,
     /// The peers that watch the user.
-    watchers: BTreeMap<ServerName, Watcher>,
+    /// In order: few, and a map's node would be larger than all of them.
+    watchers: Vec<(ServerName, Watcher)>,
 }
 
 /// An entry of the presence list; `on: false` is a tombstone.
@@ -123,6 +124,18 @@ impl UserState {
 }
 
 impl Relations {
+    fn watcher(&self, peer: &ServerName) -> Option<&Watcher> {
+        let at = self.watchers.binary_search_by(|(known, _)| known.cmp(peer)).ok()?;
+        Some(&self.watchers[at].1)
+    }
+
+    fn put_watcher(&mut self, peer: &ServerName, watcher: Watcher) {
+        match self.watchers.binary_search_by(|(known, _)| known.cmp(peer)) {
+            Ok(at) => self.watchers[at].1 = watcher,
+            Err(at) => self.watchers.insert(at, (peer.clone(), watcher)),
+        }
+    }
+
     /// Whom the user wants to see, in order.
     pub fn listed(&self) -> impl Iterator<Item = &UserId> {
         self.list.iter().filter(|(_, entry)| entry.on).map(|(user, _)| user)
@@ -188,7 +201,7 @@ impl User {
         let keeps = |on: bool, since: Timestamp| on || now.since(since) < Settings::TOMBSTONE_MS;
         let before = self.relations.list.len() + self.relations.watchers.len();
         self.relations.list.retain(|_, entry| keeps(entry.on, entry.stamp.ts));
-        self.relations.watchers.retain(|_, watcher| keeps(watcher.on, watcher.since));
+        self.relations.watchers.retain(|(_, watcher)| keeps(watcher.on, watcher.since));
         self.dirty.relations |= before != self.relations.list.len() + self.relations.watchers.len();
     }
 
@@ -278,16 +291,16 @@ impl User {
     }
 
     fn watched(&mut self, me: &UserId, peer: &ServerName, on: bool, serial: Serial, turn: &mut Turn<'_>) {
-        if self.relations.watchers.get(peer).is_some_and(|known| known.serial > serial) {
+        if self.relations.watcher(peer).is_some_and(|known| known.serial > serial) {
             return;
         }
-        self.relations.watchers.insert(peer.clone(), Watcher { on, serial, since: turn.now });
+        self.relations.put_watcher(peer, Watcher { on, serial, since: turn.now });
         self.dirty.relations = true;
         self.tell_again(me, peer, turn);
     }
 
     fn tell_again(&mut self, me: &UserId, peer: &ServerName, turn: &mut Turn<'_>) {
-        if !self.relations.watchers.get(peer).is_some_and(|watcher| watcher.on) {
+        if !self.relations.watcher(peer).is_some_and(|watcher| watcher.on) {
             return;
         }
         if self.state.told.presence == Presence::Unknown {

@@ -1,0 +1,75 @@
+//! How long to wait for more: packing is the lever of throughput, and waiting is the price of it.
+//!
+//! At a low rate nobody waits longer than the short linger. When so much comes that a longer wait fills the packs, the wait is
+//! worth it: every message costs the broker the same, however much it holds.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A long wait must be expected to gather at least so many.
+const WORTH: f64 = 40.0;
+/// The weight of the newest observation.
+const WEIGHT: f64 = 0.3;
+
+/// Watches a rate and says how long to linger.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    short: Duration,
+    long: Duration,
+    since: Instant,
+    per_second: f64,
+}
+
+impl Pace {
+    /// `short` is the wait when little comes, `long` the longest when much does.
+    pub(crate) fn new(short: Duration, long: Duration) -> Self {
+        Self { short, long: long.max(short), since: Instant::now(), per_second: 0.0 }
+    }
+
+    /// So many were handled since the last call.
+    pub(crate) fn note(&mut self, count: usize) {
+        let now = Instant::now();
+        let elapsed = now.duration_since(self.since).max(Duration::from_millis(1));
+        self.since = now;
+        self.per_second += WEIGHT * (count as f64 / elapsed.as_secs_f64() - self.per_second);
+    }
+
+    /// How long to wait for more after the first.
+    pub(crate) fn linger(&self) -> Duration {
+        let expected = self.per_second * self.long.as_secs_f64();
+        if expected >= WORTH { self.long } else { self.short }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_millis(80);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_not_kept_waiting() {
+        let mut pace = Pace::new(Duration::from_millis(2), LONG);
+        for _ in 0..50 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            pace.note(1);
+        }
+        assert_eq!(pace.linger(), Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_packed_and_its_end_is_noticed() {
+        let mut pace = Pace::new(Duration::from_millis(2), LONG);
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            pace.note(20);
+        }
+        assert_eq!(pace.linger(), LONG);
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            pace.note(1);
+        }
+        assert_eq!(pace.linger(), Duration::from_millis(2));
+    }
+}
