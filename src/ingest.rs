@@ -186,8 +186,8 @@ impl<'i> Session<'i> {
                 () = self.stop.cancelled() => {}
                 Some(landed) = self.flights.next() => self.land(landed?).await?,
                 Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
-                () = sleep_until(self.due), if room && !self.gathering.is_empty() => self.launch_gathered(),
-                delivery = self.subscription.next(), if room => self.take(delivery?),
+                () = sleep_until(self.due), if room && !self.gathering.is_empty() => self.wake(),
+                delivery = self.subscription.next(), if room && !self.sleeps() => self.take(delivery?),
             }
         }
         self.finish().await
@@ -207,6 +207,19 @@ impl<'i> Session<'i> {
 
     fn in_flight(&self) -> usize {
         self.flights.len() + self.broadcasts.len()
+    }
+
+    /// Whether the gathering run is left to fill by itself until it is due.
+    fn sleeps(&self) -> bool {
+        self.pace.is_busy() && !self.gathering.is_empty()
+    }
+
+    /// The gathering run is due: takes what has come meanwhile.
+    fn wake(&mut self) {
+        if let Some(first) = self.subscription.try_next() {
+            self.take(first);
+        }
+        self.launch_gathered();
     }
 
     /// Gathers `first` and what else is here already.

@@ -37,8 +37,13 @@ impl Pace {
 
     /// How long to wait for more after the first.
     pub(crate) fn linger(&self) -> Duration {
-        let expected = self.per_second * self.long.as_secs_f64();
-        if expected >= WORTH { self.long } else { self.short }
+        if self.is_busy() { self.long } else { self.short }
+    }
+
+    /// Whether so much comes that it is better to sleep through the wait, and to take everything at its end: being woken for
+    /// each message costs more than the message.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.per_second * self.long.as_secs_f64() >= WORTH
     }
 }
 

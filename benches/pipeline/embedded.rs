@@ -12,7 +12,7 @@ use axum::routing::put;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
-use crate::load::{Load, PEERS, Seen, peer_name};
+use crate::load::{Load, Seen, peer_name};
 use crate::process::Place;
 use crate::rabbitmq::now;
 use crate::{Measured, meter};
@@ -24,10 +24,10 @@ type Sink = Arc<Mutex<Seen>>;
 
 pub(crate) async fn measure(name: &str, load: &Load) -> Measured {
     let local = format!("{name}.example");
-    let sink: Sink = Arc::new(Mutex::new(Seen::new(load.users)));
+    let sink: Sink = Arc::new(Mutex::new(Seen::new(load)));
     let address = serve(sink.clone()).await;
     let mut extra = String::from("presence.offline_after = \"1h\"\nedge.lag_max = \"1h\"\n[federation.resolve]\n");
-    for peer in (0..PEERS).map(peer_name) {
+    for peer in (0..load.peers).map(peer_name) {
         writeln!(extra, "\"{peer}\" = \"http://{address}\"").expect("a String takes all");
     }
     let mut place = Place::new(&local, "embedded:", "");

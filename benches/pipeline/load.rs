@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-/// Peers that watch: every user is watched by one of them.
-pub(crate) const PEERS: usize = 16;
 /// Users that one poll asks for.
 const POLL: usize = 1_000;
 
 /// Distinct users, each of whom changes once.
 pub(crate) struct Load {
     pub(crate) users: usize,
+    /// Peers that watch: every user is watched by one of them.
+    pub(crate) peers: usize,
     /// Events of one body.
     pub(crate) array: usize,
 }
 
 impl Load {
-    pub(crate) fn new(users: usize, array: usize) -> Self {
-        Self { users, array }
+    pub(crate) fn new(users: usize, peers: usize, array: usize) -> Self {
+        Self { users, peers, array }
     }
 
     /// The bodies to publish, in order; every event is some 190 bytes.
@@ -37,8 +37,8 @@ impl Load {
 
     /// The events by which the peers come to watch.
     pub(crate) fn polls(&self, local: &str, now_ms: u64) -> Vec<Vec<u8>> {
-        let peers = (0..PEERS).flat_map(|peer| {
-            let watched: Vec<usize> = (peer..self.users).step_by(PEERS).collect();
+        let peers = (0..self.peers).flat_map(|peer| {
+            let watched: Vec<usize> = (peer..self.users).step_by(self.peers).collect();
             watched.chunks(POLL).map(|chunk| (peer, chunk.to_vec())).collect::<Vec<_>>()
         });
         peers.enumerate().map(|(n, (peer, users))| poll(n, peer, &users, local, now_ms)).collect()
@@ -81,13 +81,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    pub(crate) fn new(users: usize) -> Self {
+    pub(crate) fn new(load: &Load) -> Self {
+        let users = load.users;
         Self {
             online: vec![false; users],
             known: vec![false; users],
             changed: 0,
             answered: 0,
-            peers: vec![false; PEERS],
+            peers: vec![false; load.peers],
             first_windows: None,
             ended: None,
         }
@@ -104,7 +105,7 @@ impl Seen {
             return;
         }
         let now = Instant::now();
-        if let Some(peer) = (0..PEERS).find(|peer| peer_name(*peer) == destination) {
+        if let Some(peer) = (0..self.peers.len()).find(|peer| peer_name(*peer) == destination) {
             self.peers[peer] = true;
         }
         if self.first_windows.is_none() && self.peers.iter().all(|seen| *seen) {

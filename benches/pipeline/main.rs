@@ -5,7 +5,8 @@
 //! (ingest and worker) and counts until every user is in a transaction on `presence.outbound`; the first window of every
 //! destination counts neither in events nor in time. Then (b) with arrays, and the embedded bus, fed and drained by HTTP.
 //!
-//! `-- --events N` sets the events of (a) and (b); arrays and the embedded bus get four times as many.
+//! `-- --events N` sets the events of (a) and (b), arrays and the embedded bus get four times as many; `--peers N` the servers
+//! that watch: the more there are, the smaller the packs in which changes travel to their links.
 
 #![allow(clippy::print_stdout, reason = "the figures")]
 
@@ -25,28 +26,31 @@ use load::Load;
 
 /// Events of one measurement of (a) and of (b).
 const EVENTS: usize = 150_000;
+/// Peers that watch.
+const PEERS: usize = 8;
 /// Events of one array.
 const ARRAY: usize = 50;
 
 fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    runtime.block_on(measure(events()));
+    runtime.block_on(measure(option("--events", EVENTS), option("--peers", PEERS)));
 }
 
-fn events() -> usize {
+fn option(name: &str, default: usize) -> usize {
     let arguments: Vec<String> = std::env::args().collect();
-    let given = arguments.iter().position(|argument| argument == "--events").and_then(|at| arguments.get(at + 1));
-    given.map_or(EVENTS, |text| text.parse().expect("--events takes a number"))
+    let given = arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1));
+    given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} takes a number")))
 }
 
-async fn measure(events: usize) {
+async fn measure(events: usize, peers: usize) {
+    println!("{events} users, watched by {peers} peers; one event each");
     let broker = broker::Broker::start().await;
     let raw_before = raw::measure(&broker.url(), events).await;
     print("(a) raw lapin, one event a message", &raw_before);
-    let single = rabbitmq::measure(&broker.url(), "single", &Load::new(events, 1)).await;
+    let single = rabbitmq::measure(&broker.url(), "single", &Load::new(events, peers, 1)).await;
     print("(b) pipeline, one event a message", &single);
-    let arrays = rabbitmq::measure(&broker.url(), "arrays", &Load::new(events * 4, ARRAY)).await;
+    let arrays = rabbitmq::measure(&broker.url(), "arrays", &Load::new(events * 4, peers, ARRAY)).await;
     print("(b) pipeline, arrays of 50", &arrays);
     let raw_after = raw::measure(&broker.url(), events).await;
     print("(a) again", &raw_after);
@@ -54,8 +58,14 @@ async fn measure(events: usize) {
     let bare = f64::midpoint(raw_before.rate, raw_after.rate);
     println!("one event a message: (b) / (a) = {:.2}", single.rate / bare);
     println!("arrays of {ARRAY}:        (b) / (a) = {:.2}", arrays.rate / bare);
-    print("embedded bus over HTTP, one event a request", &embedded::measure("single", &Load::new(events / 4, 1)).await);
-    print("embedded bus over HTTP, arrays of 50", &embedded::measure("arrays", &Load::new(events * 4, ARRAY)).await);
+    print(
+        "embedded bus over HTTP, one event a request",
+        &embedded::measure("single", &Load::new(events / 4, peers, 1)).await,
+    );
+    print(
+        "embedded bus over HTTP, arrays of 50",
+        &embedded::measure("arrays", &Load::new(events * 4, peers, ARRAY)).await,
+    );
 }
 
 /// What one measurement found.

@@ -23,7 +23,7 @@ pub(crate) async fn measure(url: &str, name: &str, load: &Load) -> Measured {
     place.configure(url, "presence.offline_after = \"1h\"");
     let process = place.serve_roles("ingest,worker").await;
     let bus = connect(url, &local).await;
-    let mut taker = Taker::start(&bus, load.users).await;
+    let mut taker = Taker::start(&bus, load).await;
     publish(url.to_owned(), local.clone(), "federation", load.polls(&local, now())).await;
     taker.until(|seen| seen.answered == load.users).await;
     let (broker, rollcall) = (meter::broker_pid(url), process.id());
@@ -49,9 +49,9 @@ struct Taker {
 }
 
 impl Taker {
-    async fn start(bus: &std::sync::Arc<Amqp>, users: usize) -> Self {
+    async fn start(bus: &std::sync::Arc<Amqp>, load: &Load) -> Self {
         let subscription = bus.subscribe(&[(Queue::Outbound, 1_000)]).await.expect("subscribe");
-        Self { bus: bus.clone(), subscription, seen: Seen::new(users) }
+        Self { bus: bus.clone(), subscription, seen: Seen::new(load) }
     }
 
     async fn until(&mut self, done: impl Fn(&Seen) -> bool) {

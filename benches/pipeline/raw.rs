@@ -23,7 +23,7 @@ const PREFETCH: u16 = 2_000;
 const ACK_EVERY: usize = 200;
 
 pub(crate) async fn measure(url: &str, events: usize) -> Measured {
-    let bodies = Load::new(events, 1).bodies("raw.example", 1_795_400_000_000);
+    let bodies = Load::new(events, 1, 1).bodies("raw.example", 1_795_400_000_000);
     let publishing = connect(url).await;
     let consuming = connect(url).await;
     declare(&publishing.1).await;

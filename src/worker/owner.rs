@@ -168,7 +168,11 @@ impl<'a> Owner<'a> {
         if is_suspect(&first) {
             return Ok(vec![first]);
         }
-        let deadline = Instant::now() + self.pace.linger();
+        let mut deadline = Instant::now() + self.pace.linger();
+        if self.pace.is_busy() {
+            tokio::time::sleep_until(deadline).await;
+            deadline = Instant::now();
+        }
         let mut bytes = first.body.len();
         let mut run = vec![first];
         let Some(subscription) = &mut self.subscription else { return Ok(run) };
