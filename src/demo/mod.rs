@@ -2,7 +2,7 @@
 //! simulated users who keep both busy.
 //!
 //! Every figure is counted where it happens: events when an edge has confirmed them, transactions on a hop of the demo's own that
-//! lies between the servers ([`hop`]), what is held by asking the servers. Only the price of the alternative is a model: see
+//! lies between the servers (`hop.rs`), what is held by asking the servers. Only the price of the alternative is a model: see
 //! [`Figures`].
 
 mod arrivals;

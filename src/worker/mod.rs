@@ -1,4 +1,4 @@
-//! The worker: owns partitions by lease, and runs the machines of each in a loop of its own (see [`owner`]).
+//! The worker: owns partitions by lease, and runs the machines of each in a loop of its own (see `owner.rs`).
 
 mod board;
 mod lease;

@@ -124,11 +124,14 @@ impl Link {
         // `"@localpart:server",`
         let fixed = self.server.as_str().len() + 5;
         let mut size = 0;
-        let fits = |localpart: &&Box<str>| {
+        let mut taken = Vec::new();
+        for localpart in self.pending.iter().take(entries) {
             size += localpart.len() + fixed;
-            size <= bytes
-        };
-        let taken: Vec<Box<str>> = self.pending.iter().take(entries).take_while(fits).cloned().collect();
+            if size > bytes && !taken.is_empty() {
+                break;
+            }
+            taken.push(localpart.clone());
+        }
         let (mut polls, mut unpolls) = (Vec::new(), Vec::new());
         for localpart in taken {
             self.pending.remove(&localpart);
