@@ -226,6 +226,7 @@ impl<'i> Session<'i> {
     fn take(&mut self, first: Delivery) {
         let mut next = Some(first);
         while let Some(delivery) = next {
+            delivery.count_redelivery();
             if delivery.is_suspect() {
                 return self.take_alone(delivery);
             }

@@ -85,6 +85,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Counts it, if it was delivered before: for whoever takes it off a subscription.
+    pub(crate) fn count_redelivery(&self) {
+        if self.redelivered {
+            metrics::counter!("rollcall_redeliveries_total", "queue" => self.queue.to_string()).increment(1);
+        }
+    }
+
     /// Whether it came back more often than one unclean end explains: it may be what kills its readers, so it is handled alone
     /// and takes no neighbour with it.
     pub fn is_suspect(&self) -> bool {

@@ -140,6 +140,7 @@ impl Work {
 
     /// Sees one delivery to its end; `None`: the bus is closing, leave it unacknowledged.
     async fn handle(&self, delivery: Delivery) -> Option<Token> {
+        delivery.count_redelivery();
         let message = match decode(&delivery.body) {
             Ok(message) => message,
             Err(reason) => return self.bury(delivery, reason).await,

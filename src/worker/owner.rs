@@ -200,9 +200,7 @@ impl<'a> Owner<'a> {
         let mut run = Run::default();
         let mut deliveries = VecDeque::from(deliveries);
         while let Some(delivery) = deliveries.pop_front() {
-            if delivery.redelivered {
-                counter!("rollcall_redeliveries_total", "queue" => delivery.queue.to_string()).increment(1);
-            }
+            delivery.count_redelivery();
             self.handle_one(now, delivery, &mut run);
             if run.ends.is_some() {
                 return run;
