@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, ListAccept};
 
 /// The machines' constants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,24 @@ pub struct Settings {
     pub backoff_min_ms: u64,
     /// `federation.backoff_max`.
     pub backoff_max_ms: u64,
-    /// `watchdog.long`: for how long our pushes are a promise.
-    pub promise_ms: u64,
+    /// `watchdog.short`: a peer unheard of for so long gets a reminder.
+    pub short_ms: u64,
+    /// `watchdog.long`: so does any peer after so long. Our pushes are a promise for as long.
+    pub long_ms: u64,
+    /// `watchdog.tries`: unanswered reminders after which a peer's users are unknown.
+    pub tries: u32,
+    /// `watchdog.give_up`: failing deliveries for so long do the same.
+    pub give_up_ms: u64,
+    /// `federation.plain_refresh`: servers that forget are pushed to again this often.
+    pub plain_refresh_ms: u64,
+    /// `federation.plain_promise`: what such a server pushed is good for so long.
+    pub plain_promise_ms: u64,
+    /// `list.accept`: who may list a local user without being let by them.
+    pub accept: ListAccept,
+    /// `list.symmetric`: whether listing somebody lets that somebody see oneself.
+    pub symmetric: bool,
+    /// `clients.window`: for how long updates for one observer are gathered.
+    pub clients_window_ms: u64,
     /// `presence.idle_after`.
     pub idle_after_ms: u64,
     /// `presence.offline_after`.
@@ -70,7 +86,15 @@ impl From<&Config> for Settings {
             resend_ms: ms(config.federation.resend),
             backoff_min_ms: ms(config.federation.backoff_min),
             backoff_max_ms: ms(config.federation.backoff_max),
-            promise_ms: 3_600_000,
+            short_ms: ms(config.watchdog.short),
+            long_ms: ms(config.watchdog.long),
+            tries: config.watchdog.tries,
+            give_up_ms: ms(config.watchdog.give_up),
+            plain_refresh_ms: ms(config.federation.plain_refresh),
+            plain_promise_ms: ms(config.federation.plain_promise),
+            accept: config.list.accept,
+            symmetric: config.list.symmetric,
+            clients_window_ms: ms(config.clients.window),
             idle_after_ms: ms(config.presence.idle_after),
             offline_after_ms: ms(config.presence.offline_after),
             settle_ms: ms(config.presence.settle),

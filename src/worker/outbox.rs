@@ -27,6 +27,7 @@ pub(super) fn messages(outputs: Vec<Output>, partitions: u16) -> Vec<Outgoing> {
             Output::User(signal) => packer.user(signal),
             Output::Link(signal) => packer.link(signal),
             Output::Transmit(transaction) => transactions.push(outbound(transaction)),
+            Output::Update(_) => {}
         }
     }
     let mut messages = packer.finish(false);

@@ -167,8 +167,9 @@ impl Link {
     /// Handles a signal from a local user's machine, out of the delivery `hold`.
     pub fn handle_change(&mut self, signal: LinkSignal, hold: HoldId, turn: &mut Turn<'_>) {
         match signal {
-            LinkSignal::Change { user, status, serial } => self.change(user, status, serial, hold, turn),
-            LinkSignal::Watch { observer, target, on, serial } => self.watch(observer, &target, on, serial, turn),
+            LinkSignal::Change { user, status, serial, .. } => self.change(user, status, serial, hold, turn),
+            LinkSignal::Watch { observer, target, on, serial, .. } => self.watch(observer, &target, on, serial, turn),
+            _ => {}
         }
         self.advance_if_full(turn);
     }

@@ -164,7 +164,7 @@ impl Link {
             unpolls: unpolls.clone(),
             permissions: Vec::new(),
             seq,
-            promise_ms: turn.settings.promise_ms,
+            promise_ms: turn.settings.long_ms,
             full: false,
             plain: turn.now.since(self.state.spoke) > Settings::SPEAKS_MS,
         };

@@ -73,6 +73,7 @@ impl Machines {
                 let (row, user) = (decode(value)?, user_of(user)?);
                 self.link(server)?.restore_served(user, row);
             }
+            RowKind::Permit => {}
             RowKind::Sent => {
                 let (server, _) = split(&key.key)?;
                 let row = decode(value)?;

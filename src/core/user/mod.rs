@@ -179,6 +179,7 @@ impl User {
             UserSignal::Answer { .. } => {}
             UserSignal::Watched { peer, on, serial } => self.watched(me, &peer, on, serial, turn),
             UserSignal::Tell { peer } => self.tell_again(me, &peer, turn),
+            _ => {}
         }
     }
 
@@ -287,7 +288,7 @@ impl User {
     }
 
     fn change(&self, me: &UserId, serial: Serial) -> LinkSignal {
-        LinkSignal::Change { user: me.clone(), status: self.state.told.clone(), serial }
+        LinkSignal::Change { user: me.clone(), status: self.state.told.clone(), serial, promise: true }
     }
 
     fn watched(&mut self, me: &UserId, peer: &ServerName, on: bool, serial: Serial, turn: &mut Turn<'_>) {

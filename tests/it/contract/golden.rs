@@ -35,7 +35,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("receipt failed", "01010103632e640100000201740101fbe803"),
     ("receipt too large", "01010103632e640100000201740201fbe803"),
     ("receipt expired", "01010103632e640100000201740301fbe803"),
-    ("change", "01020103632e640100000006406a3a612e620401016d05010103776562fc7011010002"),
+        ("change", "01020103632e640100000006406a3a612e620401016d05010103776562fc7011010002"),
     ("watch", "01020103632e640100000106406a3a612e6206406b3a632e6401fc7011010002"),
 ];
 
@@ -128,7 +128,7 @@ fn peer_signals() -> Vec<(&'static str, PeerSignal)> {
         poll: vec![local()],
         unpoll: vec![local()],
         permissions: [PermissionKind::Invite, PermissionKind::Accept, PermissionKind::Deny].map(permission).to_vec(),
-        extension: Some(Extension { seq: SERIAL, promise_ms: Some(60_000), full: true }),
+        extension: Some(Extension { seq: SERIAL, promise_ms: Some(60_000), full: true, ..Extension::default() }),
     };
     let receipt = |outcome| PeerSignal::Receipt { txn_id: "t".into(), outcome, retry_after_ms: Some(1_000) };
     vec![
@@ -143,8 +143,8 @@ fn peer_signals() -> Vec<(&'static str, PeerSignal)> {
 
 fn link_signals() -> Vec<(&'static str, LinkSignal)> {
     vec![
-        ("change", LinkSignal::Change { user: local(), status: status(), serial: SERIAL }),
-        ("watch", LinkSignal::Watch { observer: local(), target: remote(), on: true, serial: SERIAL }),
+        ("change", LinkSignal::Change { user: local(), status: status(), serial: SERIAL, promise: true }),
+        ("watch", LinkSignal::Watch { observer: local(), target: remote(), on: true, accepted: true, serial: SERIAL }),
     ]
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rollcall::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
-use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction};
+use rollcall::config::ListAccept;
+use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction, Update};
 use rollcall::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
 use rollcall::store::RowKey;
 use rollcall::wire::matrix::parse_edus;
@@ -22,7 +23,15 @@ pub fn settings() -> Settings {
         resend_ms: 60_000,
         backoff_min_ms: 1_000,
         backoff_max_ms: 600_000,
-        promise_ms: 3_600_000,
+        short_ms: 60_000,
+        long_ms: 3_600_000,
+        tries: 3,
+        give_up_ms: 600_000,
+        plain_refresh_ms: 1_500_000,
+        plain_promise_ms: 1_800_000,
+        accept: ListAccept::Reciprocal,
+        symmetric: true,
+        clients_window_ms: 1_000,
         idle_after_ms: 300_000,
         offline_after_ms: 60_000,
         settle_ms: 5_000,
@@ -47,6 +56,8 @@ pub struct Server {
     pub rows: BTreeMap<RowKey, Bytes>,
     /// Transactions that left, in order.
     pub out: VecDeque<Transaction>,
+    /// What edges were told.
+    pub updates: Vec<Update>,
     /// Held deliveries that were let go.
     pub released: Vec<HoldId>,
     epoch: u64,
@@ -67,6 +78,7 @@ impl Server {
             machines,
             rows: BTreeMap::new(),
             out: VecDeque::new(),
+            updates: Vec::new(),
             released: Vec::new(),
             epoch: 1,
             next_hold: 0,
@@ -163,6 +175,7 @@ impl Server {
                         self.machines.handle_batch(now, self.next_hold, vec![signal]);
                     }
                     Output::Transmit(transaction) => self.out.push_back(transaction),
+                    Output::Update(update) => self.updates.push(update),
                 }
             }
         }
