@@ -24,7 +24,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use layers::DEFAULTS;
 pub use reserved::{FederationVia, Reserved};
 pub use roles::{InvalidRoles, Roles};
-pub use values::check_cron;
+pub use values::{check_cron, duration};
 
 /// Everything that is configured, checked.
 #[derive(Debug, Clone)]

@@ -505,7 +505,8 @@ fn a_change_that_comes_again_after_a_restart_is_no_news() {
     a.receipt(now, &transaction, Outcome::Delivered);
     // The delivery of the older change was not acknowledged before the crash: serials of the first epoch, below what was sent.
     let status = Status { presence: Presence::Online, ..Status::default() };
-    let signal = LinkSignal::Change { user: user(alice), status, serial: Serial { epoch: 1, counter: 3 }, promise: true };
+    let signal =
+        LinkSignal::Change { user: user(alice), status, serial: Serial { epoch: 1, counter: 3 }, promise: true };
     let again = Addressed { to: server("b.example"), at: now, reply: None, trace: None, signal };
     a.machines.handle_batch(now, 1_000_000, vec![again]);
     now = now.plus(6_000);

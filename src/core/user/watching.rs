@@ -101,5 +101,8 @@ fn watch(me: &UserId, target: &UserId, on: bool, turn: &mut Turn<'_>) {
         return;
     }
     let serial = turn.next_serial();
-    turn.tell_link(target.server(), LinkSignal::Watch { observer: me.clone(), target: target.clone(), on, accepted: true, serial });
+    turn.tell_link(
+        target.server(),
+        LinkSignal::Watch { observer: me.clone(), target: target.clone(), on, accepted: true, serial },
+    );
 }

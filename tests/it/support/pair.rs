@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use rollcall::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
 use rollcall::config::ListAccept;
+use rollcall::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
 use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction, Update};
 use rollcall::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
 use rollcall::store::RowKey;
