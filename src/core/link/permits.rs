@@ -12,6 +12,7 @@ use crate::core::settings::Settings;
 use crate::core::signal::{Permission, PermissionKind, UserSignal};
 use crate::model::{Serial, ServerName, Timestamp, UserId};
 use crate::store::{RowChange, RowKind};
+use crate::wire::matrix::MAX_EDUS;
 
 /// Who is to be seen, and who wants to see.
 pub(in crate::core) type Pair = (UserId, UserId);
@@ -152,6 +153,11 @@ impl Permits {
 
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Whether there is no point in waiting for more.
+    pub(super) fn fill_a_transaction(&self) -> bool {
+        self.ready.len() >= MAX_EDUS
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -83,14 +83,14 @@ impl Link {
     /// The same for the hot path: a window that is full need not wait for the timer.
     pub(super) fn advance_if_full(&mut self, turn: &mut Turn<'_>) {
         let full = self.window.len() >= self.cap(turn.settings) || self.window.bytes() >= turn.settings.max_bytes;
-        if full && self.may_leave(turn.now) {
+        if (full || self.permits.fill_a_transaction()) && self.may_leave(turn.now) {
             self.advance(turn);
         }
     }
 
     fn due(&self, turn: &Turn<'_>) -> Option<FlushReason> {
         let opened = self.window.opened().filter(|_| self.may_leave(turn.now))?;
-        if self.window.len() >= self.cap(turn.settings) {
+        if self.window.len() >= self.cap(turn.settings) || self.permits.fill_a_transaction() {
             return Some(FlushReason::Entries);
         }
         if self.window.bytes() >= turn.settings.max_bytes {

@@ -216,3 +216,21 @@ fn edits_count_by_their_stamp_and_tombstones_go_in_time() {
     }
     assert_eq!(a.machines.totals().links, 0, "nothing binds the two any longer");
 }
+
+/// Permission EDUs count among the EDUs of a transaction, and many of them need not wait for their window one after the other.
+#[test]
+fn many_questions_leave_in_transactions_that_peers_take() {
+    let (mut a, mut b) = strangers();
+    let mut now = START;
+    let whom: Vec<String> = (0..400).map(|n| format!("@user{n:03}:b.example")).collect();
+    a.list(now, ALICE, &whom.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    let seen = pass(&mut now, 6, &mut a, &mut b);
+    let edus = |body: &serde_json::Value| body["edus"].as_array().unwrap().len();
+    assert!(
+        seen.iter().all(|(_, body)| edus(body) <= 100),
+        "{:?}",
+        seen.iter().map(|(_, body)| edus(body)).collect::<Vec<_>>()
+    );
+    let asked = said(&seen).iter().filter(|line| line.contains("invite")).count();
+    assert_eq!(asked, 400, "within one window");
+}
