@@ -17,6 +17,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::Topology;
 use crate::model::ServerName;
 
@@ -185,7 +187,7 @@ pub struct ListConfig {
 }
 
 /// Who may put a local user on a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListAccept {
     /// Whom the user allows.
     Ask,

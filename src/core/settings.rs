@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Config, ListAccept};
 
 /// The machines' constants.
@@ -51,6 +53,15 @@ pub struct Settings {
     pub linger_ms: u64,
 }
 
+/// `list.*`: who may see a user without the user's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// `list.accept`
+    pub accept: ListAccept,
+    /// `list.symmetric`
+    pub symmetric: bool,
+}
+
 impl Settings {
     /// How much clocks of one deployment may differ, ms: added to `not_after` before a transaction counts as abandoned.
     pub const SKEW_MS: u64 = 5_000;
@@ -58,6 +69,22 @@ impl Settings {
     pub const MAX_DEVICES: usize = 64;
     /// Entries of one presence list.
     pub const MAX_LIST: usize = 5_000;
+    /// Users whom one user allowed, refused or was asked by.
+    pub const MAX_GRANTS: usize = 5_000;
+    /// Of them, those who wait for an answer: the oldest question makes room.
+    pub const MAX_QUESTIONS: usize = 100;
+    /// Questions and undelivered answers of one peer's users: the oldest makes room.
+    pub const MAX_PEER_QUESTIONS: usize = 1_000;
+    /// A question to a peer is asked again after this, doubling, less up to a quarter.
+    pub const ASK_AGAIN_MIN_MS: u64 = 3600 * 1000;
+    /// See [`Settings::ASK_AGAIN_MIN_MS`].
+    pub const ASK_AGAIN_MAX_MS: u64 = 24 * 3600 * 1000;
+    /// Users of one peer who are to be unpolled though they were never polled.
+    pub const MAX_UNWANTED: usize = 10_000;
+    /// Statuses in one message to an edge.
+    pub const MAX_UPDATE_EVENTS: usize = 500;
+    /// After a restart sessions ask for the present statuses within this time, not all at once.
+    pub const REWATCH_MS: u64 = 10_000;
     /// Local users that one peer may watch.
     pub const MAX_SERVED: usize = 100_000;
     /// Users that one transaction may poll; more are not served.
@@ -74,6 +101,11 @@ impl Settings {
     pub const SPEAKS_MS: u64 = 24 * 3600 * 1000;
     /// An answer to "say it again" is awaited so long before it is asked again.
     pub const TELL_AGAIN_MS: u64 = 30_000;
+
+    /// Who may see a user without the user's own word.
+    pub fn rules(&self) -> Rules {
+        Rules { accept: self.accept, symmetric: self.symmetric }
+    }
 }
 
 impl From<&Config> for Settings {

@@ -186,6 +186,7 @@ ops.listen = "127.0.0.1:0"
 federation.resolve = {{ "{peer}" = "http://{hop}" }}
 batch.window = {window:?}
 batch.hold_max = "10m"
+list.accept = "everyone"
 "#,
         window = options.window,
     );

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `client`, `devices` | clients: status, list, sessions, devices |
+//! | `client`, `devices`, `requests` | clients: status, list, sessions, devices, permission |
 //! | `events` | foreign edges without AMQP |
 //! | `federation`, `transaction`, `peer_keys` | peers |
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
@@ -21,6 +21,7 @@ mod json;
 pub mod peer_keys;
 mod publisher;
 mod request;
+mod requests;
 mod transaction;
 
 use std::io;
@@ -195,6 +196,8 @@ pub fn router(edge: Arc<EdgeState>) -> Router {
     router
         .route("/_rollcall/v1/users/{userId}/poll/{deviceId}", put(devices::put_poll).delete(devices::delete_poll))
         .route("/_rollcall/v1/users/{userId}/devices/{deviceId}", put(devices::put_device))
+        .route("/_rollcall/v1/users/{userId}/requests", get(requests::get_requests))
+        .route("/_rollcall/v1/users/{userId}/requests/{observer}", post(requests::post_request))
         .route("/_rollcall/v1/events", post(events::post_events))
         .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
         .route("/_matrix/federation/v1/version", get(federation::get_version))

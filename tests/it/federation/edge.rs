@@ -10,7 +10,8 @@ use reqwest::{Method, StatusCode};
 use rollcall::bus::embedded::Embedded;
 use rollcall::bus::{Bus as _, Headers, Queue, Topology};
 use rollcall::clock::SystemClock;
-use rollcall::config::{EdgeAuth, EdgeConfig};
+use rollcall::config::{EdgeAuth, EdgeConfig, ListAccept};
+use rollcall::core::settings::Rules;
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
 use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
@@ -146,7 +147,12 @@ pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts
     EdgeParts {
         bus: own.bus.clone(),
         clock: clock.clone(),
-        reader: Reader::new(own.store.clone(), name("a.example"), 1),
+        reader: Reader::new(
+            own.store.clone(),
+            name("a.example"),
+            1,
+            Rules { accept: ListAccept::Reciprocal, symmetric: true },
+        ),
         config,
         local: name("a.example"),
         partitions: 1,
