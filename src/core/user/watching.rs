@@ -67,18 +67,3 @@ impl User {
         self.watch_list(me, watching, turn);
     }
 }
-<<<<<<< HEAD
-
-/// Asks the link of `target`'s server to watch it for `me`. Users of one's own server need no link.
-fn watch(me: &UserId, target: &UserId, on: bool, turn: &mut Turn<'_>) {
-    if target.server_str() == me.server_str() {
-        return;
-    }
-    let serial = turn.next_serial();
-    turn.tell_link(
-        target.server(),
-        LinkSignal::Watch { observer: me.clone(), target: target.clone(), on, accepted: true, serial },
-    );
-}
-=======
->>>>>>> lists

@@ -91,11 +91,11 @@ fn reads_list(world: &mut World, who: &UserId) {
 }
 
 fn reads_requests(world: &mut World, who: &UserId) {
-    let requests = block_on(reader(world, who).requests(who));
+    let requests = block_on(reader(world, who).questions(who));
     if requests.is_empty() {
         world.answer("nobody".into());
     }
-    for user in requests {
+    for (user, _) in requests {
         world.answer(format!("{} asks", show::short(&user)));
     }
 }
@@ -108,7 +108,7 @@ fn known_as(known: &Known, now: Timestamp) -> String {
 fn reader(world: &World, who: &UserId) -> Reader {
     let server = who.server();
     let rows = world.hosts[&server].rows.clone();
-    Reader::new(Arc::new(Committed(rows)), server, 1)
+    Reader::new(Arc::new(Committed(rows)), server, 1, world.settings().rules())
 }
 
 /// The store answers at once.

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
 use rollcall::config::Config;
+use rollcall::core::rows::{RemoteRow, user_key};
 use rollcall::core::signal::{Addressed, Outcome, PeerSignal, UserSignal};
 use rollcall::core::{Machines, Output, Settings, Transaction};
-use rollcall::model::{ServerName, Timestamp, UserId};
-use rollcall::store::RowKey;
+use rollcall::model::{Presence, ServerName, Timestamp, UserId};
+use rollcall::store::{RowKey, RowKind};
+use rollcall::wire::envelope::{decode, encode};
 use rollcall::wire::matrix::parse_edus;
 use serde_json::value::RawValue;
 
@@ -104,7 +106,7 @@ impl World {
         self.hosts.insert(name, host);
     }
 
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         let mut text = String::from("data_dir = \"/nowhere\"\n");
         for (key, value) in &self.config {
             let quoted = if value.parse::<u64>().is_ok() || value == "true" || value == "false" {
@@ -173,6 +175,17 @@ impl World {
         host.machines =
             Machines::restore(server.clone(), settings, host.epoch, horizon, host.rows.clone(), now).expect("own rows");
         self.settle(server);
+    }
+
+    /// Makes what `server` knows of `user` wrong, in the store and then in memory, where nobody notices.
+    pub fn damage(&mut self, server: &ServerName, user: &UserId) {
+        let host = self.hosts.get_mut(server).expect("a server of the story");
+        let key = user_key(RowKind::Remote, user);
+        let mut row: RemoteRow = decode(&host.rows[&key]).expect("own rows");
+        row.status.presence =
+            if row.status.presence == Presence::Offline { Presence::Online } else { Presence::Offline };
+        host.rows.insert(key, encode(&row));
+        self.restart(server);
     }
 
     pub fn set_up(&mut self, server: &ServerName, is_up: bool) {

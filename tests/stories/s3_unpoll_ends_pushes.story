@@ -1,0 +1,13 @@
+# S3: an unpoll ends the pushes, also of users with whom nothing else is shared.
+servers a b(foreign)
+@john:a lists @alice:b
+@john:a on PHONE online
+advance 10s
+b sends a poll @john:a
+advance 10s
+@john:a on PHONE unavailable
+advance 10s
+b sends a unpoll @john:a
+advance 10s
+@john:a on PHONE busy
+advance 10s
