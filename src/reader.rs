@@ -41,7 +41,7 @@ impl Reader {
             true => None,
             false => self.relations(reader).await?.lists(user),
         };
-        let may = self.may_see(reader, user, listed, &mut BTreeMap::new(), now).await?;
+        let may = self.may_see(reader, user, listed, &mut BTreeMap::new()).await?;
         if may { self.known(user, now).await.map(Some) } else { Ok(None) }
     }
 
@@ -49,7 +49,7 @@ impl Reader {
     pub async fn list(&self, user: &UserId, now: Timestamp) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
         let (mut list, mut plain) = (Vec::new(), BTreeMap::new());
         for (listed, accepted) in self.relations(user).await?.listed() {
-            let may = self.may_see(user, listed, Some(accepted), &mut plain, now).await?;
+            let may = self.may_see(user, listed, Some(accepted), &mut plain).await?;
             let known = if may { self.known(listed, now).await? } else { Known::default() };
             list.push((listed.clone(), accepted, known));
         }
@@ -69,14 +69,13 @@ impl Reader {
         Ok(published.map(|horizon| now.since(horizon)).max().unwrap_or(0))
     }
 
-    /// `listed`: whether `reader` lists `user`, and with their consent. `plain`: which peers answer no questions, as found so far.
+    /// `listed`: whether `reader` lists `user`, and with their consent. `plain`: which peers know no permission, as found so far.
     async fn may_see(
         &self,
         reader: &UserId,
         user: &UserId,
         listed: Option<bool>,
         plain: &mut BTreeMap<ServerName, bool>,
-        now: Timestamp,
     ) -> Result<bool, StoreError> {
         if reader == user {
             return Ok(true);
@@ -93,7 +92,7 @@ impl Reader {
             return Ok(*known);
         }
         let link: LinkState = self.row(link_key(&server), server.as_str()).await?;
-        let is_plain = link.is_plain(now);
+        let is_plain = !link.knows_permission();
         plain.insert(server, is_plain);
         Ok(is_plain)
     }

@@ -127,9 +127,10 @@ pub struct LinkState {
 }
 
 impl LinkState {
-    /// Whether the peer neither speaks rollcall nor subscribes: it answers no questions.
-    pub fn is_plain(&self, now: Timestamp) -> bool {
-        now.since(self.spoke.max(self.subscribed)) > Settings::SPEAKS_MS
+    /// Whether the peer ever spoke rollcall, polled, unpolled or said something of permission: then it answers questions, and what
+    /// it pushes is for those alone whom it accepted, however long it has been silent.
+    pub fn knows_permission(&self) -> bool {
+        self.spoke.max(self.subscribed) > Timestamp(0)
     }
 }
 
@@ -229,11 +230,11 @@ impl Link {
     }
 
     fn transaction(&mut self, inbound: Inbound, turn: &mut Turn<'_>) {
-        let was_plain = self.state.is_plain(turn.now);
+        let knew_permission = self.state.knows_permission();
         if !self.is_news(inbound.extension.as_ref(), turn.now) {
             return;
         }
-        self.note_subscription(&inbound, was_plain, turn);
+        self.note_subscription(&inbound, knew_permission, turn);
         for permission in inbound.permissions {
             self.permission(&permission, turn);
         }
@@ -255,13 +256,13 @@ impl Link {
     }
 
     /// Who polls, unpolls or speaks of permission knows what that is.
-    fn note_subscription(&mut self, inbound: &Inbound, was_plain: bool, turn: &mut Turn<'_>) {
+    fn note_subscription(&mut self, inbound: &Inbound, knew_permission: bool, turn: &mut Turn<'_>) {
         let subscribes = !inbound.poll.is_empty() || !inbound.unpoll.is_empty() || !inbound.permissions.is_empty();
         if subscribes && turn.now.since(self.state.subscribed) > Settings::SPEAKS_MS / 24 {
             self.state.subscribed = turn.now;
             self.dirty.state = true;
         }
-        if was_plain && !self.state.is_plain(turn.now) {
+        if !knew_permission && self.state.knows_permission() {
             self.conceal(turn);
         }
     }

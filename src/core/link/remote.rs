@@ -141,7 +141,7 @@ impl Remote {
         !self.observers.as_slice().is_empty()
     }
 
-    /// Who watches and may be shown what is known: a plain peer answers no questions, so there whoever asks may.
+    /// Who watches and may be shown what is known: a plain peer knows no permission, so there whoever asks may.
     pub(super) fn shown_to(&self, plain: bool) -> impl Iterator<Item = &UserId> {
         let shown = move |observer: &&Observer| observer.cares == Cares::Accepted || plain && observer.is_on();
         self.observers.as_slice().iter().filter(shown).map(|observer| &observer.user)

@@ -34,7 +34,7 @@ impl Link {
 
     /// What the peer says of one of its users. Remembered only if somebody here watches: strangers cannot fill our memory.
     pub(super) fn learn(&mut self, user: &UserId, status: Status, stamp: Option<Timestamp>, turn: &mut Turn<'_>) {
-        let plain = self.state.is_plain(turn.now);
+        let plain = !self.state.knows_permission();
         let Some(remote) = self
             .remotes
             .get_mut(user.localpart())
@@ -77,7 +77,7 @@ impl Link {
         }
         let of = UserId::from_parts(localpart, &self.server);
         let status = remote.status();
-        for observer in remote.shown_to(self.state.is_plain(turn.now)).filter(|observer| whom(observer)) {
+        for observer in remote.shown_to(!self.state.knows_permission()).filter(|observer| whom(observer)) {
             let serial = turn.next_serial();
             let update = UserSignal::Update { of: of.clone(), status: status.clone(), known_at, serial };
             turn.tell_user(observer.clone(), update);

@@ -81,7 +81,9 @@ impl User {
         }
         self.dirty.relations = true;
         answer(me, observer, allow, turn);
-        self.judge(me, observer, turn);
+        if !self.judge(me, observer, turn) && !allow {
+            self.take_back_answers(me, observer, turn);
+        }
     }
 
     /// The list, or policy, changed: a question that waits may be answered by it.
@@ -110,11 +112,12 @@ impl User {
         }
     }
 
-    fn judge(&mut self, me: &UserId, observer: &UserId, turn: &mut Turn<'_>) {
+    /// Whether somebody was told of the consequence.
+    fn judge(&mut self, me: &UserId, observer: &UserId, turn: &mut Turn<'_>) -> bool {
         if observer.server_str() == me.server_str() {
-            self.judge_observer(me, observer, turn);
+            self.judge_observer(me, observer, turn)
         } else {
-            self.judge_peer(me, &observer.server(), turn);
+            self.judge_peer(me, &observer.server(), turn)
         }
     }
 }

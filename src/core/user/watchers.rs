@@ -101,11 +101,23 @@ impl User {
     }
 
     /// The same for a local user: who may not see the user any longer is not told any longer, beginning with this.
-    pub(super) fn judge_observer(&mut self, me: &UserId, observer: &UserId, turn: &mut Turn<'_>) {
+    pub(super) fn judge_observer(&mut self, me: &UserId, observer: &UserId, turn: &mut Turn<'_>) -> bool {
         let sees = self.relations.may_see(observer, turn.settings.rules());
         if !sees && self.observers.as_mut().is_some_and(|observers| observers.remove(observer)) {
             self.dirty.observers = true;
             tell_observer(me, observer.clone(), Status::default(), turn.now, turn);
+            return true;
+        }
+        false
+    }
+
+    /// Nobody at `observer`'s server may see the user any longer: takes back what was answered without a promise and has not left.
+    pub(super) fn take_back_answers(&mut self, me: &UserId, observer: &UserId, turn: &mut Turn<'_>) {
+        let peer = observer.server();
+        let is_remote = peer.as_str() != me.server_str();
+        if is_remote && !self.is_told(&peer) && !self.relations.is_seen_at(&peer, turn.settings.rules()) {
+            let serial = turn.next_serial();
+            turn.tell_link(peer, LinkSignal::Hide { user: me.clone(), serial });
         }
     }
 

@@ -2,13 +2,16 @@
 
 use rollcall::config::ListAccept;
 use rollcall::core::Settings;
-use rollcall::core::signal::{Addressed, Inbound, LinkSignal, PeerSignal, Permission, PermissionKind};
+use rollcall::core::signal::{
+    Addressed, Extension, Inbound, LinkSignal, PeerSignal, Permission, PermissionKind, UserSignal,
+};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
+use rollcall::store::RowKind;
 use rollcall::wire::envelope::Job;
 use serde_json::{Value, json};
 
 use super::{ALICE, BOB, HOUR, friends, known, pushes};
-use crate::support::pair::{START, Server, defaults, pass, said, server, settings, user};
+use crate::support::pair::{START, Server, defaults, lines, pass, said, server, settings, user};
 
 fn policy(accept: ListAccept) -> Settings {
     Settings { accept, symmetric: false, ..settings() }
@@ -143,11 +146,7 @@ fn of_two_words_at_one_moment_the_refusal_counts() {
         let mut a = Server::with("a.example", policy(ListAccept::Ask));
         let stamp = a.stamp(START);
         for allow in order {
-            let answer = rollcall::core::signal::UserSignal::Answer {
-                observer: user("@amy:a.example"),
-                allow,
-                stamp: stamp.clone(),
-            };
+            let answer = UserSignal::Answer { observer: user("@amy:a.example"), allow, stamp: stamp.clone() };
             a.tell(START, ALICE, answer);
         }
         assert_eq!(a.sees(START, "@amy:a.example", ALICE), None, "{order:?}");
@@ -188,6 +187,37 @@ fn a_no_counts_for_somebody_who_is_not_there() {
     assert_eq!(b.sees(now, BOB, ALICE), None);
     assert!(b.list_of(now, BOB).is_empty());
     assert_eq!(b.list_of(now, carol), [(ALICE.to_owned(), true, Presence::Online)], "and for nobody else");
+}
+
+#[test]
+fn an_answer_without_promise_is_taken_back_too() {
+    let mut a = Server::with("a.example", policy(ListAccept::Ask));
+    let now = START;
+    a.set(now, ALICE, Presence::Online, None);
+    a.answer(now, ALICE, BOB, true);
+    let extension = Extension { query: vec![user(ALICE)], ..Extension::default() };
+    let inbound = Inbound { extension: Some(extension), ..Inbound::default() };
+    a.peer(now, &server("b.example"), PeerSignal::Transaction(Box::new(inbound)));
+    a.answer(now.plus(1), ALICE, BOB, false);
+    a.tick(now.plus(6_000));
+    let (_, body) = a.sent().unwrap();
+    assert_eq!(lines(&body), ["deny @bob:b.example to see @alice:a.example"]);
+}
+
+/// Who was silent for long does not become a server that knows no better.
+#[test]
+fn a_peer_that_once_knew_of_permission_always_does() {
+    let (mut now, mut a, mut b) = asked(policy(ListAccept::Ask));
+    a.answer(now, ALICE, "@carol:b.example", true);
+    b.list(now, "@carol:b.example", &[ALICE], &[]);
+    b.session(now, "@carol:b.example", Some(30 * 24 * 3_600_000));
+    b.session(now, BOB, Some(30 * 24 * 3_600_000));
+    pass(&mut now, 30, &mut a, &mut b);
+    now = now.plus(7 * 24 * 3_600_000);
+    let push = json!([{"user_id": ALICE, "presence": "busy", "last_active_ago": 0}]);
+    b.foreign(now, "a.example", &json!([{"edu_type": "m.presence", "content": {"push": push}}]));
+    assert_eq!(b.list_of(now, "@carol:b.example"), [(ALICE.to_owned(), true, Presence::Busy)]);
+    assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), false, Presence::Unknown)]);
 }
 
 #[test]
@@ -248,7 +278,7 @@ fn a_thousand_questions_a_peer_the_oldest_is_taken_back() {
         a.peer(START.plus(n), &server("c.example"), PeerSignal::Transaction(Box::new(inbound)));
     }
     assert_eq!((0..4).map(|n| a.questions(&whom(n)).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
-    let permits = a.rows.keys().filter(|key| key.kind == rollcall::store::RowKind::Permit).count();
+    let permits = a.rows.keys().filter(|key| key.kind == RowKind::Permit).count();
     assert_eq!(permits, 1_000);
 }
 
