@@ -2,8 +2,12 @@
 servers a
 @john:a on PHONE online "cupcakes"
 @john:a reads @john:a
+    online active "cupcakes"
 @john:a on PHONE unavailable
 @john:a reads @john:a
+    unavailable since 0s "cupcakes"
 @john:a on PHONE online ""
 @john:a reads @john:a
+    online active
 @mary:a reads @john:a
+    forbidden

@@ -5,6 +5,9 @@ servers a b
 @alice:b lists @john:a
 @bob:b lists @john:a @jane:a
 advance 30s
+    4.6s b → a: push @alice:b offline, @bob:b offline; invite @bob:b for @jane:a; invite @alice:b for @john:a; invite @bob:b for @john:a
+    4.9s a → b: push @jane:a offline, @john:a offline; unpoll @alice:b, @bob:b; invite @john:a for @alice:b; invite @jane:a for @bob:b; invite @john:a for @bob:b; accept @bob:b by @jane:a; accept @alice:b by @john:a; accept @bob:b by @john:a
+    9.6s b → a: unpoll @jane:a, @john:a; accept @john:a by @alice:b; accept @jane:a by @bob:b; accept @john:a by @bob:b
 @alice:b on LAPTOP online
 @bob:b on PHONE online
 advance 10s
@@ -13,3 +16,5 @@ advance 10s
 @jane:a on DESK online
 @jane:a on DESK starts for 1h
 advance 10s
+    44.9s a → b: poll @alice:b, @bob:b
+    49.6s b → a: push @alice:b online active, @bob:b online active
