@@ -38,8 +38,21 @@ impl Reader {
 
     /// The presence list of `user`: whom, whether accepted, and what is known.
     pub async fn list(&self, user: &UserId, now: Timestamp) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
+        self.list_page(user, None, usize::MAX, now).await
+    }
+
+    /// Of that list at most `limit` entries after `after`, in the order of their IDs.
+    pub async fn list_page(
+        &self,
+        user: &UserId,
+        after: Option<&UserId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
         let mut list = Vec::new();
-        for listed in self.relations(user).await?.listed() {
+        let relations = self.relations(user).await?;
+        let rest = relations.listed().filter(|listed| after.is_none_or(|after| *listed > after));
+        for listed in rest.take(limit) {
             list.push((listed.clone(), true, self.known(listed, now).await?));
         }
         Ok(list)

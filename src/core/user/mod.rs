@@ -3,6 +3,7 @@
 //! Time-outs are judged against the partition's horizon, never against `now` (see the crate's docs on time): a backlog expires
 //! nobody.
 
+mod sessions;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ pub struct UserState {
     told: Status,
 }
 
-/// A device that cares about the presence list, for as long as its lease runs.
+/// A device that cares about the presence list, for as long as its lease runs: one for each edge that it is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Session {
     device: DeviceId,

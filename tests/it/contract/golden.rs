@@ -25,6 +25,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("activity", "01000106406a3a612e6201010901fe000000000000000000000000100000000301440101fb2c010169"),
     ("session start", "01000106406a3a612e6201010901fe0000000000000000000000001000000004014400fcc0d40100010165fb2c010169"),
     ("session stop", "01000106406a3a612e6201010901fe0000000000000000000000001000000004014401fb2c010169"),
+    ("session leave", "01000106406a3a612e6201010901fe0000000000000000000000001000000000040144020165fb2c010169"),
     ("list", "01000106406a3a612e6201010901fe00000000000000000000000010000000050106406b3a632e640106406a3a612e62fb2c010169"),
     ("answer", "01000106406a3a612e6201010901fe000000000000000000000000100000000606406b3a632e6401fb2c010169"),
     ("watched", "01000106406a3a612e6201010901fe000000000000000000000000100000000703632e6401fc7011010002"),
@@ -35,7 +36,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("receipt failed", "01010103632e640100000201740101fbe803"),
     ("receipt too large", "01010103632e640100000201740201fbe803"),
     ("receipt expired", "01010103632e640100000201740301fbe803"),
-        ("change", "01020103632e640100000006406a3a612e620401016d05010103776562fc7011010002"),
+    ("change", "01020103632e640100000006406a3a612e620401016d05010103776562fc7011010002"),
     ("watch", "01020103632e640100000106406a3a612e6206406b3a632e6401fc7011010002"),
 ];
 
@@ -112,6 +113,7 @@ fn user_signals() -> Vec<(&'static str, UserSignal)> {
         ("activity", UserSignal::Activity { device, set_presence: Some(Presence::Offline), stamp: stamp.clone() }),
         ("session start", session(SessionAction::Start { lease_ms: 120_000, edge: Some("e".into()) })),
         ("session stop", session(SessionAction::Stop)),
+        ("session leave", session(SessionAction::Leave { edge: "e".into() })),
         ("list", UserSignal::List { add: vec![remote()], remove: vec![local()], stamp: stamp.clone() }),
         ("answer", UserSignal::Answer { observer: remote(), allow: true, stamp }),
         ("watched", UserSignal::Watched { peer: server(), on: true, serial: SERIAL }),

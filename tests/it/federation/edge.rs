@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use rollcall::bus::embedded::Embedded;
 use rollcall::bus::{Bus as _, Headers, Queue, Topology};
 use rollcall::clock::SystemClock;
-use rollcall::config::{EdgeAuth, EdgeConfig};
+use rollcall::config::{EdgeAuth, EdgeConfig, StreamConfig};
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
 use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use rollcall::model::EdgeName;
 
 use super::name;
 use super::peer::Peer;
@@ -104,6 +106,14 @@ pub(super) fn config() -> EdgeConfig {
         apply_wait: Duration::ZERO,
         lag_max: Duration::from_secs(10),
         queue_max: 1_000_000,
+        name: Some(EdgeName::parse("edge-1").unwrap()),
+        stream: StreamConfig {
+            max: 100,
+            per_user: 4,
+            buffer: 16 << 10,
+            heartbeat: Duration::from_secs(1),
+            stall_max: Duration::from_secs(60),
+        },
     }
 }
 
