@@ -93,6 +93,7 @@ impl Taken {
 pub(super) struct Edge {
     pub(super) base: String,
     pub(super) own: Own,
+    pub(super) state: Arc<EdgeState>,
     http: reqwest::Client,
     serving: JoinHandle<io::Result<()>>,
     stop: DropGuard,
@@ -125,8 +126,8 @@ impl Edge {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let serving = rollcall::lifecycle::spawn("edge", serve(listener, state, stop.clone()));
-        Self { base, own, http: client(Duration::from_secs(60)).unwrap(), serving, stop: stop.drop_guard() }
+        let serving = rollcall::lifecycle::spawn("edge", serve(listener, state.clone(), stop.clone()));
+        Self { base, own, state, http: client(Duration::from_secs(60)).unwrap(), serving, stop: stop.drop_guard() }
     }
 
     /// Stops it, and waits until it has.

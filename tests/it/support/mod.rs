@@ -5,4 +5,5 @@ pub mod edge;
 pub mod pair;
 pub mod person;
 pub mod process;
+pub mod sse;
 pub mod tap;
