@@ -47,8 +47,21 @@ impl Reader {
 
     /// The presence list of `user`: whom, whether accepted, and what is known and may be seen.
     pub async fn list(&self, user: &UserId, now: Timestamp) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
+        self.list_page(user, None, usize::MAX, now).await
+    }
+
+    /// Of that list at most `limit` entries after `after`, in the order of their IDs.
+    pub async fn list_page(
+        &self,
+        user: &UserId,
+        after: Option<&UserId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
         let (mut list, mut plain) = (Vec::new(), BTreeMap::new());
-        for (listed, accepted) in self.relations(user).await?.listed() {
+        let relations = self.relations(user).await?;
+        let rest = relations.listed().filter(|(listed, _)| after.is_none_or(|after| *listed > after));
+        for (listed, accepted) in rest.take(limit) {
             let may = self.may_see(user, listed, Some(accepted), &mut plain).await?;
             let known = if may { self.known(listed, now).await? } else { Known::default() };
             list.push((listed.clone(), accepted, known));

@@ -8,6 +8,7 @@ mod reader;
 mod reserved;
 mod roles;
 mod sections;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,12 +21,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::Topology;
-use crate::model::ServerName;
+use crate::model::{EdgeName, ServerName};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::DEFAULTS;
 pub use reserved::{FederationVia, Reserved};
 pub use roles::{InvalidRoles, Roles};
+pub use stream::StreamConfig;
 pub use values::{check_cron, duration};
 
 /// Everything that is configured, checked.
@@ -124,6 +126,10 @@ pub struct EdgeConfig {
     pub lag_max: Duration,
     /// Past this many waiting messages in the embedded bus's partition queues, 503.
     pub queue_max: u64,
+    /// What this edge is called; `None`: something random.
+    pub name: Option<EdgeName>,
+    /// `edge.stream.*`
+    pub stream: StreamConfig,
 }
 
 /// How clients prove who they are.

@@ -8,13 +8,14 @@ use figment::value::Value;
 
 use super::layers::{self, Environment};
 use super::reader::{self, Reader};
+use super::stream::stream;
 use super::values::{self, check_cron, cover_password};
 use super::{
     BatchConfig, BusConfig, ClientsConfig, Config, ConfigError, ConfigErrors, EdgeAuth, EdgeConfig, FederationConfig,
     FederationVia, ListAccept, ListConfig, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, Secret,
     StoreConfig, WatchdogConfig, WorkerConfig,
 };
-use crate::model::ServerName;
+use crate::model::{EdgeName, ServerName};
 
 /// The most entries of `federation.resolve`.
 const RESOLVE_MAX: usize = 10_000;
@@ -171,6 +172,8 @@ fn edge(r: &mut Reader<'_>) -> EdgeConfig {
         apply_wait: r.duration("edge.apply_wait", ("0ms", "10s")),
         lag_max: r.duration("edge.lag_max", ("1s", "1h")),
         queue_max: r.number("edge.queue_max", 1000..=1_000_000_000),
+        name: r.optional("edge.name", |text| EdgeName::parse(text).map_err(|error| error.reason)),
+        stream: stream(r),
     }
 }
 

@@ -75,10 +75,12 @@ pub enum MessageEdit {
 /// What a device wants of its session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionAction {
-    /// Start or renew, for so many ms; updates go to `edge`, if one is named.
+    /// Start or renew, for so many ms; updates go to `edge`, if one is named. A device may have a session at each of several edges.
     Start { lease_ms: u64, edge: Option<Box<str>> },
-    /// Stop.
+    /// Stop, wherever.
     Stop,
+    /// Stop at this edge alone.
+    Leave { edge: Box<str> },
 }
 
 /// To the machine of a peer, from outside (queue `presence.peers.<n>`).

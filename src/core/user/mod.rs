@@ -8,6 +8,7 @@
 mod list;
 mod permission;
 mod relations;
+mod sessions;
 mod updates;
 mod watchers;
 mod watching;
@@ -99,7 +100,7 @@ pub struct UserState {
     told: Status,
 }
 
-/// A device that cares about the presence list, for as long as its lease runs.
+/// A device that cares about the presence list, for as long as its lease runs: one for each edge that it is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Session {
     device: DeviceId,

@@ -1,8 +1,6 @@
 //! When the user cares about the list, and anybody is asked (E1, C4).
 
-use super::{Cause, Session, Turn, User};
-use crate::core::device::supersedes;
-use crate::core::settings::Settings;
+use super::{Cause, Turn, User, sessions};
 use crate::core::signal::{SessionAction, Stamp};
 use crate::model::{DeviceId, Timestamp, UserId};
 
@@ -15,25 +13,12 @@ impl User {
         stamp: Stamp,
         turn: &mut Turn<'_>,
     ) {
-        let sessions = &mut self.state.sessions;
-        let known = sessions.iter().position(|session| session.device == *device);
-        if known.is_some_and(|at| !supersedes(&stamp, &sessions[at].stamp, turn.now)) {
-            return;
-        }
-        let (until, edge) = match action {
-            SessionAction::Start { lease_ms, edge } => (stamp.ts.plus(lease_ms), edge),
-            SessionAction::Stop => (Timestamp(0), None),
+        let until = match &action {
+            SessionAction::Start { lease_ms, .. } => stamp.ts.plus(*lease_ms),
+            SessionAction::Stop | SessionAction::Leave { .. } => Timestamp(0),
         };
-        let session = Session { device: device.clone(), until, edge, stamp };
-        match known {
-            Some(at) => sessions[at] = session,
-            None => {
-                if sessions.len() >= Settings::MAX_DEVICES {
-                    let oldest = (0..sessions.len()).min_by_key(|at| sessions[*at].until).unwrap_or(0);
-                    sessions.swap_remove(oldest);
-                }
-                sessions.push(session);
-            }
+        if !sessions::apply(&mut self.state.sessions, device, action, until, &stamp, turn.now) {
+            return;
         }
         if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {
             device.lease_until(until);

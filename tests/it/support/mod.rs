@@ -6,4 +6,5 @@ pub mod pair;
 pub mod person;
 pub mod process;
 pub mod rows;
+pub mod sse;
 pub mod tap;
