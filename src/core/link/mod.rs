@@ -4,6 +4,7 @@
 //! A link exists from the first promise, list entry or question, never because a stranger spoke. What is gathered lives in memory,
 //! with its deliveries unacknowledged; everything else is in rows.
 
+mod permission;
 mod permits;
 mod remote;
 mod restore;

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Link, Turn};
 use crate::core::rows::{delete, put, under_link};
 use crate::core::settings::Settings;
-use crate::core::signal::{Permission, PermissionKind, UserSignal};
+use crate::core::signal::{Permission, PermissionKind};
 use crate::model::{Serial, ServerName, Timestamp, UserId};
 use crate::store::{RowChange, RowKind};
 use crate::wire::matrix::MAX_EDUS;
@@ -67,6 +66,12 @@ pub(super) struct Permits {
 }
 
 impl Permits {
+    /// A row says so.
+    pub(super) fn restore(&mut self, pair: Pair, row: PermitRow) {
+        self.set(pair, row);
+        self.dirty.clear();
+    }
+
     fn set(&mut self, pair: Pair, row: PermitRow) {
         if let Some(since) = self.all.get(&pair).and_then(theirs_since) {
             self.theirs.remove(&(since, pair.clone()));
@@ -86,7 +91,7 @@ impl Permits {
     }
 
     /// A local user asks, or no longer. Asked again at once only if it is news.
-    fn ask(&mut self, pair: Pair, on: bool, serial: Serial, now: Timestamp) {
+    pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, now: Timestamp) {
         let known = match self.all.get(&pair) {
             Some(PermitRow::Invite { serial, .. } | PermitRow::Withdrawn { serial, .. }) => *serial,
             _ => Serial::default(),
@@ -111,7 +116,7 @@ impl Permits {
     }
 
     /// A user of the peer asks. `false`: the answer is on its way already.
-    fn question(&mut self, pair: &Pair, now: Timestamp) -> bool {
+    pub(super) fn question(&mut self, pair: &Pair, now: Timestamp) -> bool {
         match self.all.get(pair) {
             Some(PermitRow::Answer { .. }) => false,
             Some(_) => true,
@@ -123,7 +128,7 @@ impl Permits {
     }
 
     /// The oldest, if there are too many of theirs; whether it was a question.
-    fn drop_oldest(&mut self) -> Option<(Pair, bool)> {
+    pub(super) fn drop_oldest(&mut self) -> Option<(Pair, bool)> {
         if self.theirs.len() <= Settings::MAX_PEER_QUESTIONS {
             return None;
         }
@@ -134,7 +139,7 @@ impl Permits {
     }
 
     /// A local user's answer.
-    fn decide(&mut self, pair: Pair, allow: bool, serial: Serial, now: Timestamp) {
+    pub(super) fn decide(&mut self, pair: Pair, allow: bool, serial: Serial, now: Timestamp) {
         if matches!(self.all.get(&pair), Some(PermitRow::Answer { serial: known, .. }) if *known >= serial) {
             return;
         }
@@ -143,7 +148,7 @@ impl Permits {
     }
 
     /// The peer answered; whether it was asked.
-    fn answered(&mut self, pair: &Pair) -> bool {
+    pub(super) fn answered(&mut self, pair: &Pair) -> bool {
         let asked = matches!(self.all.get(pair), Some(PermitRow::Invite { .. }));
         if asked {
             self.remove(pair);
@@ -169,7 +174,7 @@ impl Permits {
     }
 
     /// What is due again becomes ready.
-    fn wake(&mut self, now: Timestamp) {
+    pub(super) fn wake(&mut self, now: Timestamp) {
         let latest = now.plus(Settings::ASK_AGAIN_MAX_MS);
         if self.due.last().is_some_and(|(at, _)| *at > latest) {
             // Of a clock that was ahead and came back.
@@ -195,7 +200,7 @@ impl Permits {
         taken
     }
 
-    fn delivered(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
+    pub(super) fn delivered(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
         for (permission, serial) in sent {
             let pair = pair_of(permission);
             match self.all.get_mut(&pair) {
@@ -212,14 +217,14 @@ impl Permits {
         }
     }
 
-    fn failed(&mut self, sent: &[(Permission, Serial)]) {
+    pub(super) fn failed(&mut self, sent: &[(Permission, Serial)]) {
         let pairs = sent.iter().map(|(permission, _)| pair_of(permission));
         let all = &self.all;
         self.ready.extend(pairs.filter(|pair| all.get(pair).and_then(edu).is_some()));
     }
 
     /// After the last row. `live`: what is on its way.
-    fn begin(&mut self, live: &[(Permission, Serial)]) {
+    pub(super) fn begin(&mut self, live: &[(Permission, Serial)]) {
         let on_its_way: BTreeSet<Pair> = live.iter().map(|(permission, _)| pair_of(permission)).collect();
         for (pair, row) in self.all.iter().filter(|(pair, _)| !on_its_way.contains(pair)) {
             match row {
@@ -248,92 +253,7 @@ impl Permits {
     }
 }
 
-impl Link {
-    /// S1: a local user asks to see one of the peer's, or asks no longer.
-    pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, turn: &Turn<'_>) {
-        self.permits.ask(pair, on, serial, turn.now);
-        self.open_for_more(turn.now);
-    }
-
-    /// S2: a local user's answer.
-    pub(super) fn decide(&mut self, pair: Pair, allow: bool, serial: Serial, turn: &mut Turn<'_>) {
-        self.permits.decide(pair, allow, serial, turn.now);
-        self.bound_questions(turn);
-        self.open_for_more(turn.now);
-    }
-
-    /// What the peer says of permission. The users' machines decide what it means: here it is known neither who exists nor who
-    /// may what.
-    pub(super) fn permission(&mut self, permission: &Permission, turn: &mut Turn<'_>) {
-        let pair = pair_of(permission);
-        match permission.kind {
-            PermissionKind::Invite => {
-                if self.permits.question(&pair, turn.now) {
-                    tell_invited(pair, true, turn);
-                }
-                self.bound_questions(turn);
-            }
-            PermissionKind::Accept => {
-                // A yes that nobody asked for changes nothing.
-                if self.permits.answered(&pair) {
-                    tell_answered(pair, true, turn);
-                }
-            }
-            PermissionKind::Deny => {
-                // A no always counts: it may end what was allowed long ago.
-                self.permits.answered(&pair);
-                tell_answered(pair, false, turn);
-            }
-        }
-    }
-
-    fn bound_questions(&mut self, turn: &mut Turn<'_>) {
-        while let Some((pair, was_question)) = self.permits.drop_oldest() {
-            if was_question {
-                tell_invited(pair, false, turn);
-            }
-        }
-    }
-
-    pub(super) fn wake_permits(&mut self, now: Timestamp) {
-        if self.permits.next_due().is_some() {
-            self.permits.wake(now);
-            self.open_for_more(now);
-        }
-    }
-
-    pub(super) fn permits_delivered(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
-        self.permits.delivered(sent, now);
-    }
-
-    pub(super) fn permits_failed(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
-        self.permits.failed(sent);
-        self.open_for_more(now);
-    }
-
-    pub(in crate::core) fn restore_permit(&mut self, pair: Pair, row: PermitRow) {
-        self.permits.set(pair, row);
-        self.permits.dirty.clear();
-    }
-
-    pub(super) fn begin_permits(&mut self, now: Timestamp) {
-        let live = self.live.as_ref().map_or(&[][..], |row| &row.permissions);
-        self.permits.begin(live);
-        self.open_for_more(now);
-    }
-}
-
-fn tell_invited((observed, observer): Pair, on: bool, turn: &mut Turn<'_>) {
-    let serial = turn.next_serial();
-    turn.tell_user(observed, UserSignal::Invited { observer, on, serial });
-}
-
-fn tell_answered((observed, observer): Pair, allow: bool, turn: &mut Turn<'_>) {
-    let serial = turn.next_serial();
-    turn.tell_user(observer, UserSignal::Answered { observed, allow, serial });
-}
-
-fn pair_of(permission: &Permission) -> Pair {
+pub(super) fn pair_of(permission: &Permission) -> Pair {
     (permission.observed.clone(), permission.observer.clone())
 }
 

@@ -351,3 +351,39 @@ fn an_unpoll_ends_all_pushes_also_those_that_the_list_promised() {
     let seen = said(&pass(&mut now, 20, &mut a, &mut b));
     assert_eq!(seen[..2], ["b.example: poll @alice:a.example", "a.example: push @alice:a.example online"]);
 }
+
+#[test]
+fn a_refusal_that_arrives_before_an_older_edit_of_the_list_stands_all_the_same() {
+    let mut a = Server::with("a.example", defaults());
+    let (older, newer) = (a.stamp(START), a.stamp(START.plus(1)));
+    a.set(START, ALICE, Presence::Online, None);
+    a.tell(START.plus(2), ALICE, UserSignal::Answer { observer: user(BOB), allow: false, stamp: newer });
+    a.tell(START.plus(2), ALICE, UserSignal::List { add: vec![user(BOB)], remove: vec![], stamp: older });
+    a.foreign(START.plus(2), "b.example", &poll("poll", &[ALICE]));
+    a.tick(START.plus(8_000));
+    while let Some((transaction, body)) = a.sent() {
+        assert!(pushes(&body).is_empty(), "{body}");
+        a.receipt(START.plus(8_000), &transaction, rollcall::core::signal::Outcome::Delivered);
+        a.tick(START.plus(16_000));
+    }
+    assert_eq!(a.list_of(START, ALICE), [(BOB.to_owned(), false, Presence::Unknown)], "asked all the same");
+}
+
+/// A peer that drowns its own users' questions in others takes nothing away from those who were answered.
+#[test]
+fn a_question_that_made_room_ends_nothing_that_was_allowed() {
+    let mut a = Server::with("a.example", policy(ListAccept::Ask));
+    a.set(START, ALICE, Presence::Online, None);
+    a.foreign(START, "b.example", &json!([permission("invite", ALICE, BOB)]));
+    a.answer(START, ALICE, BOB, true);
+    let off = |observed| UserSignal::Invited {
+        observer: user(observed),
+        on: false,
+        serial: Serial { epoch: u64::from(u32::MAX), counter: 1 },
+    };
+    a.tell(START, ALICE, off(BOB));
+    a.foreign(START, "b.example", &poll("poll", &[ALICE]));
+    a.tick(START.plus(6_000));
+    let (_, body) = a.sent().unwrap();
+    assert_eq!(lines(&body)[0], "push @alice:a.example online");
+}
