@@ -174,7 +174,7 @@ impl User {
                 self.device(device).set_kind(device_type, stamp, turn.now);
                 self.device_spoke(me, turn);
             }
-            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, stamp, turn),
+            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, &stamp, turn),
             UserSignal::List { add, remove, stamp } => self.edit_list(me, add, remove, &stamp, turn),
             // Permission has machines of its own to come: an answer is accepted and, so far, decides nothing.
             UserSignal::Answer { .. } => {}
