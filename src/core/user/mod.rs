@@ -139,7 +139,7 @@ impl User {
                 self.device(device).set_kind(device_type, stamp, turn.now);
                 self.device_spoke(me, turn);
             }
-            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, stamp, turn),
+            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, &stamp, turn),
             UserSignal::List { add, remove, stamp } => self.edit_list(me, add, remove, &stamp, turn),
             UserSignal::Answer { observer, allow, stamp } => self.answer(me, &observer, allow, &stamp, turn),
             UserSignal::Watched { peer, on, serial } => self.watched(me, &peer, on, serial, turn),

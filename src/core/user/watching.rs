@@ -10,14 +10,14 @@ impl User {
         me: &UserId,
         device: &DeviceId,
         action: SessionAction,
-        stamp: Stamp,
+        stamp: &Stamp,
         turn: &mut Turn<'_>,
     ) {
         let until = match &action {
             SessionAction::Start { lease_ms, .. } => stamp.ts.plus(*lease_ms),
             SessionAction::Stop | SessionAction::Leave { .. } => Timestamp(0),
         };
-        if !sessions::apply(&mut self.state.sessions, device, action, until, &stamp, turn.now) {
+        if !sessions::apply(&mut self.state.sessions, device, action, until, stamp, turn.now) {
             return;
         }
         if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {

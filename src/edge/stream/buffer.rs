@@ -53,10 +53,10 @@ impl Buffer {
     }
 
     /// Keeps an update.
-    pub(super) fn put(&mut self, of: UserId, shown: Shown) -> Put {
-        self.bytes += shown.size(&of);
+    pub(super) fn put(&mut self, of: &UserId, shown: Shown) -> Put {
+        self.bytes += shown.size(of);
         let older = self.pending.insert(of.clone(), shown);
-        self.bytes -= older.as_ref().map_or(0, |older| older.size(&of));
+        self.bytes -= older.as_ref().map_or(0, |older| older.size(of));
         if self.bytes > self.max {
             self.pending.clear();
             self.bytes = 0;
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn the_newest_of_each_user_waits() {
         let mut buffer = caught_up(1 << 20);
-        assert_eq!(buffer.put(user(1), shown("old")), Put::Kept);
-        assert_eq!(buffer.put(user(2), shown("x")), Put::Kept);
-        assert_eq!(buffer.put(user(1), shown("new")), Put::Coalesced);
+        assert_eq!(buffer.put(&user(1), shown("old")), Put::Kept);
+        assert_eq!(buffer.put(&user(2), shown("x")), Put::Kept);
+        assert_eq!(buffer.put(&user(1), shown("new")), Put::Coalesced);
         assert_eq!(buffer.next(), Next::Events(vec![(user(1), shown("new")), (user(2), shown("x"))]));
         assert_eq!((buffer.bytes(), buffer.next()), (0, Next::Nothing));
     }
@@ -154,8 +154,8 @@ mod tests {
     fn what_came_meanwhile_is_newer_than_what_was_read() {
         let mut buffer = Buffer::new(1 << 20);
         assert_eq!(buffer.next(), Next::Page(None));
-        buffer.put(user(1), shown("new"));
-        buffer.put(user(3), shown("later"));
+        buffer.put(&user(1), shown("new"));
+        buffer.put(&user(3), shown("later"));
         let page = buffer.page(vec![(user(1), shown("old")), (user(2), shown("x"))], false);
         assert_eq!(page, [(user(1), shown("new")), (user(2), shown("x"))]);
         assert_eq!(buffer.next(), Next::Page(Some(user(2))));
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_read_anew() {
         let mut buffer = caught_up(10_000);
-        let puts: Vec<_> = (0..1_000).map(|n| buffer.put(user(n), shown("x"))).collect();
+        let puts: Vec<_> = (0..1_000).map(|n| buffer.put(&user(n), shown("x"))).collect();
         assert!(puts.contains(&Put::Overflowed) && buffer.bytes() <= 10_000);
         assert_eq!(buffer.next(), Next::Page(None));
     }
@@ -177,7 +177,7 @@ mod tests {
         let mut buffer = caught_up(10_000);
         buffer.relist();
         buffer.page(vec![(user(1), shown("x"))], false);
-        let puts: Vec<_> = (0..1_000).map(|n| buffer.put(user(n), shown("y"))).collect();
+        let puts: Vec<_> = (0..1_000).map(|n| buffer.put(&user(n), shown("y"))).collect();
         assert!(puts.contains(&Put::Overflowed));
         assert_eq!(buffer.next(), Next::Page(Some(user(1))));
         buffer.page(vec![(user(2), shown("x"))], true);

@@ -189,7 +189,7 @@ impl Stream {
     fn put(&self, events: &[(UserId, Shown)]) {
         let mut buffer = self.buffer();
         for (of, shown) in events {
-            match buffer.put(of.clone(), shown.clone()) {
+            match buffer.put(of, shown.clone()) {
                 Put::Kept => {}
                 Put::Coalesced => counter!("rollcall_updates_coalesced_total").increment(1),
                 Put::Overflowed => counter!("rollcall_stream_overflows_total").increment(1),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use rollcall::bus::{Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, Topology};
 use rollcall::model::EdgeName;
 use tokio::time::{Instant, sleep, timeout};
@@ -85,7 +84,7 @@ pub(crate) async fn updates_are_taken_so_many_at_once(deployment: &mut impl Depl
 }
 
 fn update(edge: &str, number: u32) -> Outgoing {
-    Outgoing::new(Exchange::Updates, edge, Bytes::from(body(number)))
+    Outgoing::new(Exchange::Updates, edge, body(number))
 }
 
 fn queue(edge: &str) -> Queue {

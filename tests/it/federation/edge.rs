@@ -123,7 +123,13 @@ impl Edge {
     /// An edge of `a.example`.
     pub(super) async fn start(config: EdgeConfig, peers: &[&Peer]) -> Self {
         let own = Own::start().await;
-        let state = EdgeState::start(parts(&own, config, peers)).unwrap();
+        let parts = parts(&own, config, peers);
+        Self::with(own, parts).await
+    }
+
+    /// An edge of these parts.
+    pub(super) async fn with(own: Own, parts: EdgeParts) -> Self {
+        let state = EdgeState::start(parts).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Small, so that what is not read soon waits at the server.
 const RECEIVE_BUFFER: u32 = 8 << 10;
 
+/// Bytes that are read at once, at least.
+const READ: usize = 16 << 10;
+
 /// One answer of the edge, being read.
 pub struct EventStream {
     pub status: u16,
@@ -104,14 +107,9 @@ impl EventStream {
     }
 
     async fn fill(&mut self) -> Option<()> {
-        let mut buffer = [0; 16 << 10];
-        let reading = timeout(PATIENCE, self.socket.read(&mut buffer)).await;
-        match reading.expect("something within the deadline") {
-            Ok(0) | Err(_) => None,
-            Ok(count) => {
-                self.raw.extend_from_slice(&buffer[..count]);
-                Some(())
-            }
-        }
+        self.raw.reserve(READ);
+        let reading = timeout(PATIENCE, self.socket.read_buf(&mut self.raw)).await;
+        let count = reading.expect("something within the deadline").unwrap_or(0);
+        (count > 0).then_some(())
     }
 }
