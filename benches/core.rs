@@ -7,6 +7,7 @@
 
 use std::hint::black_box;
 
+use rollcall::config::ListAccept;
 use rollcall::core::signal::{Addressed, Inbound, LinkSignal, MessageEdit, PeerSignal, Stamp, UserSignal};
 use rollcall::core::{Machines, Settings};
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, UserId};
@@ -36,7 +37,15 @@ fn settings() -> Settings {
         resend_ms: 60_000,
         backoff_min_ms: 1_000,
         backoff_max_ms: 600_000,
-        promise_ms: 3_600_000,
+        short_ms: 60_000,
+        long_ms: 3_600_000,
+        tries: 3,
+        give_up_ms: 600_000,
+        plain_refresh_ms: 1_500_000,
+        plain_promise_ms: 1_800_000,
+        accept: ListAccept::Reciprocal,
+        symmetric: true,
+        clients_window_ms: 1_000,
         idle_after_ms: 300_000,
         offline_after_ms: 60_000,
         settle_ms: 5_000,
@@ -104,7 +113,7 @@ fn watch(machines: &mut Machines, peer: &ServerName, targets: &[UserId], run: us
         .map(|(n, target)| {
             let observer = UserId::parse(&format!("@watcher{}:a.example", run * 10 + n / 100)).expect("valid");
             let serial = Serial { epoch: 1, counter: (run * RUN + n) as u64 };
-            let signal = LinkSignal::Watch { observer, target: target.clone(), on: true, serial };
+            let signal = LinkSignal::Watch { observer, target: target.clone(), on: true, accepted: true, serial };
             Addressed { to: peer.clone(), at: START, reply: None, trace: None, signal }
         })
         .collect();

@@ -13,6 +13,7 @@ use crate::bus::amqp::Amqp;
 use crate::bus::embedded::Embedded;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{BusUrl, Config, Roles};
+use crate::core::Settings;
 use crate::edge::peer_keys::PeerKeys;
 use crate::edge::{self, EdgeParts, EdgeState};
 use crate::ingest::Ingest;
@@ -134,10 +135,11 @@ impl Parts {
 
     fn start_edge(&self, tasks: &mut Tasks, listener: TcpListener) -> Result<()> {
         let config = &self.config;
+        let rules = Settings::from(config).rules();
         let edge = EdgeState::start(EdgeParts {
             bus: self.bus.clone(),
             clock: self.clock.clone(),
-            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions),
+            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions, rules),
             config: config.edge.clone(),
             local: config.server_name.clone(),
             partitions: config.partitions,

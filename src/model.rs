@@ -89,6 +89,10 @@ identifier!(
     /// A client's device ID as the edge gives it: 1 to 255 bytes, opaque.
     DeviceId, "device ID", check_device_id
 );
+identifier!(
+    /// What an edge is called: the routing key of its updates, 1 to 64 of `a-z`, `0-9` and `-`.
+    EdgeName, "edge name", check_edge_name
+);
 
 fn check_user_id(text: &str) -> Result<(), String> {
     ruma::UserId::parse(text).map(drop).map_err(|e| e.to_string())
@@ -107,6 +111,12 @@ fn check_device_id(text: &str) -> Result<(), String> {
         1..=255 => Ok(()),
         _ => Err("longer than 255 bytes".into()),
     }
+}
+
+fn check_edge_name(text: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_one = (1..=64).contains(&text.len()) && text.bytes().all(allowed);
+    if is_one { Ok(()) } else { Err("must be 1 to 64 of a-z, 0-9 and -".into()) }
 }
 
 impl UserId {
@@ -317,6 +327,8 @@ mod tests {
         }
         assert!(ServerName::parse("a b").is_err());
         assert!(DeviceId::parse("").is_err());
+        assert!(["", "Edge-1", "edge.1", &"e".repeat(65)].iter().all(|bad| EdgeName::parse(bad).is_err()));
+        assert!(EdgeName::parse("edge-1").is_ok());
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! Reads of committed state for edges: never through the queues.
+//! Reads of committed state for edges: never through the queues. What is shown is what may be seen: of a local user that user's own
+//! relations decide, of a peer's user what the peer answered.
+
+use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use crate::core::rows::{Relations, RemoteRow, UserState, user_key};
+use crate::core::rows::{LinkState, Relations, RemoteRow, UserState, link_key, user_key};
+use crate::core::settings::Rules;
 use crate::model::{Partition, ServerName, Status, Timestamp, UserId};
-use crate::store::{RowKind, SharedStore, StoreError};
+use crate::store::{RowKey, RowKind, SharedStore, StoreError};
 use crate::wire::envelope::decode;
 
 /// Reads what workers committed.
@@ -13,6 +17,7 @@ pub struct Reader {
     store: SharedStore,
     local: ServerName,
     partitions: u16,
+    rules: Rules,
 }
 
 /// What a reader learns of a user.
@@ -25,24 +30,49 @@ pub struct Known {
 }
 
 impl Reader {
-    /// Reads from `store`.
-    pub fn new(store: SharedStore, local: ServerName, partitions: u16) -> Self {
-        Self { store, local, partitions }
+    /// Reads from `store`; `rules` are the workers'.
+    pub fn new(store: SharedStore, local: ServerName, partitions: u16, rules: Rules) -> Self {
+        Self { store, local, partitions, rules }
     }
 
-    /// The status of `user` as `reader` may see it: one's own, or that of somebody on one's list; `None`: may not.
+    /// The status of `user` as `reader` may see it; `None`: may not, whether or not there is such a user.
     pub async fn status(&self, reader: &UserId, user: &UserId, now: Timestamp) -> Result<Option<Known>, StoreError> {
-        let may = reader == user || self.relations(reader).await?.lists(user);
+        let listed = match reader == user || user.belongs_to(&self.local) {
+            true => None,
+            false => self.relations(reader).await?.lists(user),
+        };
+        let may = self.may_see(reader, user, listed, &mut BTreeMap::new()).await?;
         if may { self.known(user, now).await.map(Some) } else { Ok(None) }
     }
 
-    /// The presence list of `user`: whom, whether accepted, and what is known.
+    /// The presence list of `user`: whom, whether accepted, and what is known and may be seen.
     pub async fn list(&self, user: &UserId, now: Timestamp) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
-        let mut list = Vec::new();
-        for listed in self.relations(user).await?.listed() {
-            list.push((listed.clone(), true, self.known(listed, now).await?));
+        self.list_page(user, None, usize::MAX, now).await
+    }
+
+    /// Of that list at most `limit` entries after `after`, in the order of their IDs.
+    pub async fn list_page(
+        &self,
+        user: &UserId,
+        after: Option<&UserId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
+        let (mut list, mut plain) = (Vec::new(), BTreeMap::new());
+        let relations = self.relations(user).await?;
+        let rest = relations.listed().filter(|(listed, _)| after.is_none_or(|after| *listed > after));
+        for (listed, accepted) in rest.take(limit) {
+            let may = self.may_see(user, listed, Some(accepted), &mut plain).await?;
+            let known = if may { self.known(listed, now).await? } else { Known::default() };
+            list.push((listed.clone(), accepted, known));
         }
         Ok(list)
+    }
+
+    /// Who waits for `user` to say whether they may see them, and since when.
+    pub async fn questions(&self, user: &UserId) -> Result<Vec<(UserId, Timestamp)>, StoreError> {
+        let relations = self.relations(user).await?;
+        Ok(relations.questions().map(|(observer, since)| (observer.clone(), since)).collect())
     }
 
     /// How far the slowest partition lags behind, ms; 0 while no horizon was ever published.
@@ -52,28 +82,51 @@ impl Reader {
         Ok(published.map(|horizon| now.since(horizon)).max().unwrap_or(0))
     }
 
+    /// `listed`: whether `reader` lists `user`, and with their consent. `plain`: which peers know no permission, as found so far.
+    async fn may_see(
+        &self,
+        reader: &UserId,
+        user: &UserId,
+        listed: Option<bool>,
+        plain: &mut BTreeMap<ServerName, bool>,
+    ) -> Result<bool, StoreError> {
+        if reader == user {
+            return Ok(true);
+        }
+        if user.belongs_to(&self.local) {
+            return Ok(self.relations(user).await?.may_see(reader, self.rules));
+        }
+        let Some(accepted) = listed else { return Ok(false) };
+        if accepted {
+            return Ok(true);
+        }
+        let server = user.server();
+        if let Some(known) = plain.get(&server) {
+            return Ok(*known);
+        }
+        let link: LinkState = self.row(link_key(&server), server.as_str()).await?;
+        let is_plain = !link.knows_permission();
+        plain.insert(server, is_plain);
+        Ok(is_plain)
+    }
+
     async fn known(&self, user: &UserId, now: Timestamp) -> Result<Known, StoreError> {
         if user.belongs_to(&self.local) {
-            let state: UserState = self.row(RowKind::User, user, user.as_str()).await?;
+            let state: UserState = self.row(user_key(RowKind::User, user), user.as_str()).await?;
             return Ok(Known { status: state.status().clone(), stale_ms: 0 });
         }
-        let row: RemoteRow = self.row(RowKind::Remote, user, user.server_str()).await?;
+        let row: RemoteRow = self.row(user_key(RowKind::Remote, user), user.server_str()).await?;
         let stale_ms = if row.known_at.0 == 0 { 0 } else { now.since(row.known_at) };
         Ok(Known { status: row.status, stale_ms })
     }
 
     async fn relations(&self, user: &UserId) -> Result<Relations, StoreError> {
-        self.row(RowKind::Relations, user, user.as_str()).await
+        self.row(user_key(RowKind::Relations, user), user.as_str()).await
     }
 
-    async fn row<T: DeserializeOwned + Default>(
-        &self,
-        kind: RowKind,
-        user: &UserId,
-        partition_key: &str,
-    ) -> Result<T, StoreError> {
+    async fn row<T: DeserializeOwned + Default>(&self, key: RowKey, partition_key: &str) -> Result<T, StoreError> {
         let partition = Partition::of(partition_key, self.partitions);
-        let Some(value) = self.store.read(partition, &user_key(kind, user)).await? else { return Ok(T::default()) };
-        decode(&value).map_err(|error| StoreError::Unusable(format!("row of {user}: {error}")))
+        let Some(value) = self.store.read(partition, &key).await? else { return Ok(T::default()) };
+        decode(&value).map_err(|error| StoreError::Unusable(format!("row of {}: {error}", key.key)))
     }
 }

@@ -26,7 +26,9 @@ pub(crate) async fn measure(name: &str, load: &Load) -> Measured {
     let local = format!("{name}.example");
     let sink: Sink = Arc::new(Mutex::new(Seen::new(load)));
     let address = serve(sink.clone()).await;
-    let mut extra = String::from("presence.offline_after = \"1h\"\nedge.lag_max = \"1h\"\n[federation.resolve]\n");
+    let mut extra = String::from(
+        "list.accept = \"everyone\"\npresence.offline_after = \"1h\"\nedge.lag_max = \"1h\"\n[federation.resolve]\n",
+    );
     for peer in (0..load.peers).map(peer_name) {
         writeln!(extra, "\"{peer}\" = \"http://{address}\"").expect("a String takes all");
     }

@@ -20,7 +20,7 @@ pub(crate) async fn measure(url: &str, name: &str, load: &Load) -> Measured {
     let local = format!("{name}.example");
     let mut place = Place::new(&local, url, "");
     place.partitions = PARTITIONS;
-    place.configure(url, "presence.offline_after = \"1h\"");
+    place.configure(url, "list.accept = \"everyone\"\npresence.offline_after = \"1h\"");
     let process = place.serve_roles("ingest,worker").await;
     let bus = connect(url, &local).await;
     let mut taker = Taker::start(&bus, load).await;

@@ -5,6 +5,8 @@
 //! - a delivery that was not acknowledged comes again, flagged [`Delivery::redelivered`], after its subscription ended;
 //! - within a queue, order holds as long as nothing fails; nobody may rely on more;
 //! - what cannot be routed is an error, never silence.
+//!
+//! Updates to edges ([`Queue::Updates`]) are the exception to all of these: they pass, or they do not.
 
 pub mod amqp;
 pub mod embedded;
@@ -190,7 +192,7 @@ pub trait Bus: Send + Sync + 'static {
     fn replies(&self) -> mpsc::Receiver<Reply>;
 
     /// Takes messages from all of `queues` on one channel, of each at most so many unacknowledged:
-    /// those wait in this process's memory.
+    /// those wait in this process's memory. [`Queue::Updates`] is taken alone, by one at a time, and is declared by this.
     async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError>;
 
     /// How deep every queue of the deployment is.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::Partition;
+use crate::model::{EdgeName, Partition};
 
 /// An exchange of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +69,9 @@ pub enum Queue {
     Outbound,
     /// What nobody could handle.
     Dead,
+    /// Updates for the sessions of one edge, which declares it by subscribing to it (to it alone). Nothing is promised of it: it
+    /// ends with its subscription, is bounded, and drops the oldest. Whoever subscribes anew reads the present from the store.
+    Updates(EdgeName),
 }
 
 impl Queue {
@@ -86,6 +89,7 @@ impl Queue {
             Self::Batch(_) => Exchange::Batch,
             Self::Outbound => Exchange::Outbound,
             Self::Dead => Exchange::Dead,
+            Self::Updates(_) => Exchange::Updates,
         }
     }
 
@@ -96,7 +100,17 @@ impl Queue {
             Self::Users(n) | Self::Peers(n) | Self::Batch(n) => vec![n.to_string()],
             Self::Outbound => vec!["outbound".into()],
             Self::Dead => vec![String::new()],
+            Self::Updates(edge) => vec![edge.to_string()],
         }
+    }
+
+    /// Whether it ends with its one subscription: not durable, exclusive, auto-delete.
+    ///
+    /// - not durable: updates are worth nothing after a restart, when everybody is told the present anew;
+    /// - exclusive: two edges of one name would each get half of the updates, so the second is refused;
+    /// - auto-delete: an edge that is gone leaves nothing that fills up, and what is published to it goes nowhere.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Updates(_))
     }
 
     /// Whether this queue has exactly one owner at a time.
@@ -111,6 +125,7 @@ impl fmt::Display for Queue {
         f.write_str(self.exchange().name())?;
         match self {
             Self::Users(n) | Self::Peers(n) | Self::Batch(n) => write!(f, ".{n}"),
+            Self::Updates(edge) => write!(f, ".{edge}"),
             Self::Inbound | Self::Outbound | Self::Dead => Ok(()),
         }
     }
@@ -157,6 +172,11 @@ impl Topology {
     /// Dead letters beyond this are dropped, oldest first: 256 MiB.
     pub const DEAD_MAX_BYTES: i64 = 256 << 20;
 
+    /// Updates that may wait for one edge: seconds of its work at the worst, when every session is told something each second.
+    pub const UPDATES_MAX: i64 = 50_000;
+    /// And their bytes: 32 MiB.
+    pub const UPDATES_MAX_BYTES: i64 = 32 << 20;
+
     /// The full name of an exchange.
     pub fn exchange_name(&self, exchange: Exchange) -> String {
         format!("{}{}", self.prefix, exchange.name())
@@ -185,7 +205,7 @@ impl Topology {
             Exchange::Peers => partition().map(Queue::Peers),
             Exchange::Batch => partition().map(Queue::Batch),
             Exchange::Outbound => (routing_key == "outbound").then_some(Queue::Outbound),
-            Exchange::Updates => None,
+            Exchange::Updates => EdgeName::parse(routing_key).ok().map(Queue::Updates),
             Exchange::Dead => Some(Queue::Dead),
         }
     }
@@ -216,6 +236,22 @@ impl Topology {
                 text("x-overflow", "drop-head", "the newest failures matter most"),
                 number("x-message-ttl", Self::DEAD_TTL_MS, "somebody had a week to look"),
                 number("x-max-length-bytes", Self::DEAD_MAX_BYTES, "a flood of rubbish must not fill the disk"),
+            ];
+        }
+        if queue.is_passing() {
+            return vec![
+                text(
+                    "x-queue-type",
+                    "classic",
+                    "stated: no other kind may be exclusive, and a vhost may have another default",
+                ),
+                text("x-overflow", "drop-head", "of two updates of one user the newer matters"),
+                number(
+                    "x-max-length",
+                    Self::UPDATES_MAX,
+                    "an edge that does not keep up costs the broker no more than this",
+                ),
+                number("x-max-length-bytes", Self::UPDATES_MAX_BYTES, "nor this"),
             ];
         }
         let mut arguments = vec![

@@ -5,6 +5,7 @@ mod demo;
 mod key;
 mod out;
 mod serve;
+mod simulate;
 mod status;
 mod topology;
 
@@ -52,6 +53,8 @@ enum Command {
     Key(key::Command),
     /// Watch two local servers federate, with simulated users; reads no configuration
     Demo(demo::Args),
+    /// Count the traffic of a working day between servers, in simulated time; reads no configuration
+    Simulate(simulate::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -83,6 +86,7 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Dead(command) => block_on(dead::run(&command, &config()?)),
         Command::Serve { roles } => block_on(serve::run(config()?, roles)),
         Command::Demo(args) => block_on(demo::run(&args)),
+        Command::Simulate(args) => simulate::run(&args),
     }
 }
 

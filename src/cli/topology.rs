@@ -5,7 +5,7 @@ use clap::Subcommand;
 use rollcall::bus::topology::{Argument, ArgumentValue};
 use rollcall::bus::{Exchange, Queue, Topology};
 use rollcall::config::Config;
-use rollcall::model::Partition;
+use rollcall::model::{EdgeName, Partition};
 use rollcall::ops::tools::GuestBus;
 
 use super::out;
@@ -38,7 +38,13 @@ pub(super) fn show(config: &Config) -> Result<()> {
         out::line(&format!("    bound to {}{with}", topology.exchange_name(queue.exchange())))?;
         arguments(&topology.queue_arguments(queue))?;
     }
-    Ok(())
+    let updates = Queue::Updates(EdgeName::parse("edge").expect("it is one"));
+    out::line(&format!(
+        "queue {} (exclusive, auto-delete): each edge declares its own, <edge>",
+        topology.queue_name(&updates)
+    ))?;
+    out::line(&format!("    bound to {} with <edge>", topology.exchange_name(Exchange::Updates)))?;
+    arguments(&topology.queue_arguments(&updates))
 }
 
 pub(super) fn export(config: &Config, vhost: &str) -> Result<()> {
@@ -58,7 +64,7 @@ pub(super) async fn declare(config: &Config) -> Result<()> {
 fn is_first(queue: &Queue) -> bool {
     match queue {
         Queue::Users(partition) | Queue::Peers(partition) | Queue::Batch(partition) => *partition == Partition(0),
-        Queue::Inbound | Queue::Outbound | Queue::Dead => true,
+        Queue::Inbound | Queue::Outbound | Queue::Dead | Queue::Updates(_) => true,
     }
 }
 

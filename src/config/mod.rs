@@ -8,6 +8,7 @@ mod reader;
 mod reserved;
 mod roles;
 mod sections;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -17,14 +18,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::Topology;
-use crate::model::ServerName;
+use crate::model::{EdgeName, ServerName};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::DEFAULTS;
-pub use reserved::{FederationVia, ListAccept, Reserved};
+pub use reserved::{FederationVia, Reserved};
 pub use roles::{InvalidRoles, Roles};
-pub use values::check_cron;
+pub use stream::StreamConfig;
+pub use values::{check_cron, duration};
 
 /// Everything that is configured, checked.
 #[derive(Debug, Clone)]
@@ -49,6 +53,10 @@ pub struct Config {
     pub batch: BatchConfig,
     /// `presence.*`
     pub presence: PresenceConfig,
+    /// `watchdog.*`
+    pub watchdog: WatchdogConfig,
+    /// `list.*`
+    pub list: ListConfig,
     /// `clients.*`
     pub clients: ClientsConfig,
     /// `worker.*`
@@ -118,6 +126,10 @@ pub struct EdgeConfig {
     pub lag_max: Duration,
     /// Past this many waiting messages in the embedded bus's partition queues, 503.
     pub queue_max: u64,
+    /// What this edge is called; `None`: something random.
+    pub name: Option<EdgeName>,
+    /// `edge.stream.*`
+    pub stream: StreamConfig,
 }
 
 /// How clients prove who they are.
@@ -152,6 +164,43 @@ pub struct FederationConfig {
     pub timeout: Duration,
     /// Requests at once, over all destinations.
     pub concurrency: usize,
+    /// Servers that forget after 30 minutes are pushed to again this often.
+    pub plain_refresh: Duration,
+    /// What such a server pushed is good for so long.
+    pub plain_promise: Duration,
+}
+
+/// `watchdog.*`: the two timers of each peer (W3).
+#[derive(Debug, Clone)]
+pub struct WatchdogConfig {
+    /// A peer unheard of for so long gets a reminder.
+    pub short: Duration,
+    /// So does any peer after so long, at the latest.
+    pub long: Duration,
+    /// Unanswered reminders after which the peer's users are unknown.
+    pub tries: u32,
+    /// Failing deliveries for so long do the same.
+    pub give_up: Duration,
+}
+
+/// `list.*`: presence lists and permission.
+#[derive(Debug, Clone)]
+pub struct ListConfig {
+    /// Who may list a local user without being let by them.
+    pub accept: ListAccept,
+    /// Whether listing somebody lets that somebody see oneself (E2).
+    pub symmetric: bool,
+}
+
+/// Who may put a local user on a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListAccept {
+    /// Whom the user allows.
+    Ask,
+    /// Whom the user lists, too.
+    Reciprocal,
+    /// Anybody.
+    Everyone,
 }
 
 /// `batch.*`: windows.
@@ -183,6 +232,8 @@ pub struct PresenceConfig {
 /// `clients.*`: sessions.
 #[derive(Debug, Clone)]
 pub struct ClientsConfig {
+    /// For how long updates for one observer are gathered.
+    pub window: Duration,
     /// How long after its last session a user's peers stay polled.
     pub linger: Duration,
 }

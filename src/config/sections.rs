@@ -8,13 +8,14 @@ use figment::value::Value;
 
 use super::layers::{self, Environment};
 use super::reader::{self, Reader};
+use super::stream::stream;
 use super::values::{self, check_cron, cover_password};
 use super::{
     BatchConfig, BusConfig, ClientsConfig, Config, ConfigError, ConfigErrors, EdgeAuth, EdgeConfig, FederationConfig,
-    FederationVia, ListAccept, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, Secret, StoreConfig,
-    WorkerConfig,
+    FederationVia, ListAccept, ListConfig, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, Secret,
+    StoreConfig, WatchdogConfig, WorkerConfig,
 };
-use crate::model::ServerName;
+use crate::model::{EdgeName, ServerName};
 
 /// The most entries of `federation.resolve`.
 const RESOLVE_MAX: usize = 10_000;
@@ -71,7 +72,12 @@ pub(super) fn config(r: &mut Reader<'_>, environment: &Environment) -> Config {
         federation: federation(r),
         batch: batch(r),
         presence: presence(r),
-        clients: ClientsConfig { linger: r.duration("clients.linger", ("0ms", "1h")) },
+        watchdog: watchdog(r),
+        list: list(r),
+        clients: ClientsConfig {
+            window: r.duration("clients.window", ("10ms", "1m")),
+            linger: r.duration("clients.linger", ("0ms", "1h")),
+        },
         worker: worker(r),
         ops: OpsConfig {
             listen: r.listener("ops.listen"),
@@ -166,6 +172,8 @@ fn edge(r: &mut Reader<'_>) -> EdgeConfig {
         apply_wait: r.duration("edge.apply_wait", ("0ms", "10s")),
         lag_max: r.duration("edge.lag_max", ("1s", "1h")),
         queue_max: r.number("edge.queue_max", 1000..=1_000_000_000),
+        name: r.optional("edge.name", |text| EdgeName::parse(text).map_err(|error| error.reason)),
+        stream: stream(r),
     }
 }
 
@@ -193,6 +201,8 @@ fn federation(r: &mut Reader<'_>) -> FederationConfig {
         backoff_max: r.duration("federation.backoff_max", ("10ms", "24h")),
         timeout: r.duration("federation.timeout", ("100ms", "10m")),
         concurrency: r.number("federation.concurrency", 1..=2000),
+        plain_refresh: r.duration("federation.plain_refresh", ("1s", "24h")),
+        plain_promise: r.duration("federation.plain_promise", ("1s", "24h")),
     }
 }
 
@@ -236,6 +246,20 @@ fn batch(r: &mut Reader<'_>) -> BatchConfig {
     }
 }
 
+fn watchdog(r: &mut Reader<'_>) -> WatchdogConfig {
+    WatchdogConfig {
+        short: r.duration("watchdog.short", ("100ms", "1h")),
+        long: r.duration("watchdog.long", ("200ms", "24h")),
+        tries: r.number("watchdog.tries", 1..=100),
+        give_up: r.duration("watchdog.give_up", ("1s", "24h")),
+    }
+}
+
+fn list(r: &mut Reader<'_>) -> ListConfig {
+    let accept = [("ask", ListAccept::Ask), ("reciprocal", ListAccept::Reciprocal), ("everyone", ListAccept::Everyone)];
+    ListConfig { accept: r.choice("list.accept", &accept), symmetric: r.flag("list.symmetric") }
+}
+
 fn presence(r: &mut Reader<'_>) -> PresenceConfig {
     PresenceConfig {
         idle_after: r.duration("presence.idle_after", ("100ms", "24h")),
@@ -274,18 +298,6 @@ fn reserved(r: &mut Reader<'_>) -> Reserved {
         homeserver_url: r.optional("homeserver.url", base_url),
         allow_private: r.flag("federation.allow_private"),
         via: r.choice("federation.via", &[("http", FederationVia::Http), ("edge", FederationVia::Edge)]),
-        plain_refresh: r.duration("federation.plain_refresh", ("1s", "24h")),
-        plain_promise: r.duration("federation.plain_promise", ("1s", "24h")),
-        watchdog_short: r.duration("watchdog.short", ("100ms", "1h")),
-        watchdog_long: r.duration("watchdog.long", ("200ms", "24h")),
-        watchdog_tries: r.number("watchdog.tries", 1..=100),
-        watchdog_give_up: r.duration("watchdog.give_up", ("1s", "24h")),
-        list_accept: r.choice(
-            "list.accept",
-            &[("ask", ListAccept::Ask), ("reciprocal", ListAccept::Reciprocal), ("everyone", ListAccept::Everyone)],
-        ),
-        list_symmetric: r.flag("list.symmetric"),
-        clients_window: r.duration("clients.window", ("10ms", "1m")),
         set: Vec::new(),
     }
 }
@@ -304,7 +316,7 @@ fn check_combinations(r: &mut Reader<'_>, config: &Config) {
     if batch.hold_max < batch.window {
         r.conflict("batch.hold_max", "must not be below batch.window");
     }
-    if reserved.watchdog_long < reserved.watchdog_short * 2 {
+    if config.watchdog.long < config.watchdog.short * 2 {
         r.conflict("watchdog.long", "must be at least twice watchdog.short");
     }
     if reserved.tls_cert.is_some() != reserved.tls_key.is_some() {

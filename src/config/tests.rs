@@ -120,8 +120,8 @@ fn combinations_are_checked() {
 #[test]
 fn what_is_not_supported_says_so() {
     assert!(mistakes("[edge]\nauth = \"whoami\"", &[])[0].contains("not supported in this version"));
-    let config = sections::build(None, &environment(&[("watchdog__short", "2s")])).unwrap();
-    assert_eq!(config.reserved.set, ["watchdog.short"]);
+    let config = sections::build(None, &environment(&[("federation__via", "edge")])).unwrap();
+    assert_eq!(config.reserved.set, ["federation.via"]);
 }
 
 #[test]

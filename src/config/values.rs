@@ -12,7 +12,10 @@ const DURATION_UNITS: [(&str, u64); 5] =
 const SIZE_UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
 
 /// Parses `500ms`, `5s`, `1m`, `1h`, `7d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What a duration looks like, as a sentence's end.
+pub fn duration(text: &str) -> Result<Duration, String> {
     with_unit(text, &DURATION_UNITS)
         .map(Duration::from_millis)
         .ok_or_else(|| "is not a duration such as \"500ms\", \"5s\", \"1m\", \"1h\" or \"7d\"".into())

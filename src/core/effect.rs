@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::HoldId;
 use super::signal::{Addressed, LinkSignal, UserSignal};
-use crate::model::{ServerName, Timestamp, TraceId, UserId};
+use crate::model::{ServerName, Status, Timestamp, TraceId, UserId};
 use crate::store::RowChange;
 
 /// Everything that a run of signals led to.
@@ -37,6 +37,21 @@ pub enum Output {
     Link(Addressed<ServerName, LinkSignal>),
     /// To a peer.
     Transmit(Transaction),
+    /// To an edge with a session.
+    Update(Update),
+}
+
+/// P1: what changed for one observer, gathered, to one edge with a session of theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// The edge: the routing key on `presence.updates`.
+    pub edge: Box<str>,
+    /// Whose client is to know.
+    pub observer: UserId,
+    /// When it was gathered: ages are computed from this.
+    pub at: Timestamp,
+    /// Of whom, what, and when that was known last.
+    pub events: Vec<(UserId, Status, Timestamp)>,
 }
 
 /// A transaction to a peer, made once: whatever is repeated is the same, byte for byte.

@@ -16,7 +16,7 @@ pub mod settings;
 pub mod signal;
 pub mod user;
 
-pub use effect::{Effects, Flush, FlushReason, Output, Transaction};
+pub use effect::{Effects, Flush, FlushReason, Output, Transaction, Update};
 pub use holds::HoldId;
 pub use machines::{Machines, RestoreError, Totals};
 pub use settings::Settings;

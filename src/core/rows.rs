@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use super::link::{LinkState, RemoteRow};
+pub use super::link::{LinkState, PermitRow, RemoteRow};
+use super::signal::Permission;
 pub use super::user::{Relations, UserState};
 use crate::model::{Serial, ServerName, Timestamp, UserId};
 use crate::store::{RowChange, RowKey, RowKind};
@@ -14,6 +15,15 @@ use crate::wire::envelope::encode;
 pub struct ServedRow {
     /// The newest change that the peer should have been told of and was not yet.
     pub owed: Option<Serial>,
+    /// The user is not promised any longer, as of this word of their machine's, heard then: a tombstone.
+    pub hidden: Option<(Serial, Timestamp)>,
+}
+
+/// A local user watches another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObserverRow {
+    /// Of the word that said so.
+    pub serial: Serial,
 }
 
 /// What a sent transaction held.
@@ -29,12 +39,14 @@ pub struct SentRow {
     pub polls: Vec<UserId>,
     /// Whom it unpolled.
     pub unpolls: Vec<UserId>,
+    /// What it said of permission, and as of which word of the user's machine.
+    pub permissions: Vec<(Permission, Serial)>,
 }
 
 impl SentRow {
     /// How many users it is about.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.polls.len() + self.unpolls.len()
+        self.entries.len() + self.polls.len() + self.unpolls.len() + self.permissions.len()
     }
 
     /// Whether it polls or unpolls this user of the peer.
@@ -56,6 +68,11 @@ pub fn link_key(server: &ServerName) -> RowKey {
 /// The key of a row beneath a link.
 pub(super) fn under_link(kind: RowKind, server: &ServerName, what: &str) -> RowKey {
     RowKey { kind, key: format!("{server}\0{what}") }
+}
+
+/// The key of a local user who watches `observed`.
+pub(super) fn observer_key(observed: &UserId, observer: &UserId) -> RowKey {
+    RowKey { kind: RowKind::Observer, key: format!("{observed}\0{observer}") }
 }
 
 /// The key of what a transaction held.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::Config;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, ListAccept};
 
 /// The machines' constants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +23,24 @@ pub struct Settings {
     pub backoff_min_ms: u64,
     /// `federation.backoff_max`.
     pub backoff_max_ms: u64,
-    /// `watchdog.long`: for how long our pushes are a promise.
-    pub promise_ms: u64,
+    /// `watchdog.short`: a peer unheard of for so long gets a reminder.
+    pub short_ms: u64,
+    /// `watchdog.long`: so does any peer after so long. Our pushes are a promise for as long.
+    pub long_ms: u64,
+    /// `watchdog.tries`: unanswered reminders after which a peer's users are unknown.
+    pub tries: u32,
+    /// `watchdog.give_up`: failing deliveries for so long do the same.
+    pub give_up_ms: u64,
+    /// `federation.plain_refresh`: servers that forget are pushed to again this often.
+    pub plain_refresh_ms: u64,
+    /// `federation.plain_promise`: what such a server pushed is good for so long.
+    pub plain_promise_ms: u64,
+    /// `list.accept`: who may list a local user without being let by them.
+    pub accept: ListAccept,
+    /// `list.symmetric`: whether listing somebody lets that somebody see oneself.
+    pub symmetric: bool,
+    /// `clients.window`: for how long updates for one observer are gathered.
+    pub clients_window_ms: u64,
     /// `presence.idle_after`.
     pub idle_after_ms: u64,
     /// `presence.offline_after`.
@@ -35,6 +53,15 @@ pub struct Settings {
     pub linger_ms: u64,
 }
 
+/// `list.*`: who may see a user without the user's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// `list.accept`
+    pub accept: ListAccept,
+    /// `list.symmetric`
+    pub symmetric: bool,
+}
+
 impl Settings {
     /// How much clocks of one deployment may differ, ms: added to `not_after` before a transaction counts as abandoned.
     pub const SKEW_MS: u64 = 5_000;
@@ -42,6 +69,22 @@ impl Settings {
     pub const MAX_DEVICES: usize = 64;
     /// Entries of one presence list.
     pub const MAX_LIST: usize = 5_000;
+    /// Users whom one user allowed, refused or was asked by.
+    pub const MAX_GRANTS: usize = 5_000;
+    /// Of them, those who wait for an answer: the oldest question makes room.
+    pub const MAX_QUESTIONS: usize = 100;
+    /// Questions and undelivered answers of one peer's users: the oldest makes room.
+    pub const MAX_PEER_QUESTIONS: usize = 1_000;
+    /// A question to a peer is asked again after this, doubling, less up to a quarter.
+    pub const ASK_AGAIN_MIN_MS: u64 = 3600 * 1000;
+    /// See [`Settings::ASK_AGAIN_MIN_MS`].
+    pub const ASK_AGAIN_MAX_MS: u64 = 24 * 3600 * 1000;
+    /// Users of one peer who are to be unpolled though they were never polled.
+    pub const MAX_UNWANTED: usize = 10_000;
+    /// Statuses in one message to an edge.
+    pub const MAX_UPDATE_EVENTS: usize = 500;
+    /// After a restart sessions ask for the present statuses within this time, not all at once.
+    pub const REWATCH_MS: u64 = 10_000;
     /// Local users that one peer may watch.
     pub const MAX_SERVED: usize = 100_000;
     /// Users that one transaction may poll; more are not served.
@@ -58,6 +101,11 @@ impl Settings {
     pub const SPEAKS_MS: u64 = 24 * 3600 * 1000;
     /// An answer to "say it again" is awaited so long before it is asked again.
     pub const TELL_AGAIN_MS: u64 = 30_000;
+
+    /// Who may see a user without the user's own word.
+    pub fn rules(&self) -> Rules {
+        Rules { accept: self.accept, symmetric: self.symmetric }
+    }
 }
 
 impl From<&Config> for Settings {
@@ -70,7 +118,15 @@ impl From<&Config> for Settings {
             resend_ms: ms(config.federation.resend),
             backoff_min_ms: ms(config.federation.backoff_min),
             backoff_max_ms: ms(config.federation.backoff_max),
-            promise_ms: 3_600_000,
+            short_ms: ms(config.watchdog.short),
+            long_ms: ms(config.watchdog.long),
+            tries: config.watchdog.tries,
+            give_up_ms: ms(config.watchdog.give_up),
+            plain_refresh_ms: ms(config.federation.plain_refresh),
+            plain_promise_ms: ms(config.federation.plain_promise),
+            accept: config.list.accept,
+            symmetric: config.list.symmetric,
+            clients_window_ms: ms(config.clients.window),
             idle_after_ms: ms(config.presence.idle_after),
             offline_after_ms: ms(config.presence.offline_after),
             settle_ms: ms(config.presence.settle),

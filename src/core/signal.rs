@@ -36,10 +36,20 @@ pub enum UserSignal {
     List { add: Vec<UserId>, remove: Vec<UserId>, stamp: Stamp },
     /// S2: the user lets `observer` see them, or not (any longer).
     Answer { observer: UserId, allow: bool, stamp: Stamp },
-    /// S3: a peer starts or stops watching this user. Answered with the present status.
+    /// S3: a peer starts or stops watching this user. Answered with the present status, if somebody there may see it.
     Watched { peer: ServerName, on: bool, serial: Serial },
     /// A link owes its peer this user's status: say it again.
     Tell { peer: ServerName },
+    /// S3: a peer asks for this user's status once, without promise.
+    Queried { peer: ServerName },
+    /// S1: `observer` asks to see this user, or (not `on`) asks no longer.
+    Invited { observer: UserId, on: bool, serial: Serial },
+    /// S2: `observed` lets this user see them, or does not (any longer).
+    Answered { observed: UserId, allow: bool, serial: Serial },
+    /// A local user with a session starts or stops watching this user. Answered with the present status, if they may see it.
+    Observed { observer: UserId, on: bool, serial: Serial },
+    /// P1: what is known of somebody whom this user watches. Presence `unknown`: nothing, since `known_at`.
+    Update { of: UserId, status: Status, known_at: Timestamp, serial: Serial },
 }
 
 /// When and by which event a thing was changed; orders two changes of the same thing (newest wins).
@@ -65,10 +75,12 @@ pub enum MessageEdit {
 /// What a device wants of its session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionAction {
-    /// Start or renew, for so many ms; updates go to `edge`, if one is named.
+    /// Start or renew, for so many ms; updates go to `edge`, if one is named. A device may have a session at each of several edges.
     Start { lease_ms: u64, edge: Option<Box<str>> },
-    /// Stop.
+    /// Stop, wherever.
     Stop,
+    /// Stop at this edge alone.
+    Leave { edge: Box<str> },
 }
 
 /// To the machine of a peer, from outside (queue `presence.peers.<n>`).
@@ -132,6 +144,47 @@ pub struct Extension {
     pub promise_ms: Option<u64>,
     /// Whether `push` and `poll` replace what was there.
     pub full: bool,
+    /// W5: asks for a sign of life, and says what both sides should know.
+    pub reminder: Option<Reminder>,
+    /// The IDs of reminders that this answers.
+    pub answers: Vec<Box<str>>,
+    /// After a digest that did not match: what the sender holds of the receiver's users, by bucket.
+    pub have: Option<Have>,
+    /// After a `have`: the buckets that differ. Their users' statuses follow; the receiver polls those that it watches anew.
+    pub differ: Vec<u8>,
+    /// S3: users whose status is wanted once, without promise.
+    pub query: Vec<UserId>,
+}
+
+/// What a watchdog's expiry sends (W5). Costs the same however much was promised.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reminder {
+    /// Echoed in `answers`.
+    pub id: Box<str>,
+    /// What the sender promised and told, as of a transaction of its own.
+    pub mine: Option<Summary>,
+    /// What the sender holds of the receiver's users, as of a transaction of the receiver's.
+    pub yours: Option<Summary>,
+}
+
+/// A set of promised statuses in few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// The last transaction that it covers.
+    pub as_of: Serial,
+    /// How many statuses.
+    pub count: u64,
+    /// Their sum modulo 2^128, see docs/wire.md.
+    pub digest: u128,
+}
+
+/// A set of promised statuses in 256 parts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Have {
+    /// The last transaction that it covers.
+    pub as_of: Serial,
+    /// For each bucket the low 64 bits of its sum.
+    pub buckets: Vec<u64>,
 }
 
 /// What became of a transaction.
@@ -163,8 +216,14 @@ impl Outcome {
 /// To the machine of a peer, from the machines of local users (queue `presence.batch.<n>`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkSignal {
-    /// A local user's status changed, or was asked for. Gathered.
-    Change { user: UserId, status: Status, serial: Serial },
-    /// A local user wants to watch (or no longer) a user of the peer.
-    Watch { observer: UserId, target: UserId, on: bool, serial: Serial },
+    /// A local user's status changed, or was asked for. Gathered. With `promise` changes follow; without, it was a query's answer.
+    Change { user: UserId, status: Status, serial: Serial, promise: bool },
+    /// The peer is told of this local user no longer: nobody there may see them, or wants to.
+    Hide { user: UserId, serial: Serial },
+    /// A local user wants to watch (or no longer) a user of the peer, who `accepted` that or was only asked yet.
+    Watch { observer: UserId, target: UserId, on: bool, accepted: bool, serial: Serial },
+    /// S1: a local user asks to see a user of the peer, until answered, or (not `on`) asks no longer.
+    Ask { observer: UserId, observed: UserId, on: bool, serial: Serial },
+    /// S2: a local user's answer to a user of the peer.
+    Decide { observed: UserId, observer: UserId, allow: bool, serial: Serial },
 }

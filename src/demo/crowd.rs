@@ -128,12 +128,22 @@ impl Crowd {
         }
     }
 
-    /// Everybody lists contacts and comes online, then all do something now and then, until `stop`.
+    /// Everybody lists contacts.
+    ///
+    /// # Errors
+    /// When the edge refuses an event or cannot be reached.
+    pub(super) async fn introduce(&mut self) -> Result<()> {
+        let people = self.people.clone();
+        let lists = people.iter().map(|person| self.event(person, Act::List)).collect();
+        self.post(lists, &CancellationToken::new()).await
+    }
+
+    /// Everybody comes online, then all do something now and then, until `stop`.
     ///
     /// # Errors
     /// When the edge refuses an event or cannot be reached.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<()> {
-        self.introduce(&stop).await?;
+        self.appear(&stop).await?;
         let mut ticker = interval(TICK);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due = 0.0;
@@ -148,10 +158,10 @@ impl Crowd {
         }
     }
 
-    async fn introduce(&mut self, stop: &CancellationToken) -> Result<()> {
+    async fn appear(&mut self, stop: &CancellationToken) -> Result<()> {
         let people = self.people.clone();
         let mut events = Vec::new();
-        for act in [Act::List, Act::Poll, Act::Status] {
+        for act in [Act::Poll, Act::Status] {
             events.extend(people.iter().map(|person| self.event(person, act)));
         }
         self.post(events, stop).await

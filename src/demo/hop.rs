@@ -1,6 +1,7 @@
 //! A hop between the servers that counts what passes. Signatures name servers and paths, not addresses, so they hold across it.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -28,6 +29,7 @@ pub(super) struct Hop {
     client: Client,
     target: String,
     traffic: Mutex<Traffic>,
+    permissions: AtomicU64,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +39,8 @@ struct Transaction {
 
 #[derive(Deserialize)]
 struct Edu {
+    #[serde(default)]
+    edu_type: String,
     content: Content,
 }
 
@@ -51,7 +55,17 @@ struct Content {
 impl Hop {
     /// Towards the base URL `target`.
     pub(super) fn new(client: Client, target: String) -> Self {
-        Self { client, target, traffic: Mutex::default() }
+        Self { client, target, traffic: Mutex::default(), permissions: AtomicU64::new(0) }
+    }
+
+    /// How many questions and answers passed: who may see whom.
+    pub(super) fn permissions(&self) -> u64 {
+        self.permissions.load(Ordering::Relaxed)
+    }
+
+    /// Counts traffic anew.
+    pub(super) fn forget(&self) {
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner) = Traffic::default();
     }
 
     /// What passed so far.
@@ -66,6 +80,8 @@ impl Hop {
         let edus =
             serde_json::from_slice(body).map_or_else(|_| Vec::new(), |transaction: Transaction| transaction.edus);
         let entries: usize = edus.iter().map(|edu| edu.content.push.len()).sum();
+        let permissions = edus.iter().filter(|edu| edu.edu_type.starts_with("m.presence_")).count();
+        self.permissions.fetch_add(permissions as u64, Ordering::Relaxed);
         let polls: usize = edus.iter().map(|edu| edu.content.poll.len()).sum();
         let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
         traffic.transactions += 1;
@@ -135,9 +151,10 @@ mod tests {
         let parts = |path: &str| Request::put(path).body(()).unwrap().into_parts().0;
         hop.note(&parts("/_matrix/key/v2/server"), b"{}");
         assert_eq!(hop.traffic(), Traffic::default());
-        let body = br#"{"edus": [{"content": {"push": [{}, {}], "poll": ["@a:b"]}}, {"content": {}}]}"#;
+        let body = br#"{"edus": [{"content": {"push": [{}, {}], "poll": ["@a:b"]}}, {"edu_type": "m.presence_accept", "content": {}}]}"#;
         hop.note(&parts("/_matrix/federation/v1/send/1"), body);
         let Traffic { transactions, entries, polls, body_bytes, .. } = hop.traffic();
         assert_eq!((transactions, entries, polls, body_bytes), (1, 2, 1, body.len() as u64));
+        assert_eq!(hop.permissions(), 1);
     }
 }

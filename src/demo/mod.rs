@@ -41,6 +41,8 @@ pub const NAMES: [&str; 2] = ["a.example", "b.example"];
 
 /// How long one of the demo's own requests may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two looks at who has answered.
+const GLANCE: Duration = Duration::from_millis(20);
 /// How long each group of tasks may take to leave.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -103,8 +105,10 @@ impl Demo {
         }
         let [ours, theirs] = crowd::people(options.users);
         let sides = [side(addresses[0], ours, &client)?, side(addresses[1], theirs, &client)?];
-        let (helpers, crowds) = (help(&sides, listeners), populate(&sides, &client));
-        let (crowds, servers, helpers) = (Group::of(crowds), Group::of(servers), Group::of(helpers));
+        let (servers, helpers) = (Group::of(servers), Group::of(help(&sides, listeners)));
+        let mut crowds = sides.iter().map(|side| Crowd::new(client.clone(), side)).collect::<Vec<_>>();
+        introduce(&sides, &mut crowds, window).await?;
+        let crowds = Group::of(populate(crowds));
         Ok(Self { sides, begun: Instant::now(), window, client, crowds, servers, helpers, _folder: folder })
     }
 
@@ -186,6 +190,7 @@ ops.listen = "127.0.0.1:0"
 federation.resolve = {{ "{peer}" = "http://{hop}" }}
 batch.window = {window:?}
 batch.hold_max = "10m"
+list.accept = "everyone"
 "#,
         window = options.window,
     );
@@ -226,10 +231,27 @@ fn help(sides: &[Side; 2], listeners: [TcpListener; 2]) -> Tasks {
     tasks
 }
 
-fn populate(sides: &[Side; 2], client: &Client) -> Tasks {
+/// Lets the users of both servers ask to see their contacts, and waits for the answers: what happens once in a lifetime is not
+/// counted.
+async fn introduce(sides: &[Side; 2], crowds: &mut [Crowd], window: Duration) -> Result<()> {
+    for crowd in crowds {
+        crowd.introduce().await?;
+    }
+    // Each way: the questions of one side, the answers of the other.
+    let pairs = |side: &Side| side.people.iter().map(|person| person.contacts.len() as u64).sum::<u64>();
+    let expected = sides.iter().map(pairs).sum::<u64>();
+    let deadline = Instant::now() + window * 4 + PATIENCE;
+    while sides.iter().any(|side| side.inward.permissions() < expected) {
+        anyhow::ensure!(Instant::now() < deadline, "the simulated users could not make each other's acquaintance");
+        tokio::time::sleep(GLANCE).await;
+    }
+    sides.iter().for_each(|side| side.inward.forget());
+    Ok(())
+}
+
+fn populate(crowds: Vec<Crowd>) -> Tasks {
     let mut tasks = Tasks::new();
-    for side in sides {
-        let crowd = Crowd::new(client.clone(), side);
+    for crowd in crowds {
         tasks.spawn("crowd", crowd.run(tasks.shutdown().soft));
     }
     tasks

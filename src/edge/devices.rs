@@ -44,7 +44,7 @@ pub(crate) async fn put_poll(
     Ok(Json(json!({})))
 }
 
-/// `DELETE /_rollcall/v1/users/{userId}/poll/{deviceId}`
+/// `DELETE /_rollcall/v1/users/{userId}/poll/{deviceId}`; ends the device's streams here, too.
 pub(crate) async fn delete_poll(
     State(edge): State<Arc<EdgeState>>,
     caller: Caller,
@@ -52,6 +52,7 @@ pub(crate) async fn delete_poll(
     path: DevicePath,
 ) -> Answer {
     let device = own_device(&caller, path)?;
+    edge.streams.end(&caller.user, &device);
     let stop = UserSignal::Session { device, action: SessionAction::Stop, stamp: edge.stamp() };
     edge.tell(&caller.user, followed, vec![stop]).await?;
     Ok(Json(json!({})))

@@ -21,6 +21,11 @@ impl MatrixError {
         Self { status, errcode, text: text.into(), retry_after: None }
     }
 
+    /// What it is answered with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// 400: the body is no JSON at all.
     pub(crate) fn not_json(error: &serde_json::Error) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", format!("the body is not JSON: {error}"))
@@ -75,6 +80,12 @@ impl MatrixError {
     pub(crate) fn too_large(max: usize) -> Self {
         let text = format!("the body is longer than {max} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", text)
+    }
+
+    /// 429: one's own share is used up.
+    pub(crate) fn too_many(text: impl Into<String>, retry_after: Duration) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", text);
+        Self { retry_after: Some(retry_after), ..error }
     }
 
     /// 503: there is more to do than can be done; nothing of this request was.

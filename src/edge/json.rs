@@ -38,6 +38,15 @@ impl Fields {
         }
     }
 
+    /// Yes or no; absent is `None`.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, MatrixError> {
+        match self.field(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(MatrixError::bad_json(format!("{name:?} must be true or false"))),
+        }
+    }
+
     /// A whole number of milliseconds; absent is `None`, null is `Some(None)`.
     pub(crate) fn millis(&self, name: &str) -> Result<Option<Option<u64>>, MatrixError> {
         match self.field(name) {

@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `client`, `devices` | clients: status, list, sessions, devices |
+//! | `client`, `devices`, `requests` | clients: status, list, sessions, devices, permission |
+//! | `stream` | clients: push of updates |
 //! | `events` | foreign edges without AMQP |
 //! | `federation`, `transaction`, `peer_keys` | peers |
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
@@ -21,6 +22,8 @@ mod json;
 pub mod peer_keys;
 mod publisher;
 mod request;
+mod requests;
+mod stream;
 mod transaction;
 
 use std::io;
@@ -31,10 +34,12 @@ use std::time::Duration;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::routing::{get, post, put};
+use axum::serve::ListenerExt as _;
 use axum::{Router, middleware};
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 
 pub use self::auth::OpenDoor;
@@ -47,12 +52,13 @@ use self::auth::Authenticator;
 use self::body::Budget;
 use self::publisher::{Pack, Publisher};
 use self::request::Followed;
+use self::stream::Streams;
 use crate::bus::SharedBus;
 use crate::clock::SharedClock;
 use crate::config::EdgeConfig;
 use crate::core::signal::{Addressed, Stamp, UserSignal};
 use crate::lifecycle;
-use crate::model::{ServerName, UserId};
+use crate::model::{EdgeName, ServerName, UserId};
 use crate::outbound::keys::SigningKeys;
 use crate::reader::Reader;
 use crate::store::StoreError;
@@ -64,6 +70,9 @@ const MAX_CLIENT_BODY: usize = 128 << 10;
 const MAX_BODIES: usize = 64 << 20;
 /// Bytes of transactions whose signatures are being checked at once.
 const MAX_CHECKING: usize = 16 << 20;
+
+/// After a stop, how long clients have to take the rest of their streams, and the queues to confirm that sessions are left.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// What the edge is made of.
 pub struct EdgeParts {
@@ -104,6 +113,9 @@ pub struct EdgeState {
     bodies: Budget,
     checking: Budget,
     stamps: AtomicU64,
+    streams: Arc<Streams>,
+    /// Ends what takes updates off the bus.
+    _listening: DropGuard,
 }
 
 impl EdgeState {
@@ -114,6 +126,11 @@ impl EdgeState {
         auth.check(parts.config.listen)?;
         let applied = Applied::new();
         drop(lifecycle::spawn("edge replies", applied.clone().listen(parts.bus.replies())));
+        let name = parts.config.name.clone().unwrap_or_else(random_name);
+        tracing::info!(%name, "the edge's name");
+        let (streams, stop) = (Streams::new(name, parts.config.stream.clone()), CancellationToken::new());
+        let listening = stream::listen(parts.bus.clone(), parts.clock.clone(), streams.clone(), stop.clone());
+        drop(lifecycle::spawn("edge updates", listening));
         Ok(Arc::new(Self {
             admission: Admission {
                 reader: parts.reader.clone(),
@@ -135,6 +152,8 @@ impl EdgeState {
             bodies: Budget::new(MAX_BODIES),
             checking: Budget::new(MAX_CHECKING),
             stamps: AtomicU64::new(0),
+            streams,
+            _listening: stop.drop_guard(),
         }))
     }
 
@@ -167,8 +186,18 @@ impl EdgeState {
     /// Hands a signal to the machine of `user` and waits for the confirm alone.
     async fn hint(&self, user: &UserId, followed: Followed, signal: UserSignal) -> Result<(), MatrixError> {
         self.admission.admit().await?;
-        let signals = self.address(user, followed, vec![signal]);
+        self.say(user, followed, vec![signal]).await
+    }
+
+    /// The same however much waits.
+    async fn say(&self, user: &UserId, followed: Followed, signals: Vec<UserSignal>) -> Result<(), MatrixError> {
+        let signals = self.address(user, followed, signals);
         self.publisher.publish(Pack { signals, messages: Vec::new() }).await
+    }
+
+    /// Bytes that wait for clients of streams: what tests of bounds ask for.
+    pub fn buffered(&self) -> usize {
+        self.streams.buffered()
     }
 
     fn address(&self, user: &UserId, followed: Followed, signals: Vec<UserSignal>) -> Vec<Routed> {
@@ -195,6 +224,9 @@ pub fn router(edge: Arc<EdgeState>) -> Router {
     router
         .route("/_rollcall/v1/users/{userId}/poll/{deviceId}", put(devices::put_poll).delete(devices::delete_poll))
         .route("/_rollcall/v1/users/{userId}/devices/{deviceId}", put(devices::put_device))
+        .route("/_rollcall/v1/users/{userId}/requests", get(requests::get_requests))
+        .route("/_rollcall/v1/users/{userId}/requests/{observer}", post(requests::post_request))
+        .route("/_rollcall/v1/users/{userId}/stream", get(stream::get_stream))
         .route("/_rollcall/v1/events", post(events::post_events))
         .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
         .route("/_matrix/federation/v1/version", get(federation::get_version))
@@ -205,12 +237,41 @@ pub fn router(edge: Arc<EdgeState>) -> Router {
         .with_state(edge)
 }
 
-/// Serves until `stop`, then finishes the requests that are under way.
+/// Serves until `stop`, then ends the streams and finishes the requests that are under way. Clients that do not take the rest of
+/// their stream hold nobody up for long.
 pub async fn serve(listener: TcpListener, edge: Arc<EdgeState>, stop: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
     edge.auth.check(address).map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
     tracing::info!(%address, "edge listening");
-    axum::serve(listener, router(edge)).with_graceful_shutdown(stop.cancelled_owned()).await
+    let stall_max = edge.config.stream.stall_max;
+    let listener = listener.tap_io(move |connection| cut_off_after(connection, stall_max));
+    let serving = axum::serve(listener, router(edge.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let closing = async {
+        stop.cancelled().await;
+        edge.streams.close();
+        tokio::time::sleep(CLOSING).await;
+        if edge.streams.is_empty() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = serving.into_future() => served?,
+        () = closing => tracing::debug!("clients do not take the rest of their streams"),
+    }
+    edge.streams.close();
+    let _unsettled = tokio::time::timeout(CLOSING, edge.streams.settled()).await;
+    Ok(())
+}
+
+/// Lets the kernel end a connection whose other side takes nothing for so long, or is not there any more.
+fn cut_off_after(connection: &TcpStream, stall_max: Duration) {
+    if let Err(error) = SockRef::from(connection).set_tcp_user_timeout(Some(stall_max)) {
+        tracing::debug!(%error, "a connection without its time-out");
+    }
+}
+
+fn random_name() -> EdgeName {
+    EdgeName::parse(&format!("edge-{:016x}", fastrand::u64(..))).expect("hex digits")
 }
 
 fn user_id(path: Result<Path<String>, PathRejection>) -> Result<UserId, MatrixError> {

@@ -26,13 +26,18 @@ pub enum RowKind {
     Served = 4,
     /// What a sent transaction held; key: server name, NUL, its number.
     Sent = 5,
-    /// A local user's presence list and watchers; key: user ID.
+    /// A local user's presence list, permissions and watchers; key: user ID.
     Relations = 6,
+    /// A permission on its way to or from a peer; key: server name, NUL, observed user, NUL, observer.
+    Permit = 7,
+    /// A local user who watches another; key: user ID of the watched, NUL, of the watcher.
+    Observer = 8,
 }
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent, Self::Relations];
+    pub const ALL: [Self; 8] =
+        [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent, Self::Relations, Self::Permit, Self::Observer];
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {

@@ -232,7 +232,7 @@ impl Weigh for LinkSignal {
     fn weight(&self) -> usize {
         match self {
             Self::Change { status, .. } => SMALL + status_weight(status),
-            Self::Watch { .. } => SMALL,
+            _ => SMALL,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Encodings: [`contract`] is the edges' JSON, [`matrix`] the federation's EDUs, [`envelope`] our internal bincode, [`outbound`]
-//! what senders take. What cannot be read becomes a [`reject::Reject`].
+//! what senders take, [`update`] what clients are told. What cannot be read becomes a [`reject::Reject`].
 
 pub mod contract;
 pub mod envelope;
@@ -8,3 +8,4 @@ pub mod matrix;
 pub mod outbound;
 pub mod reject;
 mod shape;
+pub mod update;

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Exchange, Outgoing};
-use crate::core::{Output, Transaction};
+use crate::core::{Output, Transaction, Update};
 use crate::model::TraceId;
 use crate::wire::envelope::{EnvelopeError, Packer, decode_own, encode};
 use crate::wire::outbound::OutboundMessage;
+use crate::wire::update::{Shown, UpdateMessage};
 
 /// One message in an outbox row.
 #[derive(Serialize, Deserialize)]
@@ -18,20 +19,36 @@ struct Kept {
     trace: Option<TraceId>,
 }
 
+/// A run's outputs on their way out.
+#[derive(Default)]
+pub(super) struct Leaving {
+    /// What must arrive: kept in the outbox until it is confirmed.
+    pub(super) messages: Vec<Outgoing>,
+    /// To edges with sessions. Not kept: after a crash every live session is told the present anew, and whoever comes back reads it.
+    pub(super) updates: Vec<Outgoing>,
+}
+
+impl Leaving {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.updates.is_empty()
+    }
+}
+
 /// Packs outputs into as few messages as there are destinations among the partitions.
-pub(super) fn messages(outputs: Vec<Output>, partitions: u16) -> Vec<Outgoing> {
+pub(super) fn pack(outputs: Vec<Output>, partitions: u16) -> Leaving {
     let mut packer = Packer::new(partitions);
-    let mut transactions = Vec::new();
+    let (mut transactions, mut updates) = (Vec::new(), Vec::new());
     for output in outputs {
         match output {
             Output::User(signal) => packer.user(signal),
             Output::Link(signal) => packer.link(signal),
             Output::Transmit(transaction) => transactions.push(outbound(transaction)),
+            Output::Update(update) => updates.extend(to_edge(update)),
         }
     }
     let mut messages = packer.finish(false);
     messages.append(&mut transactions);
-    messages
+    Leaving { messages, updates }
 }
 
 /// Encodes messages for an outbox row.
@@ -73,6 +90,13 @@ fn outbound(transaction: Transaction) -> Outgoing {
     message
 }
 
+fn to_edge(update: Update) -> Vec<Outgoing> {
+    let Update { edge, observer, at, events } = update;
+    let shown = events.into_iter().map(|(of, status, known_at)| (of, Shown { status, known_at }));
+    let messages = UpdateMessage::split(&observer, shown, at);
+    messages.iter().map(|message| Outgoing::new(Exchange::Updates, &*edge, message.encode())).collect()
+}
+
 /// The number of an exchange in outbox rows. In databases: never reuse one.
 fn number(exchange: Exchange) -> u8 {
     match exchange {
@@ -83,5 +107,44 @@ fn number(exchange: Exchange) -> u8 {
         Exchange::Outbound => 5,
         Exchange::Updates => 6,
         Exchange::Dead => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Presence, Status, Timestamp, UserId};
+
+    #[test]
+    fn an_update_goes_to_its_edge_and_not_into_the_outbox() {
+        let status = Status {
+            presence: Presence::Online,
+            status_msg: Some("cup\"cakes".into()),
+            last_active: Timestamp(4_000),
+            currently_active: true,
+            device_types: ["mobile".into()].into(),
+        };
+        let user = |id| UserId::parse(id).unwrap();
+        let update = Update {
+            edge: "edge-1".into(),
+            observer: user("@bob:a.example"),
+            at: Timestamp(9_000),
+            events: vec![
+                (user("@alice:b.example"), status, Timestamp(8_500)),
+                (user("@carol:c.example"), Status::default(), Timestamp(2_000)),
+            ],
+        };
+        let leaving = pack(vec![Output::Update(update)], 4);
+        assert_eq!((leaving.messages.len(), leaving.updates.len(), leaving.is_empty()), (0, 1, false));
+        let message = &leaving.updates[0];
+        assert_eq!((message.exchange, message.routing_key.as_str()), (Exchange::Updates, "edge-1"));
+        let golden = concat!(
+            r#"{"v":1,"user_id":"@bob:a.example","events":[{"type":"m.presence","sender":"@alice:b.example","content":"#,
+            r#"{"presence":"online","currently_active":true,"last_active_ago":5000,"status_msg":"cup\"cakes","#,
+            r#""rollcall":{"known":true,"device_types":["mobile"],"stale_ms":500}}},"#,
+            r#"{"type":"m.presence","sender":"@carol:c.example","content":{"presence":"unknown","#,
+            r#""rollcall":{"known":false,"device_types":[],"stale_ms":7000}}}]}"#
+        );
+        assert_eq!(std::str::from_utf8(&message.body), Ok(golden));
     }
 }

@@ -271,11 +271,14 @@ impl<'a> Owner<'a> {
         }
         let effects = self.machines.take_effects();
         let Effects { rows, outputs, released, flushes } = effects;
-        let messages = outbox::messages(outputs, self.worker.partitions);
-        if !rows.is_empty() || !messages.is_empty() {
-            self.commit(rows, &messages).await?;
-            self.publish(&messages, None).await?;
+        let leaving = outbox::pack(outputs, self.worker.partitions);
+        // Also for updates alone: the commit is the fence, and a late owner tells nobody's client anything.
+        if !rows.is_empty() || !leaving.is_empty() {
+            self.commit(rows, &leaving.messages).await?;
+            self.publish(&leaving.messages, None).await?;
             self.published = Some((self.lease.epoch, self.number));
+            self.publish(&leaving.updates, None).await?;
+            counter!("rollcall_updates_sent_total").increment(leaving.updates.len() as u64);
         }
         self.publish(&dead, None).await?;
         tokens.extend(released.iter().filter_map(|id| self.release(*id)));

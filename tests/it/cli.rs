@@ -57,9 +57,9 @@ fn nothing_set_checks_well() {
 
 #[test]
 fn check_names_reserved_keys_that_are_set() {
-    let output = rollcall(home().path(), &[("ROLLCALL_WATCHDOG__SHORT", "2s")], &["check"]);
+    let output = rollcall(home().path(), &[("ROLLCALL_FEDERATION__VIA", "edge")], &["check"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).contains("watchdog.short: is reserved"));
+    assert!(text(&output.stdout).contains("federation.via: is reserved"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod federation;
 mod machines;
 mod nothing_lost;
 mod ops;
+mod script;
 mod store;
 mod stories;
 mod support;

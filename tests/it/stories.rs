@@ -4,6 +4,7 @@ mod bad_input;
 mod federation;
 mod foreign_edge;
 mod graceful;
+mod permission;
 
 use std::collections::BTreeMap;
 
@@ -28,12 +29,19 @@ struct Pair {
 }
 
 impl Pair {
-    /// Starts both on `bus`; `extra` is more configuration for `a`. At `b` sessions linger for a second.
+    /// Starts both on `bus`; `extra` is more configuration for `a`. At `b` sessions linger for a second. Everybody may see
+    /// everybody, and shows nothing unasked.
     async fn start(bus: &str, extra: &str) -> Self {
+        let open = "list.accept = \"everyone\"\nlist.symmetric = false";
+        Self::start_with(bus, &format!("{open}\n{extra}"), open).await
+    }
+
+    /// The same, with more configuration for both.
+    async fn start_with(bus: &str, at_a: &str, at_b: &str) -> Self {
         let (a, b) = (Place::new(&server("a"), bus, ""), Place::new(&server("b"), bus, ""));
         let (to_a, to_b) = (Tap::start(&a.url()).await, Tap::start(&b.url()).await);
-        a.configure(bus, &format!("{}\n{extra}", resolve(&[(&b.name, &to_b.url)])));
-        b.configure(bus, &format!("{}\nclients.linger = \"1s\"", resolve(&[(&a.name, &to_a.url)])));
+        a.configure(bus, &format!("{}\n{at_a}", resolve(&[(&b.name, &to_b.url)])));
+        b.configure(bus, &format!("{}\nclients.linger = \"1s\"\n{at_b}", resolve(&[(&a.name, &to_a.url)])));
         let (at_a, at_b) = tokio::join!(a.serve(), b.serve());
         Self { at_a, at_b, a, b, to_a, to_b }
     }
@@ -52,10 +60,15 @@ impl Pair {
         user("bob", &self.b)
     }
 
-    /// Bob lists `users` and has a session; returns when the poll and the answer have passed.
+    /// Bob lists `users`, who accept, and has a session; returns when the poll and the answer have passed. What passed before is
+    /// forgotten.
     async fn watch(&self, users: &[&str]) {
         let bob = self.bob();
         bob.list(users).await;
+        self.to_b.wait_until(|seen| count(seen, "m.presence_accept") == users.len()).await;
+        self.to_a.wait_until(|seen| count(seen, "m.presence_invite") == users.len()).await;
+        self.to_a.forget();
+        self.to_b.forget();
         bob.poll().await;
         self.to_a.wait_for(1).await;
         self.to_b.wait_for(1).await;
@@ -68,6 +81,12 @@ impl Pair {
         assert_eq!(self.to_a.transactions().len(), 1, "the poll");
         seen.swap_remove(1)
     }
+}
+
+/// How many EDUs of a type passed.
+fn count(seen: &[Seen], edu_type: &str) -> usize {
+    let edus = seen.iter().flat_map(|seen| seen.body["edus"].as_array().unwrap());
+    edus.filter(|edu| edu["edu_type"] == edu_type).count()
 }
 
 /// A name that no other test uses.

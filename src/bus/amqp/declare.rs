@@ -51,9 +51,16 @@ async fn declare_exchange(channel: &Channel, topology: &Topology, exchange: Exch
     channel.exchange_declare(short(&name)?, kind, options, arguments).await.map_err(|error| refused(&name, &error))
 }
 
-async fn declare_queue(channel: &Channel, topology: &Topology, queue: &Queue) -> Result<(), BusError> {
+/// Declares one queue and binds it.
+pub(super) async fn declare_queue(channel: &Channel, topology: &Topology, queue: &Queue) -> Result<(), BusError> {
     let name = topology.queue_name(queue);
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let passing = queue.is_passing();
+    let options = QueueDeclareOptions {
+        durable: !passing,
+        exclusive: passing,
+        auto_delete: passing,
+        ..QueueDeclareOptions::default()
+    };
     let declaring = channel.queue_declare(short(&name)?, options, table(topology.queue_arguments(queue)));
     declaring.await.map_err(|error| refused(&name, &error))?;
     let exchange = short(&topology.exchange_name(queue.exchange()))?;

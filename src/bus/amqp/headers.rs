@@ -17,12 +17,15 @@ const DEATHS: &str = "x-death";
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Written to disk before it is confirmed.
 const PERSISTENT: u8 = 2;
+/// Kept in memory.
+const TRANSIENT: u8 = 1;
 /// A reason is a sentence; one that is longer is cut, so that headers stay far below a frame.
 const REASON_BYTES: usize = 4096;
 
-/// The properties of a persistent message with these headers.
-pub(super) fn properties(headers: &Headers) -> BasicProperties {
-    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+/// The properties of a message with these headers.
+pub(super) fn properties(headers: &Headers, persistent: bool) -> BasicProperties {
+    let mode = if persistent { PERSISTENT } else { TRANSIENT };
+    let mut properties = BasicProperties::default().with_delivery_mode(mode);
     if let Some(address) = headers.reply_to.as_ref().and_then(|address| ShortString::try_new(address.as_str()).ok()) {
         properties = properties.with_reply_to(address);
     }
@@ -105,8 +108,8 @@ mod tests {
             origin: Some("inbound".into()),
             reply_to: Some("somewhere".into()),
         };
-        assert_eq!(headers(&properties(&ours), "presence."), ours);
-        assert_eq!(headers(&properties(&Headers::default()), "presence."), Headers::default());
+        assert_eq!(headers(&properties(&ours, true), "presence."), ours);
+        assert_eq!(headers(&properties(&Headers::default(), false), "presence."), Headers::default());
     }
 
     #[test]
@@ -142,7 +145,7 @@ mod tests {
     fn a_long_reason_is_cut_between_characters() {
         let reason = "é".repeat(REASON_BYTES);
         let long = Headers { reason: Some(reason.clone()), ..Headers::default() };
-        let cut = headers(&properties(&long), "").reason.unwrap();
+        let cut = headers(&properties(&long, true), "").reason.unwrap();
         assert!(cut.len() <= REASON_BYTES && reason.starts_with(&cut));
     }
 }

@@ -7,7 +7,7 @@
 //! lapin hands a returned (unroutable) message to whichever confirm comes next, which may be another message's. Routability is a
 //! property of exchange and routing key, so the return is matched by these two; one that is not the caller's own is reported and
 //! counted (`rollcall_bus_returned_total`), and does not fail the message that it came with. What the topology itself has no
-//! queue for is refused before it is sent, so only missing edges and queues that somebody deleted depend on returns.
+//! queue for is refused before it is sent, so only queues that somebody deleted depend on returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,12 +136,9 @@ impl Publisher {
         self.line.close().await;
     }
 
-    /// Edges declare their own queues on [`Exchange::Updates`]: only the broker knows these.
     fn check_routes(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
-        let nowhere = messages.iter().find(|message| {
-            message.exchange != Exchange::Updates
-                && self.topology.route(message.exchange, &message.routing_key).is_none()
-        });
+        let nowhere =
+            messages.iter().find(|message| self.topology.route(message.exchange, &message.routing_key).is_none());
         nowhere
             .map_or(Ok(()), |message| Err(unroutable(&self.exchanges[message.exchange as usize], &message.routing_key)))
     }
@@ -176,8 +173,10 @@ impl Publisher {
         let exchange = &self.exchanges[message.exchange as usize];
         let key = ShortString::try_new(message.routing_key.as_str())
             .map_err(|_| Setback::Final(unroutable(exchange, &message.routing_key)))?;
-        let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let properties = headers::properties(&message.headers);
+        // An edge that is gone is no failure, and nothing of its updates needs to reach a disk.
+        let passing = message.exchange == Exchange::Updates;
+        let options = BasicPublishOptions { mandatory: !passing, immediate: false };
+        let properties = headers::properties(&message.headers, !passing);
         let again = |error: lapin::Error| Setback::Again(error.to_string());
         let written = channel.basic_publish(exchange.clone(), key, options, &message.body, properties);
         match written.await.map_err(again)?.await.map_err(again)? {

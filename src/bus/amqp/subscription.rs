@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Outstanding;
+use super::declare::declare_queue;
 use super::headers;
 use super::line::Live;
 use crate::bus::{Delivery, Queue, Subscription, SubscriptionError, Token, Topology};
@@ -60,7 +61,7 @@ pub(super) async fn open(
         closed,
     };
     let consuming = subscription.consume(topology, queues, taken).await;
-    consuming.map_err(|error| subscription.end(error.to_string()))?;
+    consuming.map_err(|reason| subscription.end(reason))?;
     Ok(subscription)
 }
 
@@ -112,19 +113,21 @@ impl Subscription for AmqpSubscription {
 }
 
 impl AmqpSubscription {
-    async fn consume(
-        &mut self,
-        topology: &Topology,
-        queues: &[(Queue, u16)],
-        taken: &Taken,
-    ) -> Result<(), lapin::Error> {
+    async fn consume(&mut self, topology: &Topology, queues: &[(Queue, u16)], taken: &Taken) -> Result<(), String> {
+        let lost = |error: lapin::Error| error.to_string();
         for (queue, prefetch) in queues {
+            if queue.is_passing() {
+                declare_queue(&self.channel, topology, queue).await.map_err(|error| error.to_string())?;
+            }
             // It counts for the consumers that come after it. Without a limit lapin would buffer the whole queue: 0 means "no
             // limit" to the broker, so it is not let through.
-            self.channel.basic_qos((*prefetch).max(1), BasicQosOptions::default()).await?;
+            self.channel.basic_qos((*prefetch).max(1), BasicQosOptions::default()).await.map_err(lost)?;
             let name = topology.queue_name(queue);
-            let (name, options) = (name.as_str(), BasicConsumeOptions::default());
-            let consumer = self.channel.basic_consume(name.into(), name.into(), options, FieldTable::default()).await?;
+            // Within this process, whose connection the queue is exclusive to.
+            let options = BasicConsumeOptions { exclusive: queue.is_passing(), ..BasicConsumeOptions::default() };
+            let name = name.as_str();
+            let consuming = self.channel.basic_consume(name.into(), name.into(), options, FieldTable::default());
+            let consumer = consuming.await.map_err(lost)?;
             self.sources.push(Source { queue: queue.clone(), consumer, taken: taken.counter(queue) });
         }
         Ok(())

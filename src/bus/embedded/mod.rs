@@ -4,8 +4,7 @@
 //! the machines' commits ([`crate::store::sqlite`]). A backlog stays in the table: in memory are at most a prefetch of each
 //! subscription, and the numbers of rows.
 //!
-//! What differs from a broker: [`Exchange::Updates`] has no queues here, so that what is published to it is dropped; replies reach
-//! this process only; and a process beside the owner of the file sees the owner's subscriptions not at all.
+//! What differs from a broker: [`Queue::Updates`] is kept in memory (nothing is promised of it); replies reach this process only; and a process beside the owner of the file sees the owner's subscriptions not at all.
 
 mod chores;
 mod headers;
@@ -14,6 +13,7 @@ mod state;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +33,7 @@ use crate::store::sqlite::bus::{BusRow, BusWatch, SharedWatch};
 use crate::store::sqlite::{Mode, Sqlite};
 use state::State;
 use subscription::Taker;
+use updates::Mailboxes;
 
 /// Messages that may be unconfirmed at once, over all callers. A larger publish goes alone.
 const UNCONFIRMED_MAX: u32 = 16 << 10;
@@ -49,6 +50,7 @@ pub struct Embedded {
     replies: mpsc::Sender<Reply>,
     replied: Mutex<Option<mpsc::Receiver<Reply>>>,
     background: Mutex<Option<JoinHandle<()>>>,
+    updates: Arc<Mailboxes>,
 }
 
 /// What subscriptions, the background task and the writer share.
@@ -79,6 +81,7 @@ impl Embedded {
             replies,
             replied: Mutex::new(Some(replied)),
             background: Mutex::new(Some(background)),
+            updates: Arc::default(),
         })
     }
 
@@ -92,33 +95,33 @@ impl Embedded {
         self
     }
 
-    fn rows(&self, messages: &[Outgoing]) -> Result<Vec<BusRow>, PublishError> {
-        let mut rows = Vec::with_capacity(messages.len());
-        for message in messages {
-            if message.exchange != Exchange::Updates {
-                rows.push(self.row(message)?);
-            }
-        }
-        Ok(rows)
+    /// The messages and where each goes, if there is a queue for every one.
+    fn routed<'m>(&self, messages: &'m [Outgoing]) -> Result<Vec<(Queue, &'m Outgoing)>, PublishError> {
+        let topology = &self.inner.topology;
+        let route = |message: &'m Outgoing| match topology.route(message.exchange, &message.routing_key) {
+            Some(queue) => Ok((queue, message)),
+            None => Err(PublishError::Unroutable {
+                exchange: topology.exchange_name(message.exchange),
+                routing_key: message.routing_key.clone(),
+            }),
+        };
+        messages.iter().map(route).collect()
     }
 
-    fn row(&self, message: &Outgoing) -> Result<BusRow, PublishError> {
+    fn row(&self, queue: &Queue, message: &Outgoing) -> BusRow {
         let topology = &self.inner.topology;
         let exchange = || topology.exchange_name(message.exchange);
-        let Some(queue) = topology.route(message.exchange, &message.routing_key) else {
-            return Err(PublishError::Unroutable { exchange: exchange(), routing_key: message.routing_key.clone() });
-        };
         let mut headers = message.headers.clone();
-        if queue == Queue::Dead && message.exchange != Exchange::Dead {
+        if *queue == Queue::Dead && message.exchange != Exchange::Dead {
             headers.reason = Some(format!("no queue takes routing key {:?} of {}", message.routing_key, exchange()));
             headers.origin = Some(message.exchange.name().into());
         }
         let key = Some(&*message.routing_key).filter(|key| queue.binding_keys()[0] != *key);
-        Ok(BusRow {
-            queue: topology.queue_name(&queue).into(),
+        BusRow {
+            queue: topology.queue_name(queue).into(),
             body: message.body.clone(),
             headers: headers::encode(&headers, key, &self.address),
-        })
+        }
     }
 
     /// Waits for room, then for the disk.
@@ -150,7 +153,14 @@ impl Bus for Embedded {
     }
 
     async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
-        let rows = self.rows(&messages)?;
+        let routed = self.routed(&messages)?;
+        let mut rows = Vec::with_capacity(messages.len());
+        for (queue, message) in routed {
+            match queue {
+                Queue::Updates(edge) => self.updates.put(&edge, message),
+                queue => rows.push(self.row(&queue, message)),
+            }
+        }
         if rows.is_empty() {
             return Ok(());
         }
@@ -171,6 +181,9 @@ impl Bus for Embedded {
     }
 
     async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
+        if let [(Queue::Updates(edge), prefetch)] = queues {
+            return self.updates.open(edge, *prefetch);
+        }
         let names: Vec<Arc<str>> =
             queues.iter().map(|(queue, _)| self.inner.topology.queue_name(queue).into()).collect();
         let mut state = self.inner.state();
@@ -195,6 +208,7 @@ impl Bus for Embedded {
         let published = self.unconfirmed.acquire_many(UNCONFIRMED_MAX);
         let _late = timeout(self.confirm_timeout, published).await;
         self.unconfirmed.close();
+        self.updates.close();
         self.inner.close();
         let background = self.background.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(background) = background
@@ -207,6 +221,7 @@ impl Bus for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        self.updates.close();
         self.inner.close();
     }
 }

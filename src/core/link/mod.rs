@@ -1,31 +1,37 @@
-//! The machine of one peer: who there watches which of ours, whom of theirs we watch, the window being gathered, what is owed,
-//! at most one live transaction, back-off.
+//! The machine of one peer: which of ours it was promised, whom of theirs we watch, permission on its way both ways, the window
+//! being gathered, what is owed, at most one live transaction, back-off.
 //!
-//! A link exists from the first promise or list entry, never because a stranger spoke. What is gathered lives in memory, with its
-//! deliveries unacknowledged; everything else is in rows. Permission and watchdogs will join as machines beside the window.
+//! A link exists from the first promise, list entry or question, never because a stranger spoke. What is gathered lives in memory,
+//! with its deliveries unacknowledged; everything else is in rows.
 
+mod permission;
+mod permits;
 mod remote;
 mod restore;
 mod send;
+mod served;
+mod watches;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::permits::PermitRow;
+use self::permits::Permits;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
-use self::window::{Waiting, Window};
+use self::served::Others;
+use self::window::Window;
 use super::HoldId;
 use super::deadlines::Armed;
 use super::effect::{Flush, Output};
 use super::holds::Holds;
 use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
-use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, UserSignal};
-use crate::model::{Serial, ServerName, Status, Timestamp, TraceId, UserId};
+use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
+use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
 use crate::store::RowChange;
-use crate::wire::matrix::entry_size;
 
 /// What a link needs to know to handle one signal.
 #[derive(Debug)]
@@ -66,16 +72,20 @@ impl Turn<'_> {
 pub struct Link {
     server: ServerName,
     state: LinkState,
-    /// Our users that the peer watches, and the newest status of each that a transaction held.
+    /// Our users whose changes the peer was promised, and the newest status of each that a transaction held.
     served: BTreeMap<UserId, Serial>,
     /// Those of them whose status the peer should have been told and was not yet, and up to which change.
     owed: BTreeMap<UserId, Serial>,
+    others: Others,
     /// When the owed were last asked for.
     asked_at: Timestamp,
     /// The peer's users, by localpart.
     remotes: BTreeMap<Box<str>, Remote>,
     /// Those of them whom the peer must be asked to push, or to push no longer.
     pending: BTreeSet<Box<str>>,
+    /// The peer's users whom it pushes though nobody here watches them: it is to hear so.
+    unwanted: BTreeSet<Box<str>>,
+    permits: Permits,
     /// Our users that watch: shared, since each watches many.
     observers: BTreeSet<UserId>,
     window: Window,
@@ -113,6 +123,16 @@ pub struct LinkState {
     applied: Serial,
     /// When the peer last showed that it speaks rollcall.
     spoke: Timestamp,
+    /// When it last polled, unpolled or said something of permission.
+    subscribed: Timestamp,
+}
+
+impl LinkState {
+    /// Whether the peer ever spoke rollcall, polled, unpolled or said something of permission: then it answers questions, and what
+    /// it pushes is for those alone whom it accepted, however long it has been silent.
+    pub fn knows_permission(&self) -> bool {
+        self.spoke.max(self.subscribed) > Timestamp(0)
+    }
 }
 
 /// The one transaction that is on its way.
@@ -131,9 +151,12 @@ impl Link {
             state: LinkState::default(),
             served: BTreeMap::new(),
             owed: BTreeMap::new(),
+            others: Others::default(),
             asked_at: Timestamp(0),
             remotes: BTreeMap::new(),
             pending: BTreeSet::new(),
+            unwanted: BTreeSet::new(),
+            permits: Permits::default(),
             observers: BTreeSet::new(),
             window: Window::default(),
             live: None,
@@ -146,7 +169,9 @@ impl Link {
 
     /// Whether a signal from outside is a reason for a link to exist.
     pub fn is_worth_a_link(signal: &PeerSignal) -> bool {
-        matches!(signal, PeerSignal::Transaction(inbound) if !inbound.poll.is_empty())
+        let PeerSignal::Transaction(inbound) = signal else { return false };
+        let queries = inbound.extension.as_ref().is_some_and(|extension| !extension.query.is_empty());
+        queries || !inbound.poll.is_empty() || !inbound.permissions.is_empty()
     }
 
     /// Handles a signal from outside.
@@ -167,8 +192,17 @@ impl Link {
     /// Handles a signal from a local user's machine, out of the delivery `hold`.
     pub fn handle_change(&mut self, signal: LinkSignal, hold: HoldId, turn: &mut Turn<'_>) {
         match signal {
-            LinkSignal::Change { user, status, serial } => self.change(user, status, serial, hold, turn),
-            LinkSignal::Watch { observer, target, on, serial } => self.watch(observer, &target, on, serial, turn),
+            LinkSignal::Change { user, status, serial, promise } => {
+                self.change(user, (status, serial), promise, hold, turn);
+            }
+            LinkSignal::Hide { user, serial } => self.hide(user, serial, turn),
+            LinkSignal::Watch { observer, target, on, accepted, serial } => {
+                self.watch((observer, &target), on, accepted, serial, turn);
+            }
+            LinkSignal::Ask { observer, observed, on, serial } => self.ask((observed, observer), on, serial, turn),
+            LinkSignal::Decide { observed, observer, allow, serial } => {
+                self.decide((observed, observer), allow, serial, turn);
+            }
         }
         self.advance_if_full(turn);
     }
@@ -197,20 +231,40 @@ impl Link {
     }
 
     fn transaction(&mut self, inbound: Inbound, turn: &mut Turn<'_>) {
+        let knew_permission = self.state.knows_permission();
         if !self.is_news(inbound.extension.as_ref(), turn.now) {
             return;
         }
+        self.note_subscription(&inbound, knew_permission, turn);
+        for permission in inbound.permissions {
+            self.permission(&permission, turn);
+        }
         let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
         for user in polled {
-            self.serve(user, turn);
+            self.polled(user, turn);
         }
-        for user in inbound.unpoll {
-            self.stop_serving(user, turn);
+        for user in inbound.unpoll.into_iter().take(Settings::MAX_POLLS) {
+            self.unpolled(user, turn);
         }
         // A peer that numbers its transactions is ordered by that, whatever the clocks say.
         let stamp = inbound.extension.is_none().then_some(inbound.origin_server_ts);
         for (user, status) in inbound.push {
-            self.learn(&user, status, stamp, turn.at);
+            self.learn(&user, status, stamp, turn);
+        }
+        for user in inbound.extension.into_iter().flat_map(|extension| extension.query).take(Settings::MAX_POLLS) {
+            turn.tell_user(user, UserSignal::Queried { peer: self.server.clone() });
+        }
+    }
+
+    /// Who polls, unpolls or speaks of permission knows what that is.
+    fn note_subscription(&mut self, inbound: &Inbound, knew_permission: bool, turn: &mut Turn<'_>) {
+        let subscribes = !inbound.poll.is_empty() || !inbound.unpoll.is_empty() || !inbound.permissions.is_empty();
+        if subscribes && turn.now.since(self.state.subscribed) > Settings::SPEAKS_MS / 24 {
+            self.state.subscribed = turn.now;
+            self.dirty.state = true;
+        }
+        if !knew_permission && self.state.knows_permission() {
+            self.conceal(turn);
         }
     }
 
@@ -227,107 +281,6 @@ impl Link {
         self.dirty.state |= extension.seq > self.state.applied;
         self.state.applied = extension.seq;
         true
-    }
-
-    /// S3: the peer watches one of ours. The answer, and every change after it, comes from the user's machine.
-    fn serve(&mut self, user: UserId, turn: &mut Turn<'_>) {
-        if !self.served.contains_key(&user) {
-            if self.served.len() >= Settings::MAX_SERVED {
-                return;
-            }
-            self.served.insert(user.clone(), Serial::default());
-            self.dirty.served.insert(user.clone());
-        }
-        self.tell_watched(user, true, turn);
-    }
-
-    fn stop_serving(&mut self, user: UserId, turn: &mut Turn<'_>) {
-        if self.served.remove(&user).is_none() {
-            return;
-        }
-        self.dirty.served.insert(user.clone());
-        self.owed.remove(&user);
-        if let Some(hold) = self.window.remove(&user) {
-            turn.holds.release(hold);
-        }
-        self.tell_watched(user, false, turn);
-    }
-
-    fn tell_watched(&self, user: UserId, on: bool, turn: &mut Turn<'_>) {
-        let serial = turn.next_serial();
-        turn.tell_user(user, UserSignal::Watched { peer: self.server.clone(), on, serial });
-    }
-
-    /// Only of users whom somebody here watches: strangers cannot fill our memory.
-    fn learn(&mut self, user: &UserId, status: Status, stamp: Option<Timestamp>, at: Timestamp) {
-        let Some(remote) = self.remotes.get_mut(user.localpart()).filter(|remote| remote.is_watched()) else { return };
-        remote.learn(status, stamp, at);
-        mark(remote, user.localpart(), &mut self.dirty.remotes);
-    }
-
-    fn change(&mut self, user: UserId, status: Status, serial: Serial, hold: HoldId, turn: &mut Turn<'_>) {
-        let Some(sent) = self.served.get(&user) else { return };
-        // What is owed is newer than what comes again late: the older must not pass for it.
-        let owed = self.owed.get(&user).copied().unwrap_or_default();
-        if serial <= *sent || serial < owed {
-            return;
-        }
-        if self.is_failing(turn.now) {
-            self.owe(user, serial, turn);
-            return;
-        }
-        let size = entry_size(&user, &status);
-        turn.holds.retain(hold);
-        self.window.note_trace(turn.trace);
-        let waiting = Waiting { status, serial, hold, since: turn.at, size };
-        if let Some(superseded) = self.window.insert(turn.now, user, waiting) {
-            turn.holds.release(superseded);
-        }
-    }
-
-    /// Notes that the peer must yet be told of the change `serial`, whatever older one waits.
-    fn owe(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
-        if !self.served.contains_key(&user) || self.owed.get(&user).is_some_and(|owed| *owed >= serial) {
-            return;
-        }
-        if let Some(hold) = self.window.remove_older(&user, serial) {
-            turn.holds.release(hold);
-        }
-        self.owed.insert(user.clone(), serial);
-        self.dirty.served.insert(user);
-    }
-
-    fn watch(&mut self, observer: UserId, target: &UserId, on: bool, serial: Serial, turn: &mut Turn<'_>) {
-        if !target.belongs_to(&self.server) {
-            return;
-        }
-        let observer = self.shared(observer);
-        let remote = self.remotes.entry(target.localpart().into()).or_default();
-        if !remote.observe(observer, on, serial, turn.now) {
-            return;
-        }
-        mark(remote, target.localpart(), &mut self.dirty.remotes);
-        self.window.note_trace(turn.trace);
-        self.reconsider(target.localpart(), turn.now);
-    }
-
-    /// Whether the peer must hear that we watch this user, or that we do no longer. Only 0→1 and 1→0 travel.
-    fn reconsider(&mut self, localpart: &str, now: Timestamp) {
-        let Some(remote) = self.remotes.get(localpart) else { return };
-        if remote.is_watched() == remote.polled {
-            self.pending.remove(localpart);
-        } else {
-            self.pending.insert(localpart.into());
-            self.window.open(now);
-        }
-    }
-
-    fn shared(&mut self, observer: UserId) -> UserId {
-        if let Some(known) = self.observers.get(&observer) {
-            return known.clone();
-        }
-        self.observers.insert(observer.clone());
-        observer
     }
 
     /// Drops what nobody needs any longer; `true`: the link itself.
@@ -353,7 +306,15 @@ impl Link {
         }
         self.state.cap = None;
         self.observers.retain(|observer| observer.is_shared());
-        self.remotes.is_empty() && self.served.is_empty() && self.state.live.is_none() && self.window.len() == 0
+        self.compact_others(now);
+        self.permits.compact(now);
+        self.is_useless()
+    }
+
+    fn is_useless(&self) -> bool {
+        let tells = !self.served.is_empty() || !self.others.hidden.is_empty() || self.window.len() > 0;
+        let learns = !self.remotes.is_empty() || !self.unwanted.is_empty();
+        !tells && !learns && self.permits.is_empty() && self.state.live.is_none()
     }
 }
 

@@ -28,18 +28,28 @@ struct Extra {
     device_types: DeviceTypes,
 }
 
-/// A local user who wants to know; with `off_at`, a tombstone.
+/// A local user who wants to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Observer {
     user: UserId,
-    /// When the user stopped; 0: not yet.
-    off_at: Timestamp,
+    cares: Cares,
     serial: Serial,
+}
+
+/// Whether somebody wants to know, and may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Cares {
+    /// Waits for permission.
+    Asked,
+    /// Has it.
+    Accepted,
+    /// No longer, since then: a tombstone.
+    Off(Timestamp),
 }
 
 impl Observer {
     fn is_on(&self) -> bool {
-        self.off_at == Timestamp(0)
+        !matches!(self.cares, Cares::Off(_))
     }
 }
 
@@ -80,7 +90,7 @@ impl Remote {
         }
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let extra = self.extra.as_deref();
         Status {
             presence: self.presence,
@@ -101,13 +111,19 @@ impl Remote {
     }
 
     /// A push that arrived at `at`. With `stamp` (when the peer made it, where nothing else orders its pushes) an older one than
-    /// what is known changes nothing.
-    pub(super) fn learn(&mut self, status: Status, stamp: Option<Timestamp>, at: Timestamp) {
+    /// what is known changes nothing. Whether it counted.
+    pub(super) fn learn(&mut self, status: Status, stamp: Option<Timestamp>, at: Timestamp) -> bool {
         if stamp.is_some_and(|stamp| stamp < self.known_at) {
-            return;
+            return false;
         }
         self.put_status(status);
         self.known_at = stamp.unwrap_or(at);
+        true
+    }
+
+    /// When the peer last told; 0: never.
+    pub(super) fn known_at(&self) -> Timestamp {
+        self.known_at
     }
 
     /// We stopped watching: what was known is worth nothing from now on.
@@ -115,27 +131,50 @@ impl Remote {
         self.put_status(Status::default());
     }
 
-    pub(super) fn is_watched(&self) -> bool {
-        self.observers.as_slice().iter().any(Observer::is_on)
+    /// Whether the peer is to be polled: somebody watches and was accepted.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.observers.as_slice().iter().any(|observer| observer.cares == Cares::Accepted)
     }
 
-    /// Notes that `user` watches, or not. Returns whether that was news.
-    pub(super) fn observe(&mut self, user: UserId, on: bool, serial: Serial, now: Timestamp) -> bool {
-        let off_at = if on { Timestamp(0) } else { now };
+    /// Whether somebody watches, or did within the last days.
+    pub(super) fn has_observers(&self) -> bool {
+        !self.observers.as_slice().is_empty()
+    }
+
+    /// Who watches and may be shown what is known: a plain peer knows no permission, so there whoever asks may.
+    pub(super) fn shown_to(&self, plain: bool) -> impl Iterator<Item = &UserId> {
+        let shown = move |observer: &&Observer| observer.cares == Cares::Accepted || plain && observer.is_on();
+        self.observers.as_slice().iter().filter(shown).map(|observer| &observer.user)
+    }
+
+    /// Who watches and waits for permission.
+    pub(super) fn only_asked(&self) -> impl Iterator<Item = &UserId> {
+        let asked = self.observers.as_slice().iter().filter(|observer| observer.cares == Cares::Asked);
+        asked.map(|observer| &observer.user)
+    }
+
+    /// Notes that `user` watches and whether they were accepted, or (`None`) does not. Returns whether that was news.
+    pub(super) fn observe(&mut self, user: UserId, accepted: Option<bool>, serial: Serial, now: Timestamp) -> bool {
+        let cares = match accepted {
+            Some(true) => Cares::Accepted,
+            Some(false) => Cares::Asked,
+            None => Cares::Off(now),
+        };
         match self.observers.find(&user) {
             Some(known) if known.serial >= serial => return false,
             Some(known) => {
-                known.off_at = off_at;
+                known.cares = cares;
                 known.serial = serial;
             }
-            None => self.observers.push(Observer { user, off_at, serial }),
+            None => self.observers.push(Observer { user, cares, serial }),
         }
         true
     }
 
     /// Drops old tombstones; returns whether nobody needs this any longer.
     pub(super) fn compact(&mut self, now: Timestamp) -> bool {
-        let keeps = |observer: &&Observer| observer.is_on() || now.since(observer.off_at) < Settings::TOMBSTONE_MS;
+        let keeps =
+            |observer: &&Observer| !matches!(observer.cares, Cares::Off(at) if now.since(at) >= Settings::TOMBSTONE_MS);
         let kept: Vec<_> = self.observers.as_slice().iter().filter(keeps).cloned().collect();
         if kept.len() != self.observers.as_slice().len() {
             self.dirty = true;

@@ -12,10 +12,19 @@ impl Link {
     }
 
     pub(in crate::core) fn restore_served(&mut self, user: UserId, row: ServedRow) {
+        if let Some(hidden) = row.hidden {
+            self.others.hidden.insert(user, hidden);
+            return;
+        }
         if let Some(serial) = row.owed {
             self.owed.insert(user.clone(), serial);
         }
         self.served.entry(user).or_default();
+    }
+
+    /// After the last row.
+    pub(in crate::core) fn begin(&mut self, now: Timestamp) {
+        self.begin_permits(now);
     }
 
     pub(in crate::core) fn restore_remote(&mut self, user: &UserId, row: RemoteRow, now: Timestamp) {
@@ -26,8 +35,12 @@ impl Link {
     /// What was sent is remembered, so that a delivery that comes again is not taken for news.
     pub(in crate::core) fn restore_sent(&mut self, row: SentRow) {
         for (user, serial) in &row.entries {
-            if let Some(sent) = self.served.get_mut(user) {
-                *sent = (*sent).max(*serial);
+            match self.served.get_mut(user) {
+                Some(sent) => *sent = (*sent).max(*serial),
+                None => {
+                    let once = self.others.once.entry(user.clone()).or_default();
+                    *once = (*once).max((*serial, row.at));
+                }
             }
         }
         let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
@@ -44,8 +57,9 @@ impl Link {
         }
         for user in std::mem::take(&mut self.dirty.served) {
             let key = under_link(RowKind::Served, &self.server, user.as_str());
-            rows.push(match self.served.contains_key(&user) {
-                true => put(key, &ServedRow { owed: self.owed.get(&user).copied() }),
+            let hidden = self.others.hidden.get(&user).copied();
+            rows.push(match self.served.contains_key(&user) || hidden.is_some() {
+                true => put(key, &ServedRow { owed: self.owed.get(&user).copied(), hidden }),
                 false => delete(key),
             });
         }
@@ -60,6 +74,7 @@ impl Link {
                 None => delete(key),
             });
         }
+        self.permits.take_rows(&self.server, rows);
         rows.append(&mut self.dirty.rows);
     }
 

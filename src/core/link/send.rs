@@ -3,10 +3,17 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::window::{Waiting, window_for};
-use super::{Link, Live, Outcome, SentRow, Settings, Turn, UserSignal, delete, put, sent_key};
+use super::{Link, Live, Outcome, Permission, SentRow, Serial, Settings, Turn, UserSignal, delete, put, sent_key};
 use crate::core::effect::{Flush, FlushReason, Output, Transaction};
 use crate::model::{Timestamp, UserId};
-use crate::wire::matrix::{TransactionContent, build_transaction};
+use crate::wire::matrix::{MAX_EDU_ENTRIES, MAX_EDUS, TransactionContent, build_transaction};
+
+/// Entries and bytes that leave together beside permission EDUs.
+const MAX_BESIDE: usize = 12_800;
+/// See [`MAX_BESIDE`].
+const MAX_BYTES_BESIDE: usize = 2 << 20;
+/// An m.presence EDU that is not full by entries holds at least so many bytes: the bound, less one entry.
+const FULL_EDU_BYTES: usize = 50_000;
 
 impl Link {
     /// The next moment at which time alone leads to something.
@@ -14,7 +21,7 @@ impl Link {
         let abandoned = self.state.live.as_ref().map(|live| live.not_after.plus(Settings::SKEW_MS));
         let hold_over = self.held_since().map(|since| since.plus(settings.hold_max_ms));
         let leave = if self.state.live.is_some() { None } else { self.leaves_at(settings) };
-        [abandoned, hold_over, leave].into_iter().flatten().min()
+        [abandoned, hold_over, leave, self.permits.next_due()].into_iter().flatten().min()
     }
 
     /// Closes the window early: `pressure` or `drain`. What may not leave is owed.
@@ -50,6 +57,7 @@ impl Link {
     /// Does what is due, in the order: give up, flush, shed, ask for what is owed.
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
         self.trust_clock(turn);
+        self.wake_permits(turn.now);
         self.give_up_abandoned(turn);
         while let Some(reason) = self.due(turn) {
             self.flush(reason, turn);
@@ -75,14 +83,14 @@ impl Link {
     /// The same for the hot path: a window that is full need not wait for the timer.
     pub(super) fn advance_if_full(&mut self, turn: &mut Turn<'_>) {
         let full = self.window.len() >= self.cap(turn.settings) || self.window.bytes() >= turn.settings.max_bytes;
-        if full && self.may_leave(turn.now) {
+        if (full || self.permits.fill_a_transaction()) && self.may_leave(turn.now) {
             self.advance(turn);
         }
     }
 
     fn due(&self, turn: &Turn<'_>) -> Option<FlushReason> {
         let opened = self.window.opened().filter(|_| self.may_leave(turn.now))?;
-        if self.window.len() >= self.cap(turn.settings) {
+        if self.window.len() >= self.cap(turn.settings) || self.permits.fill_a_transaction() {
             return Some(FlushReason::Entries);
         }
         if self.window.bytes() >= turn.settings.max_bytes {
@@ -99,47 +107,36 @@ impl Link {
     /// Makes one transaction of what waits. The entries' deliveries are released: the transaction is committed before they are
     /// acknowledged.
     fn flush(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
-        let cap = self.cap(turn.settings);
-        let taken = self.window.take(cap, turn.settings.max_bytes);
+        let (cap, max_bytes) = self.bounds(turn.settings);
+        let taken = self.window.take(cap, max_bytes);
         let bytes: usize = taken.iter().map(|(_, waiting)| waiting.size).sum();
-        let room = turn.settings.max_bytes.saturating_sub(bytes);
-        let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()), room);
+        let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()), max_bytes.saturating_sub(bytes));
+        let entries = taken.len() + polls.len() + unpolls.len();
+        let permissions = self.permits.take(cap.saturating_sub(entries).min(edus_left(taken.len(), max_bytes)));
         self.window.close_if_empty();
-        if !self.pending.is_empty() {
-            self.window.open(turn.now);
-        }
-        if taken.is_empty() && polls.is_empty() && unpolls.is_empty() {
+        self.open_for_more(turn.now);
+        if entries == 0 && permissions.is_empty() {
             return;
         }
         for (_, waiting) in &taken {
             turn.holds.release(waiting.hold);
         }
         let since = taken.iter().map(|(_, waiting)| waiting.since).collect();
-        let bytes = self.transmit(taken, polls, unpolls, turn);
+        let bytes = self.transmit(taken, polls, unpolls, permissions, turn);
         turn.flushes.push(Flush { reason, bytes, since });
     }
 
-    /// At most so many users, in at most so many bytes, to be polled and unpolled.
-    fn take_pending(&mut self, entries: usize, bytes: usize) -> (Vec<UserId>, Vec<UserId>) {
-        // `"@localpart:server",`
-        let fixed = self.server.as_str().len() + 5;
-        let mut size = 0;
-        let mut taken = Vec::new();
-        for localpart in self.pending.iter().take(entries) {
-            size += localpart.len() + fixed;
-            if size > bytes && !taken.is_empty() {
-                break;
-            }
-            taken.push(localpart.clone());
+    /// Entries and bytes of one transaction. Permission EDUs need room beside a window that would fill it alone.
+    fn bounds(&self, settings: &Settings) -> (usize, usize) {
+        let (cap, bytes) = (self.cap(settings), settings.max_bytes);
+        if self.permits.has_ready() { (cap.min(MAX_BESIDE), bytes.min(MAX_BYTES_BESIDE)) } else { (cap, bytes) }
+    }
+
+    /// Opens the window if something waits for it beside statuses.
+    pub(super) fn open_for_more(&mut self, now: Timestamp) {
+        if !self.pending.is_empty() || !self.unwanted.is_empty() || self.permits.has_ready() {
+            self.window.open(now);
         }
-        let (mut polls, mut unpolls) = (Vec::new(), Vec::new());
-        for localpart in taken {
-            self.pending.remove(&localpart);
-            let Some(remote) = self.remotes.get(&localpart) else { continue };
-            let side = if remote.is_watched() { &mut polls } else { &mut unpolls };
-            side.push(UserId::from_parts(&localpart, &self.server));
-        }
-        (polls, unpolls)
     }
 
     fn transmit(
@@ -147,24 +144,21 @@ impl Link {
         taken: Vec<(UserId, Waiting)>,
         polls: Vec<UserId>,
         unpolls: Vec<UserId>,
+        permissions: Vec<(Permission, Serial)>,
         turn: &mut Turn<'_>,
     ) -> usize {
         let seq = turn.next_serial();
         let entries: Vec<_> = taken.iter().map(|(user, waiting)| (user.clone(), waiting.serial)).collect();
         for (user, serial) in &entries {
-            self.served.insert(user.clone(), *serial);
-            if self.owed.get(user).is_some_and(|owed| owed <= serial) {
-                self.owed.remove(user);
-                self.dirty.served.insert(user.clone());
-            }
+            self.note_sent(user, *serial, turn.now);
         }
         let content = TransactionContent {
             pushes: taken.into_iter().map(|(user, waiting)| (user, waiting.status)).collect(),
             polls: polls.clone(),
             unpolls: unpolls.clone(),
-            permissions: Vec::new(),
+            permissions: permissions.iter().map(|(permission, _)| permission.clone()).collect(),
             seq,
-            promise_ms: turn.settings.promise_ms,
+            promise_ms: turn.settings.long_ms,
             full: false,
             plain: turn.now.since(self.state.spoke) > Settings::SPEAKS_MS,
         };
@@ -173,7 +167,7 @@ impl Link {
         let txn_id: Box<str> = format!("rollcall-{}-{}", seq.epoch, seq.counter).into();
         let not_after = turn.now.plus(turn.settings.resend_ms);
         self.state.live = Some(Live { txn_id: txn_id.clone(), seq, not_after });
-        self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls });
+        self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls, permissions });
         let trace = self.window.take_trace();
         let destination = self.server.clone();
         turn.outputs.push(Output::Transmit(Transaction { destination, txn_id, not_after, body, trace }));
@@ -225,6 +219,7 @@ impl Link {
     }
 
     fn delivered(&mut self, row: &SentRow, turn: &Turn<'_>) {
+        self.permits_delivered(&row.permissions, turn.now);
         self.state.attempts = 0;
         self.state.retry_at = Timestamp(0);
         self.asked_at = Timestamp(0);
@@ -233,7 +228,7 @@ impl Link {
         {
             let Some(remote) = self.remotes.get_mut(user.localpart()) else { continue };
             remote.polled = polled;
-            if !polled && !remote.is_watched() {
+            if !polled && !remote.is_wanted() {
                 remote.forget();
             }
             super::mark(remote, user.localpart(), &mut self.dirty.remotes);
@@ -243,6 +238,7 @@ impl Link {
 
     /// The transaction is given up: its content leaves in a new one, with the statuses of then.
     fn take_back(&mut self, row: SentRow, turn: &mut Turn<'_>) {
+        self.permits_failed(&row.permissions, turn.now);
         for (user, serial) in row.entries {
             if self.served.get(&user).is_some_and(|sent| *sent == serial) {
                 self.owe(user, serial, turn);
@@ -252,7 +248,7 @@ impl Link {
         for user in row.polls.iter().chain(&row.unpolls) {
             // Whether the peer took it is not known: it is told again what holds now, whichever that is.
             if let Some(remote) = self.remotes.get_mut(user.localpart()) {
-                remote.polled = !remote.is_watched();
+                remote.polled = !remote.is_wanted();
                 super::mark(remote, user.localpart(), &mut self.dirty.remotes);
             }
             self.reconsider(user.localpart(), turn.now);
@@ -274,9 +270,7 @@ impl Link {
             self.owe(user, waiting.serial, turn);
         }
         self.window.close_if_empty();
-        if !self.pending.is_empty() {
-            self.window.open(turn.now);
-        }
+        self.open_for_more(turn.now);
     }
 
     /// Asks the users' machines to say again what is owed, once it may leave. Their answers are gathered like any change.
@@ -299,4 +293,9 @@ impl Link {
         let seed = format!("{}{}", self.server, self.state.attempts);
         whole / 2 + xxh3_64(seed.as_bytes()) % (whole / 2 + 1)
     }
+}
+
+/// How many permission EDUs fit beside so many pushes and bytes of pushes, polls and unpolls.
+fn edus_left(pushes: usize, bytes: usize) -> usize {
+    MAX_EDUS.saturating_sub(pushes / MAX_EDU_ENTRIES + bytes / FULL_EDU_BYTES + 2)
 }

@@ -59,6 +59,11 @@ impl Window {
         self.remove(user)
     }
 
+    /// The change of `user` that waits.
+    pub(super) fn serial(&self, user: &UserId) -> Option<Serial> {
+        self.entries.get(user).map(|waiting| waiting.serial)
+    }
+
     pub(super) fn remove(&mut self, user: &UserId) -> Option<HoldId> {
         let gone = self.entries.remove(user)?;
         self.bytes -= gone.size;

@@ -14,7 +14,7 @@ impl Machines {
         }
         let mut useless = Vec::new();
         for (key, user) in &mut self.users {
-            user.compact(now);
+            user.compact(now, &self.settings);
             note_dirty(key, user, &mut self.dirty_users);
             if user.is_useless() {
                 useless.push(key.clone());

@@ -11,11 +11,11 @@ use super::deadlines::{Armed, Deadlines};
 use super::effect::{Effects, Flush, FlushReason, Output};
 use super::holds::{HoldId, Holds};
 use super::link::{self, Link};
-use super::rows::{put, user_key};
+use super::rows::{ObserverRow, delete, observer_key, put, user_key};
 use super::settings::Settings;
 use super::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
 use super::user::{self, User};
-use crate::model::{Serial, ServerName, Timestamp, UserId};
+use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
 use crate::store::{RowChange, RowKind};
 
 /// A clock that goes back by less has only been set right, ms.
@@ -39,6 +39,8 @@ pub struct Machines {
     expiries: Deadlines<UserId>,
     /// When links want to be looked at, by the clock.
     windows: Deadlines<ServerName>,
+    /// When users have something for their clients, by the clock.
+    pushes: Deadlines<UserId>,
     /// The last time that was told.
     clock: Timestamp,
     users_horizon: Timestamp,
@@ -79,6 +81,7 @@ impl Machines {
             links: BTreeMap::new(),
             expiries: Deadlines::new(),
             windows: Deadlines::new(),
+            pushes: Deadlines::new(),
             clock: Timestamp(0),
             users_horizon: Timestamp(0),
             peers_horizon: Timestamp(0),
@@ -94,23 +97,15 @@ impl Machines {
     /// To a local user's machine.
     pub fn handle_user(&mut self, now: Timestamp, signal: Addressed<UserId, UserSignal>) {
         let Addressed { to, at, trace, signal, .. } = signal;
-        let mut turn = user::Turn {
-            now,
-            horizon: self.users_horizon,
-            settings: &self.settings,
-            serial: &mut self.serial,
-            outputs: &mut self.outputs,
-            at,
-            trace,
-        };
-        if let Some(user) = self.users.get_mut(&to) {
-            user.handle(&to, signal, &mut turn);
-            after_user(&to, user, &mut self.expiries, &mut self.dirty_users, self.users_horizon, &self.settings);
-        } else {
-            let mut user = User::default();
-            user.handle(&to, signal, &mut turn);
-            after_user(&to, &mut user, &mut self.expiries, &mut self.dirty_users, self.users_horizon, &self.settings);
-            self.users.insert(to, user);
+        if self.users.contains_key(&to) {
+            return self.with_user(&to, now, at, trace, |user, turn| user.handle(&to, signal, turn));
+        }
+        self.users.insert(to.clone(), User::default());
+        self.with_user(&to, now, at, trace, |user, turn| user.handle(&to, signal, turn));
+        // What strangers say of users who may not even exist leaves nothing behind.
+        let useless = |user: &User| user.is_useless() && !user.dirty.noted;
+        if self.users.get(&to).is_some_and(useless) {
+            self.users.remove(&to);
         }
     }
 
@@ -127,10 +122,7 @@ impl Machines {
     pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Addressed<ServerName, LinkSignal>>) {
         self.holds.open(hold);
         for Addressed { to, at, trace, signal, .. } in signals {
-            let starts_link = matches!(signal, LinkSignal::Watch { on: true, .. });
-            if starts_link || self.links.contains_key(&to) {
-                self.with_link(to, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
-            }
+            self.with_link(to, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
         }
         self.holds.close(hold);
     }
@@ -143,19 +135,10 @@ impl Machines {
     fn expire_users(&mut self, now: Timestamp) {
         for _ in 0..Settings::MAX_EXPIRIES {
             let Some(key) = self.expiries.pop_due(self.users_horizon) else { return };
-            let Some(user) = self.users.get_mut(&key) else { continue };
-            user.armed = Armed::default();
-            let mut turn = user::Turn {
-                now,
-                horizon: self.users_horizon,
-                settings: &self.settings,
-                serial: &mut self.serial,
-                outputs: &mut self.outputs,
-                at: now,
-                trace: None,
-            };
-            user.handle_timeout(&key, &mut turn);
-            after_user(&key, user, &mut self.expiries, &mut self.dirty_users, self.users_horizon, &self.settings);
+            self.with_user(&key, now, now, None, |user, turn| {
+                user.armed = Armed::default();
+                user.handle_timeout(&key, turn);
+            });
         }
     }
 
@@ -169,6 +152,9 @@ impl Machines {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.trust_clock(now);
         self.expire_users(now);
+        while let Some(user) = self.pushes.pop_due(now) {
+            self.with_user(&user, now, now, None, |machine, turn| machine.push_updates(&user, turn));
+        }
         while let Some(server) = self.windows.pop_due(now) {
             if let Some(link) = self.links.get_mut(&server) {
                 link.armed = Armed::default();
@@ -180,7 +166,7 @@ impl Machines {
     /// When [`Machines::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let expiries = self.expiries.next().filter(|at| *at <= self.users_horizon);
-        [self.windows.next(), expiries].into_iter().flatten().min()
+        [self.windows.next(), self.pushes.next(), expiries].into_iter().flatten().min()
     }
 
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
@@ -203,6 +189,10 @@ impl Machines {
             if dirty.relations {
                 rows.push(put(user_key(RowKind::Relations, &key), &user.relations));
             }
+            rows.extend(user.take_observers().into_iter().map(|(observer, serial)| {
+                let row = observer_key(&key, &observer);
+                serial.map_or_else(|| delete(row.clone()), |serial| put(row.clone(), &ObserverRow { serial }))
+            }));
         }
         for server in std::mem::take(&mut self.dirty_links) {
             if let Some(link) = self.links.get_mut(&server) {
@@ -250,7 +240,8 @@ impl Machines {
         if now.plus(CLOCK_STEP_MS) < self.clock {
             self.expiries = Deadlines::new();
             self.windows = Deadlines::new();
-            self.users.values_mut().for_each(|user| user.armed = Armed::default());
+            self.pushes = Deadlines::new();
+            self.users.values_mut().for_each(|user| user.disarm(now, &self.settings));
             self.links.values_mut().for_each(|link| link.armed = Armed::default());
             self.arm_everything();
             let servers: Vec<ServerName> = self.links.keys().cloned().collect();
@@ -261,12 +252,40 @@ impl Machines {
         self.clock = now;
     }
 
+    fn with_user(
+        &mut self,
+        key: &UserId,
+        now: Timestamp,
+        at: Timestamp,
+        trace: Option<TraceId>,
+        handle: impl FnOnce(&mut User, &mut user::Turn<'_>),
+    ) {
+        let Some(user) = self.users.get_mut(key) else { return };
+        let mut turn = user::Turn {
+            now,
+            horizon: self.users_horizon,
+            settings: &self.settings,
+            serial: &mut self.serial,
+            outputs: &mut self.outputs,
+            at,
+            trace,
+        };
+        handle(user, &mut turn);
+        let expiry = user.poll_timeout(self.users_horizon, &self.settings);
+        self.expiries.arm(&mut user.armed, expiry, key);
+        if let Some(updates) = &mut user.updates {
+            let due = updates.poll_timeout();
+            self.pushes.arm(&mut updates.armed, due, key);
+        }
+        note_dirty(key, user, &mut self.dirty_users);
+    }
+
     fn with_link(
         &mut self,
         server: ServerName,
         now: Timestamp,
         at: Timestamp,
-        trace: Option<crate::model::TraceId>,
+        trace: Option<TraceId>,
         handle: impl FnOnce(&mut Link, &mut link::Turn<'_>),
     ) {
         if !self.links.contains_key(&server) {
@@ -296,6 +315,10 @@ impl Machines {
         for (key, user) in &mut self.users {
             let at = user.poll_timeout(self.users_horizon, &self.settings);
             self.expiries.arm(&mut user.armed, at, key);
+            if let Some(updates) = &mut user.updates {
+                let due = updates.poll_timeout();
+                self.pushes.arm(&mut updates.armed, due, key);
+            }
         }
         for (server, link) in &mut self.links {
             let at = link.poll_timeout(&self.settings);
@@ -304,21 +327,9 @@ impl Machines {
     }
 }
 
-fn after_user(
-    key: &UserId,
-    user: &mut User,
-    expiries: &mut Deadlines<UserId>,
-    dirty: &mut Vec<UserId>,
-    horizon: Timestamp,
-    settings: &Settings,
-) {
-    let at = user.poll_timeout(horizon, settings);
-    expiries.arm(&mut user.armed, at, key);
-    note_dirty(key, user, dirty);
-}
-
 fn note_dirty(key: &UserId, user: &mut User, dirty: &mut Vec<UserId>) {
-    if (user.dirty.state || user.dirty.relations) && !std::mem::replace(&mut user.dirty.noted, true) {
+    let dirty_rows = user.dirty.state || user.dirty.relations || user.dirty.observers;
+    if dirty_rows && !std::mem::replace(&mut user.dirty.noted, true) {
         dirty.push(key.clone());
     }
 }

@@ -6,8 +6,7 @@ use bytes::Bytes;
 
 use super::{Machines, Settings};
 use crate::core::link::Link;
-use crate::core::rows::{Relations, UserState};
-use crate::core::user::User;
+use crate::core::rows::{ObserverRow, Relations, UserState};
 use crate::model::{ServerName, Timestamp, UserId};
 use crate::store::{RowKey, RowKind};
 use crate::wire::envelope::{EnvelopeError, decode};
@@ -43,8 +42,22 @@ impl Machines {
         for (user, relations) in relations {
             machines.users.entry(user).or_default().relations = relations;
         }
+        machines.begin(now);
         machines.arm_everything();
         Ok(machines)
+    }
+
+    /// What a restart itself leads to.
+    fn begin(&mut self, now: Timestamp) {
+        let horizon = self.users_horizon;
+        let users: Vec<UserId> = self.users.keys().cloned().collect();
+        for key in users {
+            self.with_user(&key, now, now, None, |user, turn| {
+                user.review(&key, turn);
+                user.ask_anew(&key, now, horizon);
+            });
+        }
+        self.links.values_mut().for_each(|link| link.begin(now));
     }
 
     fn restore_row(
@@ -57,7 +70,7 @@ impl Machines {
         match key.kind {
             RowKind::User => {
                 let state: UserState = decode(value)?;
-                self.users.insert(user_of(&key.key)?, User::restore(state, Relations::default()));
+                self.users.entry(user_of(&key.key)?).or_default().state = state;
             }
             RowKind::Relations => {
                 relations.insert(user_of(&key.key)?, decode(value)?);
@@ -72,6 +85,18 @@ impl Machines {
                 let (server, user) = split(&key.key)?;
                 let (row, user) = (decode(value)?, user_of(user)?);
                 self.link(server)?.restore_served(user, row);
+            }
+            RowKind::Permit => {
+                let (server, pair) = split(&key.key)?;
+                let (observed, observer) = split(pair)?;
+                let pair = (user_of(observed)?, user_of(observer)?);
+                self.link(server)?.restore_permit(pair, decode(value)?);
+            }
+            RowKind::Observer => {
+                let (observed, observer) = split(&key.key)?;
+                let row: ObserverRow = decode(value)?;
+                let user = self.users.entry(user_of(observed)?).or_default();
+                user.restore_observer(user_of(observer)?, row.serial);
             }
             RowKind::Sent => {
                 let (server, _) = split(&key.key)?;

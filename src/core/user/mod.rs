@@ -1,12 +1,21 @@
-//! The machine of one local user: devices and their merge, sessions, presence list, watchers.
+//! The machine of one local user: devices and their merge, sessions, presence list, permission, watchers.
+//!
+//! It is the authority on who is told of the user: nothing of it leaves but to those who may see it.
 //!
 //! Time-outs are judged against the partition's horizon, never against `now` (see the crate's docs on time): a backlog expires
 //! nobody.
 
+mod list;
+mod permission;
+mod relations;
+mod sessions;
+mod updates;
+mod watchers;
 mod watching;
 
-use std::collections::BTreeMap;
-
+pub use self::relations::Relations;
+use self::updates::Updates;
+use self::watchers::Observers;
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::Armed;
@@ -46,6 +55,11 @@ impl Turn<'_> {
         let (at, trace) = (self.at, self.trace);
         self.outputs.push(Output::Link(Addressed { to, at, reply: None, trace, signal }));
     }
+
+    fn tell_user(&mut self, to: UserId, signal: UserSignal) {
+        let (at, trace) = (self.at, self.trace);
+        self.outputs.push(Output::User(Addressed { to, at, reply: None, trace, signal }));
+    }
 }
 
 /// The machine of one local user.
@@ -53,6 +67,10 @@ impl Turn<'_> {
 pub struct User {
     pub(super) state: UserState,
     pub(super) relations: Relations,
+    /// Local users who watch; few have any.
+    observers: Option<Box<Observers>>,
+    /// What clients of this user are to know of others.
+    pub(super) updates: Option<Box<Updates>>,
     pub(super) armed: Armed,
     pub(super) dirty: Dirty,
 }
@@ -62,6 +80,7 @@ pub struct User {
 pub(super) struct Dirty {
     pub(super) state: bool,
     pub(super) relations: bool,
+    pub(super) observers: bool,
     /// Whether the machine is on the list of those to be written.
     pub(super) noted: bool,
 }
@@ -81,7 +100,7 @@ pub struct UserState {
     told: Status,
 }
 
-/// A device that cares about the presence list, for as long as its lease runs.
+/// A device that cares about the presence list, for as long as its lease runs: one for each edge that it is at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Session {
     device: DeviceId,
@@ -91,31 +110,6 @@ struct Session {
     stamp: Stamp,
 }
 
-/// What changes rarely: one row.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Relations {
-    /// Whom the user wants to see (C6).
-    list: BTreeMap<UserId, Entry>,
-    /// The peers that watch the user.
-    /// In order: few, and a map's node would be larger than all of them.
-    watchers: Vec<(ServerName, Watcher)>,
-}
-
-/// An entry of the presence list; `on: false` is a tombstone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    on: bool,
-    stamp: Stamp,
-}
-
-/// A peer that watches; `on: false` is a tombstone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Watcher {
-    on: bool,
-    serial: Serial,
-    since: Timestamp,
-}
-
 impl UserState {
     /// What a reader is to see.
     pub fn status(&self) -> &Status {
@@ -123,35 +117,7 @@ impl UserState {
     }
 }
 
-impl Relations {
-    fn watcher(&self, peer: &ServerName) -> Option<&Watcher> {
-        let at = self.watchers.binary_search_by(|(known, _)| known.cmp(peer)).ok()?;
-        Some(&self.watchers[at].1)
-    }
-
-    fn put_watcher(&mut self, peer: &ServerName, watcher: Watcher) {
-        match self.watchers.binary_search_by(|(known, _)| known.cmp(peer)) {
-            Ok(at) => self.watchers[at].1 = watcher,
-            Err(at) => self.watchers.insert(at, (peer.clone(), watcher)),
-        }
-    }
-
-    /// Whom the user wants to see, in order.
-    pub fn listed(&self) -> impl Iterator<Item = &UserId> {
-        self.list.iter().filter(|(_, entry)| entry.on).map(|(user, _)| user)
-    }
-
-    /// Whether the user wants to see `other`.
-    pub fn lists(&self, other: &UserId) -> bool {
-        self.list.get(other).is_some_and(|entry| entry.on)
-    }
-}
-
 impl User {
-    pub(super) fn restore(state: UserState, relations: Relations) -> Self {
-        Self { state, relations, armed: Armed::default(), dirty: Dirty::default() }
-    }
-
     /// Handles one signal for `me`. Whatever changes is marked dirty; whatever must be said goes to the turn's outputs.
     pub fn handle(&mut self, me: &UserId, signal: UserSignal, turn: &mut Turn<'_>) {
         match signal {
@@ -173,12 +139,19 @@ impl User {
                 self.device(device).set_kind(device_type, stamp, turn.now);
                 self.device_spoke(me, turn);
             }
-            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, stamp, turn),
+            UserSignal::Session { device, action, stamp } => self.session(me, &device, action, &stamp, turn),
             UserSignal::List { add, remove, stamp } => self.edit_list(me, add, remove, &stamp, turn),
-            // Permission has machines of its own to come: an answer is accepted and, so far, decides nothing.
-            UserSignal::Answer { .. } => {}
+            UserSignal::Answer { observer, allow, stamp } => self.answer(me, &observer, allow, &stamp, turn),
             UserSignal::Watched { peer, on, serial } => self.watched(me, &peer, on, serial, turn),
             UserSignal::Tell { peer } => self.tell_again(me, &peer, turn),
+            UserSignal::Queried { peer } => self.queried(me, &peer, turn),
+            UserSignal::Invited { observer, on, serial } => self.invited(me, &observer, on, serial, turn),
+            UserSignal::Answered { observed, allow, serial } => self.answered(me, &observed, allow, serial, turn),
+            UserSignal::Observed { observer, on, serial } => self.observed(me, observer, on, serial, turn),
+            UserSignal::Update { of, status, known_at, serial } => self.update(of, (status, known_at), serial, turn),
+        }
+        if self.dirty.relations {
+            self.relations.rules = Some(turn.settings.rules());
         }
     }
 
@@ -197,19 +170,24 @@ impl User {
     }
 
     /// Forgets tombstones that are old enough.
-    pub fn compact(&mut self, now: Timestamp) {
-        let keeps = |on: bool, since: Timestamp| on || now.since(since) < Settings::TOMBSTONE_MS;
-        let before = self.relations.list.len() + self.relations.watchers.len();
-        self.relations.list.retain(|_, entry| keeps(entry.on, entry.stamp.ts));
-        self.relations.watchers.retain(|(_, watcher)| keeps(watcher.on, watcher.since));
-        self.dirty.relations |= before != self.relations.list.len() + self.relations.watchers.len();
+    pub fn compact(&mut self, now: Timestamp, settings: &Settings) {
+        self.dirty.relations |= self.relations.compact(now, settings.rules());
     }
 
     /// Whether nothing is lost if the machine is forgotten: nobody is there, wants anything or is wanted.
     pub(super) fn is_useless(&self) -> bool {
         let UserState { devices, message, sessions, .. } = &self.state;
-        let Relations { list, watchers } = &self.relations;
-        devices.is_empty() && message.is_none() && sessions.is_empty() && list.is_empty() && watchers.is_empty()
+        let idle = self.observers.is_none() && self.updates.is_none();
+        idle && devices.is_empty() && message.is_none() && sessions.is_empty() && self.relations.is_empty()
+    }
+
+    /// The clock stepped back, and the timers that knew of this user are gone.
+    pub(super) fn disarm(&mut self, now: Timestamp, settings: &Settings) {
+        self.armed = Armed::default();
+        if let Some(updates) = &mut self.updates {
+            updates.armed = Armed::default();
+            updates.trust_clock(now, settings);
+        }
     }
 
     fn device_spoke(&mut self, me: &UserId, turn: &mut Turn<'_>) {
@@ -278,37 +256,7 @@ impl User {
         }
         self.state.told = new;
         self.dirty.state = true;
-        let serial = turn.next_serial();
-        for (peer, watcher) in &self.relations.watchers {
-            if watcher.on {
-                turn.tell_link(peer.clone(), self.change(me, serial));
-            }
-        }
-    }
-
-    fn change(&self, me: &UserId, serial: Serial) -> LinkSignal {
-        LinkSignal::Change { user: me.clone(), status: self.state.told.clone(), serial }
-    }
-
-    fn watched(&mut self, me: &UserId, peer: &ServerName, on: bool, serial: Serial, turn: &mut Turn<'_>) {
-        if self.relations.watcher(peer).is_some_and(|known| known.serial > serial) {
-            return;
-        }
-        self.relations.put_watcher(peer, Watcher { on, serial, since: turn.now });
-        self.dirty.relations = true;
-        self.tell_again(me, peer, turn);
-    }
-
-    fn tell_again(&mut self, me: &UserId, peer: &ServerName, turn: &mut Turn<'_>) {
-        if !self.relations.watcher(peer).is_some_and(|watcher| watcher.on) {
-            return;
-        }
-        if self.state.told.presence == Presence::Unknown {
-            self.state.told = self.merged(turn.horizon, turn.settings);
-            self.dirty.state = true;
-        }
-        let serial = turn.next_serial();
-        turn.tell_link(peer.clone(), self.change(me, serial));
+        self.tell_all(me, turn);
     }
 }
 
@@ -319,7 +267,8 @@ enum Cause {
     Inferred,
 }
 
-fn is_noticeable(told: &Status, new: &Status, granularity_ms: u64) -> bool {
+/// Whether somebody who knows `told` would notice `new`: mere activity counts once in a while.
+pub(super) fn is_noticeable(told: &Status, new: &Status, granularity_ms: u64) -> bool {
     told.presence != new.presence
         || told.currently_active != new.currently_active
         || told.status_msg != new.status_msg

@@ -1,9 +1,7 @@
-//! Whom the user wants to see, and when anybody is asked (E1, C4, C6).
+//! When the user cares about the list, and anybody is asked (E1, C4).
 
-use super::{Cause, Entry, Session, Turn, User};
-use crate::core::device::supersedes;
-use crate::core::settings::Settings;
-use crate::core::signal::{LinkSignal, SessionAction, Stamp};
+use super::{Cause, Turn, User, sessions};
+use crate::core::signal::{SessionAction, Stamp};
 use crate::model::{DeviceId, Timestamp, UserId};
 
 impl User {
@@ -12,28 +10,15 @@ impl User {
         me: &UserId,
         device: &DeviceId,
         action: SessionAction,
-        stamp: Stamp,
+        stamp: &Stamp,
         turn: &mut Turn<'_>,
     ) {
-        let sessions = &mut self.state.sessions;
-        let known = sessions.iter().position(|session| session.device == *device);
-        if known.is_some_and(|at| !supersedes(&stamp, &sessions[at].stamp, turn.now)) {
-            return;
-        }
-        let (until, edge) = match action {
-            SessionAction::Start { lease_ms, edge } => (stamp.ts.plus(lease_ms), edge),
-            SessionAction::Stop => (Timestamp(0), None),
+        let until = match &action {
+            SessionAction::Start { lease_ms, .. } => stamp.ts.plus(*lease_ms),
+            SessionAction::Stop | SessionAction::Leave { .. } => Timestamp(0),
         };
-        let session = Session { device: device.clone(), until, edge, stamp };
-        match known {
-            Some(at) => sessions[at] = session,
-            None => {
-                if sessions.len() >= Settings::MAX_DEVICES {
-                    let oldest = (0..sessions.len()).min_by_key(|at| sessions[*at].until).unwrap_or(0);
-                    sessions.swap_remove(oldest);
-                }
-                sessions.push(session);
-            }
+        if !sessions::apply(&mut self.state.sessions, device, action, until, stamp, turn.now) {
+            return;
         }
         if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {
             device.lease_until(until);
@@ -49,57 +34,21 @@ impl User {
         if cares {
             self.dirty.state |= self.state.linger_until.take().is_some();
             if !self.state.watching {
-                self.watch_list(me, true, turn);
+                self.set_watching(me, true, turn);
             }
         } else if self.state.watching {
             let until = *self.state.linger_until.get_or_insert(turn.horizon.plus(turn.settings.linger_ms));
             self.dirty.state = true;
             if turn.horizon >= until {
                 self.state.linger_until = None;
-                self.watch_list(me, false, turn);
+                self.set_watching(me, false, turn);
             }
         }
     }
 
-    fn watch_list(&mut self, me: &UserId, on: bool, turn: &mut Turn<'_>) {
-        self.state.watching = on;
+    fn set_watching(&mut self, me: &UserId, watching: bool, turn: &mut Turn<'_>) {
+        self.state.watching = watching;
         self.dirty.state = true;
-        for target in self.relations.listed() {
-            watch(me, target, on, turn);
-        }
+        self.watch_list(me, watching, turn);
     }
-
-    pub(super) fn edit_list(
-        &mut self,
-        me: &UserId,
-        add: Vec<UserId>,
-        remove: Vec<UserId>,
-        stamp: &Stamp,
-        turn: &mut Turn<'_>,
-    ) {
-        let edits = add.into_iter().map(|user| (user, true)).chain(remove.into_iter().map(|user| (user, false)));
-        for (target, on) in edits {
-            let known = self.relations.list.get(&target);
-            let stale = known.is_some_and(|entry| !supersedes(stamp, &entry.stamp, turn.now));
-            let full = known.is_none() && self.relations.list.len() >= Settings::MAX_LIST;
-            if stale || full || target == *me {
-                continue;
-            }
-            let was = known.is_some_and(|entry| entry.on);
-            self.relations.list.insert(target.clone(), Entry { on, stamp: stamp.clone() });
-            self.dirty.relations = true;
-            if self.state.watching && was != on {
-                watch(me, &target, on, turn);
-            }
-        }
-    }
-}
-
-/// Asks the link of `target`'s server to watch it for `me`. Users of one's own server need no link.
-fn watch(me: &UserId, target: &UserId, on: bool, turn: &mut Turn<'_>) {
-    if target.server_str() == me.server_str() {
-        return;
-    }
-    let serial = turn.next_serial();
-    turn.tell_link(target.server(), LinkSignal::Watch { observer: me.clone(), target: target.clone(), on, serial });
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
-use crate::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
+use crate::model::{DeviceId, EdgeName, Presence, ServerName, Timestamp, UserId};
 use crate::wire::json::{Maybe, Object, Text};
 use crate::wire::matrix;
 use crate::wire::reject::{Fault, Reject, class, quoted};
@@ -209,12 +209,10 @@ impl Event<'_> {
 
     fn poll(self, stamp: Stamp) -> Result<UserSignal, Fault> {
         let device = self.device()?;
+        let edge = self.edge.as_deref().map(edge_name).transpose()?;
         let action = match required("action", self.action.as_deref())? {
-            "start" => SessionAction::Start {
-                lease_ms: self.lease_ms.unwrap_or(LEASE_MS).min(LEASE_MAX_MS),
-                edge: self.edge.map(|name| edge_name(&name)).transpose()?,
-            },
-            "stop" => SessionAction::Stop,
+            "start" => SessionAction::Start { lease_ms: self.lease_ms.unwrap_or(LEASE_MS).min(LEASE_MAX_MS), edge },
+            "stop" => edge.map_or(SessionAction::Stop, |edge| SessionAction::Leave { edge }),
             other => return Err(Fault::must_text("action", "one of start, stop", other)),
         };
         Ok(UserSignal::Session { device, action, stamp })
@@ -340,9 +338,8 @@ fn peer(field: &str, text: Option<&str>, local: &ServerName) -> Result<ServerNam
 }
 
 fn edge_name(name: &str) -> Result<Box<str>, Fault> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
-        return Ok(name.into());
+    match EdgeName::parse(name) {
+        Ok(_) => Ok(name.into()),
+        Err(_) => Err(Fault::must_text("edge", "1 to 64 of a-z, 0-9 and -", name)),
     }
-    Err(Fault::must_text("edge", "1 to 64 of a-z, 0-9 and -", name))
 }

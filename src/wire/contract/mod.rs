@@ -99,7 +99,13 @@ impl Routed {
                 UserSignal::Session { .. } => Kind::Poll,
                 UserSignal::List { .. } => Kind::List,
                 UserSignal::Answer { .. } => Kind::Answer,
-                UserSignal::Watched { .. } | UserSignal::Tell { .. } => return "internal",
+                UserSignal::Watched { .. }
+                | UserSignal::Tell { .. }
+                | UserSignal::Queried { .. }
+                | UserSignal::Invited { .. }
+                | UserSignal::Answered { .. }
+                | UserSignal::Observed { .. }
+                | UserSignal::Update { .. } => return "internal",
             },
             Self::Peer(signal) => match signal.signal {
                 PeerSignal::Transaction(_) => Kind::Transaction,

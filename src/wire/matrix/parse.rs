@@ -247,6 +247,7 @@ fn extension(object: &RollcallObject) -> Option<Extension> {
         seq: Serial { epoch, counter },
         promise_ms: object.promise_ms.map(|ms| ms.min(MAX_INTEGER)),
         full: object.full.unwrap_or(false),
+        ..Extension::default()
     })
 }
 

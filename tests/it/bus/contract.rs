@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rollcall::bus::{
     Delivery, Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, SubscriptionError, Token, Topology,
 };
-use rollcall::model::{Partition, TraceId};
+use rollcall::model::{EdgeName, Partition, TraceId};
 use tokio::time::{sleep, timeout};
 
 /// Nothing here takes as long on a working bus.
@@ -40,6 +40,9 @@ macro_rules! tests {
             what_cannot_be_routed_is_an_error, an_unknown_inbound_key_is_a_dead_letter, dead_letters_keep_their_reason,
             replies_find_their_way, a_reply_to_nowhere_harms_nothing, many_publishers_at_once, declaring_twice_is_fine,
             depths_count_what_waits, next_may_be_cancelled, a_closed_bus_says_so,
+            updates_reach_their_edge_alone, an_edge_that_is_gone_is_no_failure, a_name_that_is_none_is_an_error,
+            updates_end_with_their_subscription, two_edges_of_one_name_do_not_share, the_oldest_updates_make_room,
+            updates_are_taken_so_many_at_once,
         );
     };
     ($deployment:expr => $($case:ident),+ $(,)?) => {$(
@@ -51,6 +54,7 @@ macro_rules! tests {
         }
     )+};
 }
+pub(crate) use super::updates::*;
 pub(crate) use tests;
 
 pub(crate) async fn what_is_published_arrives_byte_for_byte(deployment: &mut impl Deployment) {
@@ -287,6 +291,8 @@ pub(crate) async fn a_closed_bus_says_so(deployment: &mut impl Deployment) {
     assert!(matches!(deployment.bus().publish(numbered(0..1)).await, Err(PublishError::Closed)));
     assert!(matches!(deployment.bus().subscribe(&[(USERS, 1)]).await.err(), Some(SubscriptionError::Closed)));
     assert!(matches!(subscription.next().await, Err(SubscriptionError::Closed)));
+    let edge = Queue::Updates(EdgeName::parse("one").unwrap());
+    assert!(matches!(deployment.bus().subscribe(&[(edge, 1)]).await.err(), Some(SubscriptionError::Closed)));
 }
 
 /// Messages for [`USERS`] whose bodies count.

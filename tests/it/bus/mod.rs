@@ -4,3 +4,4 @@ mod amqp;
 mod contract;
 mod embedded;
 mod faults;
+mod updates;

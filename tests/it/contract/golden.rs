@@ -25,18 +25,27 @@ const GOLDEN: &[(&str, &str)] = &[
     ("activity", "01000106406a3a612e6201010901fe000000000000000000000000100000000301440101fb2c010169"),
     ("session start", "01000106406a3a612e6201010901fe0000000000000000000000001000000004014400fcc0d40100010165fb2c010169"),
     ("session stop", "01000106406a3a612e6201010901fe0000000000000000000000001000000004014401fb2c010169"),
+    ("session leave", "01000106406a3a612e6201010901fe00000000000000000000000010000000040144020165fb2c010169"),
     ("list", "01000106406a3a612e6201010901fe00000000000000000000000010000000050106406b3a632e640106406a3a612e62fb2c010169"),
     ("answer", "01000106406a3a612e6201010901fe000000000000000000000000100000000606406b3a632e6401fb2c010169"),
     ("watched", "01000106406a3a612e6201010901fe000000000000000000000000100000000703632e6401fc7011010002"),
     ("tell", "01000106406a3a612e6201010901fe000000000000000000000000100000000803632e64"),
-    ("transaction", "01010103632e64010000000174040106406b3a632e640401016d050101037765620106406a3a612e620106406a3a612e62030006406a3a612e6206406b3a632e640106406a3a612e6206406b3a632e640206406a3a612e6206406b3a632e6401fc701101000201fb60ea01"),
+    ("queried", "01000106406a3a612e6201010901fe000000000000000000000000100000000903632e64"),
+    ("invited", "01000106406a3a612e6201010901fe000000000000000000000000100000000a06406b3a632e6401fc7011010002"),
+    ("answered", "01000106406a3a612e6201010901fe000000000000000000000000100000000b06406b3a632e6401fc7011010002"),
+    ("observed", "01000106406a3a612e6201010901fe000000000000000000000000100000000c06406a3a612e6201fc7011010002"),
+    ("update", "01000106406a3a612e6201010901fe000000000000000000000000100000000d06406b3a632e640401016d0501010377656206fc7011010002"),
+    ("transaction", "01010103632e64010000000174040106406b3a632e640401016d050101037765620106406a3a612e620106406a3a612e62030006406a3a612e6206406b3a632e640106406a3a612e6206406b3a632e640206406a3a612e6206406b3a632e6401fc701101000201fb60ea010000000000"),
     ("heard", "01010103632e6401000001"),
     ("receipt delivered", "01010103632e640100000201740001fbe803"),
     ("receipt failed", "01010103632e640100000201740101fbe803"),
     ("receipt too large", "01010103632e640100000201740201fbe803"),
     ("receipt expired", "01010103632e640100000201740301fbe803"),
-    ("change", "01020103632e640100000006406a3a612e620401016d05010103776562fc7011010002"),
-    ("watch", "01020103632e640100000106406a3a612e6206406b3a632e6401fc7011010002"),
+    ("change", "01020103632e640100000006406a3a612e620401016d05010103776562fc701101000201"),
+    ("hide", "01020103632e640100000106406a3a612e62fc7011010002"),
+    ("watch", "01020103632e640100000206406a3a612e6206406b3a632e640101fc7011010002"),
+    ("ask", "01020103632e640100000306406a3a612e6206406b3a632e6401fc7011010002"),
+    ("decide", "01020103632e640100000406406a3a612e6206406b3a632e6401fc7011010002"),
 ];
 
 fn local() -> UserId {
@@ -112,10 +121,16 @@ fn user_signals() -> Vec<(&'static str, UserSignal)> {
         ("activity", UserSignal::Activity { device, set_presence: Some(Presence::Offline), stamp: stamp.clone() }),
         ("session start", session(SessionAction::Start { lease_ms: 120_000, edge: Some("e".into()) })),
         ("session stop", session(SessionAction::Stop)),
+        ("session leave", session(SessionAction::Leave { edge: "e".into() })),
         ("list", UserSignal::List { add: vec![remote()], remove: vec![local()], stamp: stamp.clone() }),
         ("answer", UserSignal::Answer { observer: remote(), allow: true, stamp }),
         ("watched", UserSignal::Watched { peer: server(), on: true, serial: SERIAL }),
         ("tell", UserSignal::Tell { peer: server() }),
+        ("queried", UserSignal::Queried { peer: server() }),
+        ("invited", UserSignal::Invited { observer: remote(), on: true, serial: SERIAL }),
+        ("answered", UserSignal::Answered { observed: remote(), allow: true, serial: SERIAL }),
+        ("observed", UserSignal::Observed { observer: local(), on: true, serial: SERIAL }),
+        ("update", UserSignal::Update { of: remote(), status: status(), known_at: Timestamp(6), serial: SERIAL }),
     ]
 }
 
@@ -128,7 +143,7 @@ fn peer_signals() -> Vec<(&'static str, PeerSignal)> {
         poll: vec![local()],
         unpoll: vec![local()],
         permissions: [PermissionKind::Invite, PermissionKind::Accept, PermissionKind::Deny].map(permission).to_vec(),
-        extension: Some(Extension { seq: SERIAL, promise_ms: Some(60_000), full: true }),
+        extension: Some(Extension { seq: SERIAL, promise_ms: Some(60_000), full: true, ..Extension::default() }),
     };
     let receipt = |outcome| PeerSignal::Receipt { txn_id: "t".into(), outcome, retry_after_ms: Some(1_000) };
     vec![
@@ -143,8 +158,11 @@ fn peer_signals() -> Vec<(&'static str, PeerSignal)> {
 
 fn link_signals() -> Vec<(&'static str, LinkSignal)> {
     vec![
-        ("change", LinkSignal::Change { user: local(), status: status(), serial: SERIAL }),
-        ("watch", LinkSignal::Watch { observer: local(), target: remote(), on: true, serial: SERIAL }),
+        ("change", LinkSignal::Change { user: local(), status: status(), serial: SERIAL, promise: true }),
+        ("hide", LinkSignal::Hide { user: local(), serial: SERIAL }),
+        ("watch", LinkSignal::Watch { observer: local(), target: remote(), on: true, accepted: true, serial: SERIAL }),
+        ("ask", LinkSignal::Ask { observer: local(), observed: remote(), on: true, serial: SERIAL }),
+        ("decide", LinkSignal::Decide { observed: local(), observer: remote(), allow: true, serial: SERIAL }),
     ]
 }
 

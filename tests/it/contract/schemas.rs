@@ -8,6 +8,7 @@ use rollcall::model::{Partition, Presence, Serial, ServerName, Status, Timestamp
 use rollcall::wire::contract::Source;
 use rollcall::wire::matrix::{TransactionContent, build_transaction};
 use rollcall::wire::outbound::OutboundMessage;
+use rollcall::wire::update::{Shown, UpdateMessage};
 use serde_json::{Value, json};
 
 use super::{NOW, read};
@@ -120,6 +121,38 @@ fn produced_transactions_are_as_described() {
     assert_valid(&schema("outbound"), &serde_json::to_value(&message).unwrap());
 }
 
+/// What a worker makes of it and an edge reads of it is the documented example again.
+#[test]
+fn documented_updates_are_what_is_produced() {
+    let schema = schema("updates");
+    let examples = examples("json updates");
+    assert_eq!(examples.len(), 1);
+    for example in examples {
+        assert_valid(&schema, &example);
+        let (observer, events) = UpdateMessage::decode(example.to_string().as_bytes(), NOW).unwrap();
+        let [made] = UpdateMessage::split(&observer, events, NOW).try_into().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&made.encode()).unwrap(), example);
+    }
+}
+
+#[test]
+fn produced_updates_are_as_described() {
+    let schema = schema("updates");
+    let observer = UserId::parse("@bob:a.example").unwrap();
+    let unknown = (UserId::parse("@carol:c.example").unwrap(), Status::default());
+    let events = content().pushes.into_iter().chain([unknown]);
+    let shown = events.map(|(of, status)| (of, Shown { status, known_at: NOW.minus(5) }));
+    let messages = UpdateMessage::split(&observer, shown, NOW);
+    messages.iter().for_each(|message| assert_valid(&schema, &serde_json::to_value(message).unwrap()));
+    let empty = UpdateMessage::split(&observer, [], NOW);
+    assert_valid(&schema, &serde_json::to_value(&empty[0]).unwrap());
+    for (field, wrong) in [("presence", "unknown"), ("rollcall", "x"), ("presence", "away")] {
+        let mut bad = serde_json::to_value(&messages[0]).unwrap();
+        bad["events"][0]["content"][field] = wrong.into();
+        assert!(!schema.is_valid(&bad), "{field} {wrong}");
+    }
+}
+
 #[test]
 fn documented_partitions_are_right() {
     let text = doc("wire.md");
@@ -135,7 +168,7 @@ fn documented_partitions_are_right() {
 fn the_asyncapi_document_names_schemas_that_exist() {
     let text = doc("asyncapi.yaml");
     let names: Vec<_> = text.split("./schemas/").skip(1).map(|rest| rest.split(".json").next().unwrap()).collect();
-    assert_eq!(names, ["event", "outbound"]);
+    assert_eq!(names, ["event", "outbound", "updates"]);
     names.into_iter().for_each(|name| drop(schema(name)));
 }
 

@@ -19,6 +19,7 @@ const JOHN: &str = "Bearer @john:a.example|PHONE";
 const STATUS: &str = "/_matrix/client/v3/presence/@john:a.example/status";
 const POLL: &str = "/_rollcall/v1/users/@john:a.example/poll/PHONE";
 const DEVICE: &str = "/_rollcall/v1/users/@john:a.example/devices/PHONE";
+const REQUESTS: &str = "/_rollcall/v1/users/@john:a.example/requests";
 const LIST: &str = "/_matrix/client/r0/presence/list/@john:a.example";
 
 /// The signals of the next packet to users, all of them to one.
@@ -72,6 +73,8 @@ async fn sessions_devices_and_lists_become_signals() {
         (Method::PUT, DEVICE, r#"{"device_type":null}"#),
         (Method::POST, LIST, r#"{"invite":["@alice:b.example"],"drop":["@bob:b.example"]}"#),
         (Method::GET, LIST, ""),
+        (Method::POST, &format!("{REQUESTS}/@alice:b.example"), r#"{"allow":false}"#),
+        (Method::GET, REQUESTS, ""),
     ] {
         let answer = edge.ask(method.clone(), path, JOHN, body).await;
         assert_eq!(answer.0, StatusCode::OK, "{method} {path}: {}", answer.1);
@@ -89,6 +92,7 @@ async fn sessions_devices_and_lists_become_signals() {
         "type gone",
         "list 1 1",
         "start 120000",
+        "answer @alice:b.example false",
     ];
     assert_eq!(all, expected);
 }
@@ -100,6 +104,7 @@ fn brief(signal: UserSignal) -> String {
         UserSignal::Device { device_type, .. } => format!("type {}", device_type.as_deref().unwrap_or("gone")),
         UserSignal::Idle { idle_ms, .. } => format!("idle {idle_ms:?}"),
         UserSignal::List { add, remove, .. } => format!("list {} {}", add.len(), remove.len()),
+        UserSignal::Answer { observer, allow, .. } => format!("answer {observer} {allow}"),
         other => format!("{other:?}"),
     }
 }
@@ -119,6 +124,11 @@ async fn refusals_say_why_in_matrix_words() {
         (Method::PUT, STATUS, JOHN, "[]", 400, "M_BAD_JSON", "object"),
         (Method::PUT, STATUS, JOHN, "{}", 400, "M_MISSING_PARAM", "presence"),
         (Method::PUT, STATUS, JOHN, r#"{"presence":"away"}"#, 400, "M_INVALID_PARAM", "presence"),
+        (Method::GET, &format!("{REQUESTS}/@alice:b.example"), JOHN, "", 405, "M_UNRECOGNIZED", "method"),
+        (Method::GET, "/_rollcall/v1/users/@alice:a.example/requests", JOHN, "", 403, "M_FORBIDDEN", "another"),
+        (Method::POST, &format!("{REQUESTS}/alice"), JOHN, "{}", 400, "M_INVALID_PARAM", "observer"),
+        (Method::POST, &format!("{REQUESTS}/@alice:b.example"), JOHN, "{}", 400, "M_MISSING_PARAM", "allow"),
+        (Method::POST, &format!("{REQUESTS}/@alice:b.example"), JOHN, r#"{"allow":1}"#, 400, "M_BAD_JSON", "allow"),
         (Method::PUT, DEVICE, JOHN, "{}", 400, "M_MISSING_PARAM", "idle_ms"),
         (Method::PUT, "/_matrix/client/v3/presence/john/status", JOHN, online, 400, "M_INVALID_PARAM", "userId"),
         (Method::GET, "/_matrix/client/v3/sync", JOHN, "", 404, "M_UNRECOGNIZED", "unrecognized"),

@@ -37,6 +37,8 @@ pub(super) fn config(peer: &str, base: &str) -> FederationConfig {
         backoff_max: Duration::from_millis(100),
         timeout: Duration::from_secs(10),
         concurrency: 4,
+        plain_refresh: Duration::from_secs(1_500),
+        plain_promise: Duration::from_secs(1_800),
     }
 }
 

@@ -10,7 +10,8 @@ use reqwest::{Method, StatusCode};
 use rollcall::bus::embedded::Embedded;
 use rollcall::bus::{Bus as _, Headers, Queue, Topology};
 use rollcall::clock::SystemClock;
-use rollcall::config::{EdgeAuth, EdgeConfig};
+use rollcall::config::{EdgeAuth, EdgeConfig, ListAccept, StreamConfig};
+use rollcall::core::settings::Rules;
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
 use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
@@ -23,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use rollcall::model::EdgeName;
 
 use super::name;
 use super::peer::Peer;
@@ -91,6 +94,7 @@ impl Taken {
 pub(super) struct Edge {
     pub(super) base: String,
     pub(super) own: Own,
+    pub(super) state: Arc<EdgeState>,
     http: reqwest::Client,
     serving: JoinHandle<io::Result<()>>,
     stop: DropGuard,
@@ -104,6 +108,14 @@ pub(super) fn config() -> EdgeConfig {
         apply_wait: Duration::ZERO,
         lag_max: Duration::from_secs(10),
         queue_max: 1_000_000,
+        name: Some(EdgeName::parse("edge-1").unwrap()),
+        stream: StreamConfig {
+            max: 100,
+            per_user: 4,
+            buffer: 16 << 10,
+            heartbeat: Duration::from_secs(1),
+            stall_max: Duration::from_secs(60),
+        },
     }
 }
 
@@ -111,12 +123,18 @@ impl Edge {
     /// An edge of `a.example`.
     pub(super) async fn start(config: EdgeConfig, peers: &[&Peer]) -> Self {
         let own = Own::start().await;
-        let state = EdgeState::start(parts(&own, config, peers)).unwrap();
+        let parts = parts(&own, config, peers);
+        Self::with(own, parts).await
+    }
+
+    /// An edge of these parts.
+    pub(super) async fn with(own: Own, parts: EdgeParts) -> Self {
+        let state = EdgeState::start(parts).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let serving = rollcall::lifecycle::spawn("edge", serve(listener, state, stop.clone()));
-        Self { base, own, http: client(Duration::from_secs(60)).unwrap(), serving, stop: stop.drop_guard() }
+        let serving = rollcall::lifecycle::spawn("edge", serve(listener, state.clone(), stop.clone()));
+        Self { base, own, state, http: client(Duration::from_secs(60)).unwrap(), serving, stop: stop.drop_guard() }
     }
 
     /// Stops it, and waits until it has.
@@ -146,7 +164,12 @@ pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts
     EdgeParts {
         bus: own.bus.clone(),
         clock: clock.clone(),
-        reader: Reader::new(own.store.clone(), name("a.example"), 1),
+        reader: Reader::new(
+            own.store.clone(),
+            name("a.example"),
+            1,
+            Rules { accept: ListAccept::Reciprocal, symmetric: true },
+        ),
         config,
         local: name("a.example"),
         partitions: 1,

@@ -8,6 +8,7 @@ mod keys;
 pub(crate) mod peer;
 mod peer_keys;
 mod sender;
+mod stream;
 
 use rollcall::model::ServerName;
 

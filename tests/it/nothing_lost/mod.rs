@@ -104,6 +104,7 @@ fn settings(peer: &str) -> String {
     format!(
         r#"
 batch.window = "{}ms"
+list.accept = "everyone"
 presence.idle_after = "1h"
 presence.offline_after = "1h"
 presence.activity_granularity = "1h"

@@ -5,4 +5,6 @@ pub mod edge;
 pub mod pair;
 pub mod person;
 pub mod process;
+pub mod rows;
+pub mod sse;
 pub mod tap;

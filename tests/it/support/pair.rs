@@ -1,18 +1,30 @@
 //! Servers made of nothing but machines: no bus, no store, no clock of their own. What one sends, the test hands to the other.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use rollcall::config::ListAccept;
 use rollcall::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
-use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction};
+use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction, Update};
 use rollcall::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
+use rollcall::reader::{Known, Reader};
 use rollcall::store::RowKey;
 use rollcall::wire::matrix::parse_edus;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::rows::Rows;
+
 pub const START: Timestamp = Timestamp(1_795_400_000_000);
 
+/// The configuration's own: whoever is listed in turn is accepted, and listing shares.
+pub fn defaults() -> Settings {
+    Settings { accept: ListAccept::Reciprocal, symmetric: true, ..settings() }
+}
+
+/// Everybody may see everybody and shows nothing unasked: for what is not about permission.
 pub fn settings() -> Settings {
     Settings {
         window_ms: 5_000,
@@ -22,7 +34,15 @@ pub fn settings() -> Settings {
         resend_ms: 60_000,
         backoff_min_ms: 1_000,
         backoff_max_ms: 600_000,
-        promise_ms: 3_600_000,
+        short_ms: 60_000,
+        long_ms: 3_600_000,
+        tries: 3,
+        give_up_ms: 600_000,
+        plain_refresh_ms: 1_500_000,
+        plain_promise_ms: 1_800_000,
+        accept: ListAccept::Everyone,
+        symmetric: false,
+        clients_window_ms: 1_000,
         idle_after_ms: 300_000,
         offline_after_ms: 60_000,
         settle_ms: 5_000,
@@ -47,6 +67,8 @@ pub struct Server {
     pub rows: BTreeMap<RowKey, Bytes>,
     /// Transactions that left, in order.
     pub out: VecDeque<Transaction>,
+    /// What edges were told.
+    pub updates: Vec<Update>,
     /// Held deliveries that were let go.
     pub released: Vec<HoldId>,
     epoch: u64,
@@ -67,6 +89,7 @@ impl Server {
             machines,
             rows: BTreeMap::new(),
             out: VecDeque::new(),
+            updates: Vec::new(),
             released: Vec::new(),
             epoch: 1,
             next_hold: 0,
@@ -111,9 +134,62 @@ impl Server {
         self.tell(now, who, UserSignal::Session { device: device("PHONE"), action, stamp });
     }
 
+    /// A session of an hour whose updates go to `edge`.
+    pub fn stream(&mut self, now: Timestamp, who: &str, edge: &str) {
+        let action = SessionAction::Start { lease_ms: 3_600_000, edge: Some(edge.into()) };
+        let stamp = self.stamp(now);
+        self.tell(now, who, UserSignal::Session { device: device(edge), action, stamp });
+    }
+
+    /// What `who` says to `observer`'s wish to see them.
+    pub fn answer(&mut self, now: Timestamp, who: &str, observer: &str, allow: bool) {
+        let stamp = self.stamp(now);
+        self.tell(now, who, UserSignal::Answer { observer: user(observer), allow, stamp });
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::new(Arc::new(Rows(self.rows.clone())), self.name.clone(), 1, self.settings.rules())
+    }
+
+    /// What `who` gets to see of `other`; `None`: refused.
+    pub fn sees(&self, now: Timestamp, who: &str, other: &str) -> Option<Known> {
+        let (who, other) = (user(who), user(other));
+        self.reader().status(&who, &other, now).now_or_never().expect("rows do not wait").unwrap()
+    }
+
+    /// The list of `who`: whom, whether accepted, and what is shown.
+    pub fn list_of(&self, now: Timestamp, who: &str) -> Vec<(String, bool, Presence)> {
+        let list = self.reader().list(&user(who), now).now_or_never().expect("rows do not wait").unwrap();
+        list.into_iter().map(|(id, accepted, known)| (id.to_string(), accepted, known.status.presence)).collect()
+    }
+
+    /// Who waits for an answer of `who`.
+    pub fn questions(&self, who: &str) -> Vec<String> {
+        let questions = self.reader().questions(&user(who)).now_or_never().expect("rows do not wait").unwrap();
+        questions.into_iter().map(|(observer, _)| observer.to_string()).collect()
+    }
+
+    /// What edges were told since the last call: `observer: user presence`, in order.
+    pub fn updated(&mut self) -> Vec<String> {
+        let line = |update: Update| {
+            let events = update.events.into_iter();
+            events.map(move |(of, status, _)| format!("{}: {of} {}", update.observer, status.presence))
+        };
+        self.updates.drain(..).flat_map(line).collect()
+    }
+
     pub fn peer(&mut self, now: Timestamp, from: &ServerName, signal: PeerSignal) {
         self.machines.handle_peer(now, Addressed { to: from.clone(), at: now, reply: None, trace: None, signal });
         self.settle(now);
+    }
+
+    /// A transaction of a server that is not one of ours.
+    pub fn foreign(&mut self, now: Timestamp, from: &str, edus: &Value) {
+        let edus: Vec<Box<RawValue>> = serde_json::from_value(edus.clone()).unwrap();
+        let from = server(from);
+        let (inbound, rejects) = parse_edus(&from, &self.name, &edus, now, now);
+        assert!(rejects.is_empty(), "{rejects:?}");
+        self.peer(now, &from, PeerSignal::Transaction(Box::new(inbound)));
     }
 
     /// A beat comes back, and what is due by the clock is done.
@@ -163,6 +239,7 @@ impl Server {
                         self.machines.handle_batch(now, self.next_hold, vec![signal]);
                     }
                     Output::Transmit(transaction) => self.out.push_back(transaction),
+                    Output::Update(update) => self.updates.push(update),
                 }
             }
         }
@@ -210,4 +287,30 @@ pub fn pass(now: &mut Timestamp, seconds: u64, a: &mut Server, b: &mut Server) -
         seen.extend(deliver(*now, b, a).into_iter().map(|body| (b.name.clone(), body)));
     }
     seen
+}
+
+/// What the transactions say, a line each thing, in order: `a.example: push @alice:a.example online`.
+pub fn said(seen: &[(ServerName, Value)]) -> Vec<String> {
+    seen.iter().flat_map(|(from, body)| lines(body).into_iter().map(move |line| format!("{from}: {line}"))).collect()
+}
+
+/// What one transaction says, a line each thing, in order.
+pub fn lines(body: &Value) -> Vec<String> {
+    body["edus"].as_array().unwrap().iter().flat_map(edu_lines).collect()
+}
+
+fn edu_lines(edu: &Value) -> Vec<String> {
+    let content = &edu["content"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let kind = text(&edu["edu_type"]);
+    if let Some(kind) = kind.strip_prefix("m.presence_") {
+        return vec![format!("{kind} {} to see {}", text(&content["observer_user"]), text(&content["observed_user"]))];
+    }
+    let entries = |list: &str| content[list].as_array().cloned().unwrap_or_default();
+    let push = |entry: Value| format!("push {} {}", text(&entry["user_id"]), text(&entry["presence"]));
+    let mut lines: Vec<String> = entries("push").into_iter().map(push).collect();
+    for list in ["poll", "unpoll"] {
+        lines.extend(entries(list).iter().map(|id| format!("{list} {}", text(id))));
+    }
+    lines
 }

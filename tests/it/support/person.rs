@@ -44,6 +44,47 @@ impl Person {
         self.done(Method::POST, &path, &json!({ "invite": users })).await;
     }
 
+    /// C6: takes somebody off the list.
+    pub async fn drop(&self, who: &str) {
+        let path = format!("/_matrix/client/v3/presence/list/{}", self.id);
+        self.done(Method::POST, &path, &json!({ "drop": [who] })).await;
+    }
+
+    /// C5. Reads every 10 ms until the list is as it should be; the list that was. (To read it starts a session of two minutes.)
+    pub async fn lists_that(&self, should: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let path = format!("/_matrix/client/v3/presence/list/{}", self.id);
+            let (_, list) = self.ask(Method::GET, &path, "").await;
+            let list = list.as_array().cloned().unwrap_or_default();
+            if should(&list) {
+                return list;
+            }
+            assert!(Instant::now() < deadline, "the list of {}: {list:?}", self.id);
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// S1. Reads every 10 ms until these wait for an answer.
+    pub async fn is_asked_by(&self, observers: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (_, asked) = self.ask(Method::GET, &format!("/_rollcall/v1/users/{}/requests", self.id), "").await;
+            let found: Vec<_> = asked.as_array().unwrap().iter().map(|entry| entry["observer"].clone()).collect();
+            if found == observers {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} is asked by {asked}", self.id);
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// S2.
+    pub async fn answer(&self, observer: &str, allow: bool) {
+        let path = format!("/_rollcall/v1/users/{}/requests/{observer}", self.id);
+        self.done(Method::POST, &path, &json!({ "allow": allow })).await;
+    }
+
     /// C4.
     pub async fn poll(&self) {
         let path = format!("/_rollcall/v1/users/{}/poll/DEV", self.id);

@@ -71,15 +71,25 @@ impl Tap {
         self.wire.seen.lock().unwrap().clone()
     }
 
+    /// Forgets what passed so far.
+    pub fn forget(&self) {
+        self.wire.seen.lock().unwrap().clear();
+    }
+
     /// Waits until so many have passed.
     pub async fn wait_for(&self, count: usize) -> Vec<Seen> {
+        self.wait_until(|seen| seen.len() >= count).await
+    }
+
+    /// Waits until what has passed is as it should be.
+    pub async fn wait_until(&self, should: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = self.transactions();
-            if seen.len() >= count {
+            if should(&seen) {
                 return seen;
             }
-            assert!(Instant::now() < deadline, "{} of {count} transactions: {seen:?}", seen.len());
+            assert!(Instant::now() < deadline, "no more than {} transactions: {seen:?}", seen.len());
             sleep(Duration::from_millis(10)).await;
         }
     }

@@ -1,0 +1,160 @@
+//! `rollcall simulate`: a working day between servers, counted, beside what others published for it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use rollcall::config::duration;
+use rollcall::simulate::models::{self, Case, Rate, SESSION_S};
+use rollcall::simulate::plot::{Bar, Group, svg};
+use rollcall::simulate::{Outcome, Scenario, Traffic, run as simulate};
+
+use super::out;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Users of the local server, and as many on its peers together; without: three published cases
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    users: Option<u32>,
+    /// Contacts of each user on the other side
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    contacts: u32,
+    /// Status changes of each user an hour
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    changes: u32,
+    /// Servers that the contacts are on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    peers: u32,
+    /// For how long changes are gathered before they leave together
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    window: String,
+    /// The same seed gives the same day
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Draw it, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let scenarios = scenarios(args)?;
+    let mut days = Vec::new();
+    for scenario in scenarios {
+        let outcome = simulate(&scenario);
+        days.push(Day::new(scenario, outcome));
+    }
+    out::line(
+        "A working day of 8 h between two sides, all directions; a second, bytes with heads and answers. \
+         SIMPLE, XMPP: as published.\nFloor: no batching pipeline does with less (its entries are 110 B, without watchdogs).\n",
+    )?;
+    out::table("<>>>>>", &days.iter().fold(vec![heads()], |rows, day| [rows, day.rows()].concat()))?;
+    if let Some(path) = &args.plot {
+        let groups: Vec<Group> = days.iter().map(Day::bars).collect();
+        let title = format!("Presence between two sides, windows of {}", args.window);
+        std::fs::write(path, svg(&title, &groups)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn scenarios(args: &Args) -> Result<Vec<Scenario>> {
+    let window = duration(&args.window).map_err(|error| anyhow::anyhow!("--window {error}"))?;
+    let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    if !(10..=600_000).contains(&window_ms) {
+        bail!("--window must be from 10ms to 10m");
+    }
+    let Some(users) = args.users else {
+        return Ok(Scenario::published(window_ms, args.seed).into());
+    };
+    if args.contacts >= users || args.peers > users {
+        bail!("--contacts must be less than --users, and --peers not more");
+    }
+    Ok(vec![Scenario {
+        name: format!("{users} users"),
+        users: users as usize,
+        contacts: args.contacts as usize,
+        changes_per_hour: args.changes,
+        peers: args.peers as usize,
+        window_ms,
+        seed: args.seed,
+    }])
+}
+
+/// A scenario, what it came to, and what the models say.
+struct Day {
+    scenario: Scenario,
+    outcome: Outcome,
+    simple: Rate,
+    dialog_notify: Rate,
+    xmpp: Rate,
+    /// Published for one peer.
+    floor: Option<Rate>,
+}
+
+impl Day {
+    fn new(scenario: Scenario, outcome: Outcome) -> Self {
+        let case = Case {
+            users: scenario.users as f64,
+            contacts: scenario.contacts as f64,
+            changes_per_hour: f64::from(scenario.changes_per_hour),
+        };
+        let extension = outcome.extension_bytes as f64 / outcome.presence.transactions.max(1) as f64;
+        let floor = models::floor(case, scenario.window_ms as f64 / 1000.0, extension);
+        Self {
+            simple: models::simple(case),
+            dialog_notify: models::dialog_notify(case),
+            xmpp: models::xmpp(case),
+            floor: (scenario.peers == 1).then_some(floor),
+            scenario,
+            outcome,
+        }
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        let (presence, watchdogs) = (rate(&self.outcome.presence), rate(&self.outcome.watchdogs));
+        let name =
+            format!("{}, {} contacts, {} peers", self.scenario.name, self.scenario.contacts, self.scenario.peers);
+        let mut rows = vec![
+            vec![name, String::new(), String::new(), String::new(), String::new(), String::new()],
+            self.row("  SIMPLE", self.simple),
+            self.row("  SIMPLE, dialog and NOTIFY optimised", self.dialog_notify),
+            self.row("  XMPP", self.xmpp),
+        ];
+        rows.extend(self.floor.map(|floor| self.row("  floor, with the rollcall object", floor)));
+        let mut ours = self.row("  rollcall: presence", presence);
+        let per_s = |count: u64| format!("{:.2}", count as f64 / SESSION_S);
+        ours[4] = per_s(self.outcome.presence.entries);
+        ours[5] = per_s(self.outcome.presence.ids);
+        rows.extend([ours, self.row("  rollcall: watchdogs", watchdogs)]);
+        rows
+    }
+
+    /// Messages and bytes a second, and how many times those of rollcall's presence these bytes are.
+    fn row(&self, name: &str, rate: Rate) -> Vec<String> {
+        let ours = self.outcome.presence.bytes() as f64 / SESSION_S;
+        let bytes = rate.bytes.map(|bytes| format!("{:.2}", bytes / 1e3)).unwrap_or_default();
+        let times = rate.bytes.map(|bytes| format!("{:.2}", bytes / ours)).unwrap_or_default();
+        vec![name.into(), format!("{:.3}", rate.messages), bytes, times, String::new(), String::new()]
+    }
+
+    fn bars(&self) -> Group {
+        let watchdogs = rate(&self.outcome.watchdogs);
+        let bars = [
+            ("SIMPLE", Some(self.simple)),
+            ("XMPP", Some(self.xmpp)),
+            ("floor", self.floor),
+            ("rollcall", Some(rate(&self.outcome.presence))),
+            ("its watchdogs", Some(watchdogs)),
+        ];
+        let bar = |(label, rate): (&str, Option<Rate>)| {
+            rate.and_then(|rate| rate.bytes).map(|bytes_per_s| Bar { label: label.into(), bytes_per_s })
+        };
+        Group { name: self.scenario.name.clone(), bars: bars.into_iter().filter_map(bar).collect() }
+    }
+}
+
+fn heads() -> Vec<String> {
+    ["", "messages/s", "kB/s", "× rollcall", "statuses/s", "IDs/s"].map(Into::into).into()
+}
+
+fn rate(traffic: &Traffic) -> Rate {
+    Rate { messages: traffic.transactions as f64 / SESSION_S, bytes: Some(traffic.bytes() as f64 / SESSION_S) }
+}

@@ -1,0 +1,90 @@
+//! What users and the peer say of permission (S1, S2), passed on. The users' machines decide what it means: here it is known neither
+//! who exists nor who may what.
+
+use super::permits::{Pair, PermitRow, pair_of};
+use super::{Link, Turn};
+use crate::core::signal::{Permission, PermissionKind, UserSignal};
+use crate::model::{Serial, Timestamp};
+
+impl Link {
+    /// S1: a local user asks to see one of the peer's, or asks no longer.
+    pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, turn: &Turn<'_>) {
+        self.permits.ask(pair, on, serial, turn.now);
+        self.open_for_more(turn.now);
+    }
+
+    /// S2: a local user's answer.
+    pub(super) fn decide(&mut self, pair: Pair, allow: bool, serial: Serial, turn: &mut Turn<'_>) {
+        self.permits.decide(pair, allow, serial, turn.now);
+        self.bound_questions(turn);
+        self.open_for_more(turn.now);
+    }
+
+    /// What the peer says.
+    pub(super) fn permission(&mut self, permission: &Permission, turn: &mut Turn<'_>) {
+        let pair = pair_of(permission);
+        match permission.kind {
+            PermissionKind::Invite => {
+                if self.permits.question(&pair, turn.now) {
+                    tell_invited(pair, true, turn);
+                }
+                self.bound_questions(turn);
+            }
+            PermissionKind::Accept => {
+                // A yes that nobody asked for changes nothing.
+                if self.permits.answered(&pair) {
+                    tell_answered(pair, true, turn);
+                }
+            }
+            PermissionKind::Deny => {
+                // A no always counts: it may end what was allowed long ago.
+                self.permits.answered(&pair);
+                tell_answered(pair, false, turn);
+            }
+        }
+    }
+
+    fn bound_questions(&mut self, turn: &mut Turn<'_>) {
+        while let Some((pair, was_question)) = self.permits.drop_oldest() {
+            if was_question {
+                tell_invited(pair, false, turn);
+            }
+        }
+    }
+
+    pub(super) fn wake_permits(&mut self, now: Timestamp) {
+        if self.permits.next_due().is_some() {
+            self.permits.wake(now);
+            self.open_for_more(now);
+        }
+    }
+
+    pub(super) fn permits_delivered(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
+        self.permits.delivered(sent, now);
+    }
+
+    pub(super) fn permits_failed(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
+        self.permits.failed(sent);
+        self.open_for_more(now);
+    }
+
+    pub(in crate::core) fn restore_permit(&mut self, pair: Pair, row: PermitRow) {
+        self.permits.restore(pair, row);
+    }
+
+    pub(super) fn begin_permits(&mut self, now: Timestamp) {
+        let live = self.live.as_ref().map_or(&[][..], |row| &row.permissions);
+        self.permits.begin(live);
+        self.open_for_more(now);
+    }
+}
+
+fn tell_invited((observed, observer): Pair, on: bool, turn: &mut Turn<'_>) {
+    let serial = turn.next_serial();
+    turn.tell_user(observed, UserSignal::Invited { observer, on, serial });
+}
+
+fn tell_answered((observed, observer): Pair, allow: bool, turn: &mut Turn<'_>) {
+    let serial = turn.next_serial();
+    turn.tell_user(observer, UserSignal::Answered { observed, allow, serial });
+}

@@ -1,0 +1,144 @@
+//! What the peer is told of our users: whose changes it was promised, what waits, what is owed, and whom it may not be told of any
+//! longer. The users' machines decide; the link only carries it out.
+
+use std::collections::BTreeMap;
+
+use super::window::Waiting;
+use super::{Link, Turn};
+use crate::core::HoldId;
+use crate::core::settings::Settings;
+use crate::core::signal::UserSignal;
+use crate::model::{Serial, Status, Timestamp, UserId};
+use crate::wire::matrix::entry_size;
+
+/// Users who are not served.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// Whom the peer was told of, until their machine said so no longer, and when that was heard: a change that is older must not
+    /// bring them back.
+    pub(super) hidden: BTreeMap<UserId, (Serial, Timestamp)>,
+    /// What was sent without a promise, and when.
+    pub(super) once: BTreeMap<UserId, (Serial, Timestamp)>,
+}
+
+impl Link {
+    /// S3: the peer wants to watch one of ours. Whether it may, and what is said, is up to that user's machine.
+    pub(super) fn polled(&mut self, user: UserId, turn: &mut Turn<'_>) {
+        if self.served.len() < Settings::MAX_SERVED || self.served.contains_key(&user) {
+            self.tell_watched(user, true, turn);
+        }
+    }
+
+    /// The peer does not want to any longer: nothing leaves from now on.
+    pub(super) fn unpolled(&mut self, user: UserId, turn: &mut Turn<'_>) {
+        self.stop_serving(&user, turn);
+        self.tell_watched(user, false, turn);
+    }
+
+    fn tell_watched(&self, user: UserId, on: bool, turn: &mut Turn<'_>) {
+        let serial = turn.next_serial();
+        turn.tell_user(user, UserSignal::Watched { peer: self.server.clone(), on, serial });
+    }
+
+    fn stop_serving(&mut self, user: &UserId, turn: &mut Turn<'_>) {
+        if self.served.remove(user).is_some() {
+            self.dirty.served.insert(user.clone());
+        }
+        self.owed.remove(user);
+        if let Some(hold) = self.window.remove(user) {
+            turn.holds.release(hold);
+        }
+    }
+
+    /// A user's machine tells of a change; with `promise` all later ones follow.
+    pub(super) fn change(
+        &mut self,
+        user: UserId,
+        (status, serial): (Status, Serial),
+        promise: bool,
+        hold: HoldId,
+        turn: &mut Turn<'_>,
+    ) {
+        // What is owed is newer than what comes again late: the older must not pass for it.
+        let owed = self.owed.get(&user).copied().unwrap_or_default();
+        if serial <= self.settled(&user) || serial < owed || promise && !self.promise(&user) {
+            return;
+        }
+        if self.is_failing(turn.now) {
+            self.owe(user, serial, turn);
+            return;
+        }
+        let size = entry_size(&user, &status);
+        turn.holds.retain(hold);
+        self.window.note_trace(turn.trace);
+        let waiting = Waiting { status, serial, hold, since: turn.at, size };
+        if let Some(superseded) = self.window.insert(turn.now, user, waiting) {
+            turn.holds.release(superseded);
+        }
+    }
+
+    /// Up to which change the peer was told, or is not to be told.
+    fn settled(&self, user: &UserId) -> Serial {
+        let once = self.others.once.get(user).map(|(serial, _)| *serial);
+        let hidden = self.others.hidden.get(user).map(|(serial, _)| *serial);
+        [self.served.get(user).copied(), once, hidden].into_iter().flatten().max().unwrap_or_default()
+    }
+
+    /// Whether there is room for the promise.
+    fn promise(&mut self, user: &UserId) -> bool {
+        if self.served.contains_key(user) {
+            return true;
+        }
+        if self.served.len() >= Settings::MAX_SERVED {
+            return false;
+        }
+        self.others.hidden.remove(user);
+        self.served.insert(user.clone(), Serial::default());
+        self.dirty.served.insert(user.clone());
+        true
+    }
+
+    /// The user's machine says that nobody there may see them, or wants to: at once, whatever waits.
+    pub(super) fn hide(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
+        let waiting = self.window.serial(&user);
+        let newest = [self.served.get(&user).copied(), self.owed.get(&user).copied(), waiting];
+        let hidden = self.others.hidden.get(&user).map(|(serial, _)| *serial);
+        if newest.into_iter().chain([hidden]).flatten().any(|known| known > serial) {
+            return;
+        }
+        self.stop_serving(&user, turn);
+        self.dirty.served.insert(user.clone());
+        self.others.hidden.insert(user, (serial, turn.now));
+    }
+
+    /// Notes that the peer must yet be told of the change `serial`, whatever older one waits.
+    pub(super) fn owe(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
+        if !self.served.contains_key(&user) || self.owed.get(&user).is_some_and(|owed| *owed >= serial) {
+            return;
+        }
+        if let Some(hold) = self.window.remove_older(&user, serial) {
+            turn.holds.release(hold);
+        }
+        self.owed.insert(user.clone(), serial);
+        self.dirty.served.insert(user);
+    }
+
+    /// A transaction holds this.
+    pub(super) fn note_sent(&mut self, user: &UserId, serial: Serial, now: Timestamp) {
+        match self.served.get_mut(user) {
+            Some(sent) => *sent = serial,
+            None => drop(self.others.once.insert(user.clone(), (serial, now))),
+        }
+        if self.owed.get(user).is_some_and(|owed| *owed <= serial) {
+            self.owed.remove(user);
+            self.dirty.served.insert(user.clone());
+        }
+    }
+
+    pub(super) fn compact_others(&mut self, now: Timestamp) {
+        self.others.once.retain(|_, (_, at)| now.since(*at) < Settings::SENT_KEEP_MS);
+        let old = |at: Timestamp| now.since(at) >= Settings::TOMBSTONE_MS;
+        let gone = self.others.hidden.extract_if(.., |_, (_, at)| old(*at));
+        self.dirty.served.extend(gone.map(|(user, _)| user));
+    }
+}

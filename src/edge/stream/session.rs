@@ -1,0 +1,75 @@
+//! The session that a stream holds (C4): started with it, renewed while it is open, left when it ends. Leaving concerns this edge
+//! alone: a client that came back at another edge meanwhile keeps its session there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use tokio::time::sleep;
+
+use super::registry::Stream;
+use crate::core::signal::{SessionAction, UserSignal};
+use crate::edge::EdgeState;
+use crate::edge::auth::Caller;
+use crate::edge::request::Followed;
+use crate::lifecycle;
+use crate::model::DeviceId;
+
+/// The lease of a stream's session, ms: so long it outlives an edge that dies.
+const LEASE_MS: u64 = 120_000;
+/// When it is renewed, ms: two renewals may fail. Random, so that streams that were opened together part.
+const RENEW_MS: std::ops::RangeInclusive<u64> = 30_000..=40_000;
+/// When a renewal that failed is tried again, ms.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 3_000..=6_000;
+
+/// Renews the session until the stream's end, then leaves it. An access token that is good no longer ends the stream.
+pub(super) fn hold(edge: &Arc<EdgeState>, caller: &Caller, headers: &HeaderMap, stream: &Arc<Stream>) {
+    let mut credentials = HeaderMap::new();
+    credentials.extend(headers.get(header::AUTHORIZATION).map(|value| (header::AUTHORIZATION, value.clone())));
+    let holding = keep(edge.clone(), caller.clone(), credentials, stream.clone());
+    drop(lifecycle::spawn("stream session", edge.streams.sessions.track_future(holding)));
+}
+
+/// The signal that starts or renews the session of `device` at this edge.
+pub(super) fn start(edge: &EdgeState, device: &DeviceId) -> UserSignal {
+    let name = edge.streams.name.as_str().into();
+    let action = SessionAction::Start { lease_ms: LEASE_MS, edge: Some(name) };
+    UserSignal::Session { device: device.clone(), action, stamp: edge.stamp() }
+}
+
+async fn keep(edge: Arc<EdgeState>, caller: Caller, credentials: HeaderMap, stream: Arc<Stream>) {
+    let mut pause = RENEW_MS;
+    loop {
+        tokio::select! {
+            biased;
+            () = stream.end.cancelled() => break,
+            () = sleep(Duration::from_millis(fastrand::u64(pause))) => {}
+        }
+        if is_refused(&edge, &credentials) {
+            tracing::debug!(user = %caller.user, "an access token is good no longer: its stream ends");
+            stream.end.cancel();
+            break;
+        }
+        // However far workers lag: renewals are few, and without them sessions would end and start again.
+        let renewed = edge.say(&caller.user, Followed(None), vec![start(&edge, &caller.device)]).await;
+        pause = if renewed.is_ok() { RENEW_MS } else { RETRY_MS };
+    }
+    leave(&edge, &caller).await;
+}
+
+fn is_refused(edge: &EdgeState, credentials: &HeaderMap) -> bool {
+    edge.auth.authenticate(credentials).is_err_and(|error| error.status() == StatusCode::UNAUTHORIZED)
+}
+
+async fn leave(edge: &EdgeState, caller: &Caller) {
+    // Stamped before the look: a stream of the same device that opens after it has a newer start.
+    let stamp = edge.stamp();
+    if edge.streams.goes_on(&caller.user, &caller.device) {
+        return;
+    }
+    let action = SessionAction::Leave { edge: edge.streams.name.as_str().into() };
+    let leave = UserSignal::Session { device: caller.device.clone(), action, stamp };
+    if edge.say(&caller.user, Followed(None), vec![leave]).await.is_err() {
+        tracing::debug!(user = %caller.user, "a session could not be left: its lease will end it");
+    }
+}

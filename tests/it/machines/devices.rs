@@ -1,0 +1,34 @@
+//! Devices and their merge (C2, C3, W8).
+
+use rollcall::model::Presence;
+
+use super::{presence, pushes, watched};
+use crate::support::pair::{START, pass};
+
+#[test]
+fn two_devices_make_one_presence_and_a_reconnect_does_not_flicker() {
+    let (mut now, mut a, mut b) = watched();
+    a.set(now, "@alice:a.example", Presence::Online, None);
+    let seen = pass(&mut now, 50, &mut a, &mut b);
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    a.set(now, "@alice:a.example", Presence::Online, None);
+    let seen = pass(&mut now, 56, &mut a, &mut b);
+    assert!(seen.iter().all(|(_, body)| pushes(body)[0]["presence"] == "online"), "{seen:?}");
+    let seen = pass(&mut now, 30, &mut a, &mut b);
+    let last = seen.last().expect("unheard of for a minute");
+    assert_eq!(pushes(&last.1)[0]["presence"], "offline");
+}
+
+#[test]
+fn a_backlog_expires_nobody() {
+    let (mut now, mut a, mut b) = watched();
+    a.set(now, "@alice:a.example", Presence::Online, None);
+    pass(&mut now, 6, &mut a, &mut b);
+    for _ in 0..600 {
+        now = now.plus(1_000);
+        a.machines.handle_users_beat(now, START);
+        a.machines.handle_timeout(now);
+    }
+    assert!(pass(&mut now, 0, &mut a, &mut b).is_empty());
+    assert_eq!(presence(&b, "@alice:a.example"), Presence::Online, "the horizon stood still");
+}

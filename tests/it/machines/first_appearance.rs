@@ -1,0 +1,95 @@
+//! One message on first appearance (W1, W2, E2, S3).
+
+use rollcall::core::signal::{Extension, Inbound, PeerSignal};
+use rollcall::model::{Presence, Serial};
+
+use super::{ALICE, BOB, HOUR, friends, pushes, watched};
+use crate::support::pair::{START, Server, defaults, lines, pass, said, server, user};
+
+#[test]
+fn the_new_status_and_the_poll_leave_in_one_edu() {
+    let (mut now, mut a, mut b) = friends();
+    b.session(now, BOB, HOUR);
+    pass(&mut now, 20, &mut a, &mut b);
+    a.set(now, ALICE, Presence::Online, None);
+    a.session(now, ALICE, HOUR);
+    let seen = pass(&mut now, 20, &mut a, &mut b);
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_eq!(seen[0].1["edus"].as_array().unwrap().len(), 1);
+    assert_eq!(lines(&seen[0].1), ["push @alice:a.example online", "poll @bob:b.example"]);
+    assert_eq!(lines(&seen[1].1), ["push @bob:b.example offline"]);
+}
+
+/// Nobody there has polled yet: the list itself is the promise.
+#[test]
+fn listing_somebody_sends_status_and_question_together_and_promises_more() {
+    let (mut a, mut b) = (Server::with("a.example", defaults()), Server::with("b.example", defaults()));
+    let mut now = START;
+    b.session(now, BOB, HOUR);
+    b.list(now, BOB, &[ALICE], &[]);
+    pass(&mut now, 12, &mut a, &mut b);
+    a.set(now, ALICE, Presence::Online, None);
+    a.session(now, ALICE, HOUR);
+    a.list(now, ALICE, &[BOB], &[]);
+    let seen = pass(&mut now, 30, &mut a, &mut b);
+    let first = ["push @alice:a.example online", "accept @bob:b.example to see @alice:a.example"];
+    assert_eq!(lines(&seen[0].1)[..2], first, "{seen:?}");
+    assert_eq!(lines(&seen[0].1)[2], "invite @alice:a.example to see @bob:b.example");
+    assert_eq!(a.list_of(now, ALICE), [(BOB.to_owned(), true, Presence::Offline)], "reciprocal");
+    assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), true, Presence::Online)]);
+    a.set(now, ALICE, Presence::Busy, None);
+    assert_eq!(said(&pass(&mut now, 12, &mut a, &mut b)), ["a.example: push @alice:a.example busy"]);
+}
+
+#[test]
+fn all_that_appear_within_a_window_share_one_message_and_so_do_the_answers() {
+    let (mut a, mut b) = (Server::with("a.example", defaults()), Server::with("b.example", defaults()));
+    let mut now = START;
+    let ours: Vec<String> = (0..20).map(|n| format!("@our{n:02}:a.example")).collect();
+    let theirs: Vec<String> = (0..20).map(|n| format!("@their{n:02}:b.example")).collect();
+    let all = |names: &[String]| -> Vec<String> { names.to_vec() };
+    for (server, here, there) in [(&mut a, all(&ours), all(&theirs)), (&mut b, all(&theirs), all(&ours))] {
+        let there: Vec<&str> = there.iter().map(String::as_str).collect();
+        for name in here {
+            server.list(now, &name, &there, &[]);
+        }
+    }
+    pass(&mut now, 400, &mut a, &mut b);
+    for name in &theirs {
+        b.set(now, name, Presence::Online, None);
+        b.session(now, name, HOUR);
+    }
+    pass(&mut now, 20, &mut a, &mut b);
+    for name in &ours {
+        a.set(now, name, Presence::Busy, None);
+        a.session(now, name, HOUR);
+    }
+    let seen = pass(&mut now, 20, &mut a, &mut b);
+    assert_eq!(seen.len(), 2, "{:?}", said(&seen));
+    let first = &seen[0].1["edus"];
+    assert_eq!(first.as_array().unwrap().len(), 1, "one EDU");
+    assert_eq!(first[0]["content"]["push"].as_array().unwrap().len(), 20);
+    assert_eq!(first[0]["content"]["poll"].as_array().unwrap().len(), 20);
+    assert_eq!(pushes(&seen[1].1).len(), 20);
+    assert!(a.list_of(now, &ours[0]).iter().all(|(_, accepted, presence)| *accepted && *presence == Presence::Online));
+}
+
+#[test]
+fn a_query_is_answered_once_and_promises_nothing() {
+    let (mut now, mut a, mut b) = watched();
+    a.set(now, "@amy:a.example", Presence::Online, None);
+    let extension = Extension {
+        seq: Serial { epoch: 1, counter: 1_000 },
+        query: vec![user("@amy:a.example")],
+        ..Extension::default()
+    };
+    let inbound = Inbound { extension: Some(extension), ..Inbound::default() };
+    a.peer(now, &server("b.example"), PeerSignal::Transaction(Box::new(inbound)));
+    now = now.plus(6_000);
+    a.tick(now);
+    let (transaction, body) = a.sent().unwrap();
+    assert_eq!(lines(&body), ["push @amy:a.example online"]);
+    a.receipt(now, &transaction, rollcall::core::signal::Outcome::Delivered);
+    a.set(now, "@amy:a.example", Presence::Busy, None);
+    assert!(pass(&mut now, 30, &mut a, &mut b).is_empty());
+}

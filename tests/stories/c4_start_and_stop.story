@@ -1,0 +1,29 @@
+# C4, E1: nobody is polled without a session that cares; the last one gone, the poll ends after clients.linger.
+servers a b
+@john:a lists @alice:b
+@alice:b lists @john:a
+advance 30s
+    4.6s b → a: push @alice:b offline; invite @alice:b for @john:a
+    4.9s a → b: push @john:a offline; unpoll @alice:b; invite @john:a for @alice:b; accept @alice:b by @john:a
+    9.6s b → a: unpoll @john:a; accept @john:a by @alice:b
+@alice:b on LAPTOP online
+advance 10s
+@john:a on PHONE starts for 10m
+advance 10s
+    44.9s a → b: poll @alice:b
+    49.6s b → a: push @alice:b online active
+# A second session says nothing to anybody.
+@john:a on DESK starts for 10m
+advance 10s
+    50.6s to @john:a: @alice:b online active
+@john:a on PHONE stops
+advance 40s
+    99.6s b → a: push @alice:b offline since 69s
+# A reconnect within the linger says nothing.
+@john:a on DESK stops
+advance 20s
+@john:a on DESK starts for 10m
+advance 20s
+@john:a on DESK stops
+advance 60s
+    174.9s a → b: unpoll @alice:b

@@ -1,0 +1,20 @@
+# W1, W2, E2, S3: on first appearance one message carries the new status and the request; one message answers.
+servers a b
+@john:a lists @alice:b @bob:b
+@jane:a lists @bob:b
+@alice:b lists @john:a
+@bob:b lists @john:a @jane:a
+advance 30s
+    4.6s b → a: push @alice:b offline, @bob:b offline; invite @bob:b for @jane:a; invite @alice:b for @john:a; invite @bob:b for @john:a
+    4.9s a → b: push @jane:a offline, @john:a offline; unpoll @alice:b, @bob:b; invite @john:a for @alice:b; invite @jane:a for @bob:b; invite @john:a for @bob:b; accept @bob:b by @jane:a; accept @alice:b by @john:a; accept @bob:b by @john:a
+    9.6s b → a: unpoll @jane:a, @john:a; accept @john:a by @alice:b; accept @jane:a by @bob:b; accept @john:a by @bob:b
+@alice:b on LAPTOP online
+@bob:b on PHONE online
+advance 10s
+@john:a on PHONE online
+@john:a on PHONE starts for 1h
+@jane:a on DESK online
+@jane:a on DESK starts for 1h
+advance 10s
+    44.9s a → b: poll @alice:b, @bob:b
+    49.6s b → a: push @alice:b online active, @bob:b online active
