@@ -20,6 +20,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stories");
 const INDENT: &str = "    ";
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the tests' own switch: there is no configuration to hold it")]
 fn stories_end_as_they_are_written() {
     let bless = std::env::var_os("ROLLCALL_BLESS").is_some();
     let files = files();
