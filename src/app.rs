@@ -37,6 +37,8 @@ use crate::worker::{Board, Worker};
 /// What keeps it from starting, or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
     let signals = lifecycle::signals().context("cannot listen for signals")?;
+    // Held, so that SIGHUP ends no process, whatever it can read anew.
+    let _reloads = lifecycle::reloads().context("cannot listen for signals")?;
     let drain = config.ops.drain_timeout;
     let server = Server::start(config, roles, metrics::install()?).await?;
     announce(&server.addresses)?;
