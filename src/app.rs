@@ -141,8 +141,10 @@ impl Parts {
         let edge = EdgeState::start(EdgeParts {
             bus: self.bus.clone(),
             clock: self.clock.clone(),
-            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions, rules),
+            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions, rules)
+                .sharing(config.list.shared),
             config: config.edge.clone(),
+            homeserver: config.homeserver.clone(),
             local: config.server_name.clone(),
             partitions: config.partitions,
             pack_linger: config.worker.pack_linger,
