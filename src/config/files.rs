@@ -32,7 +32,7 @@ mod tests {
     fn lines_are_texts() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
-        let mut read = |text: &str| {
+        let read = |text: &str| {
             fs::write(&file, text).unwrap();
             secret(&file)
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rollcall::bus::amqp::Amqp;
-use rollcall::bus::{Bus as _, BusError, Queue, Topology};
+use rollcall::bus::{Bus as _, BusError, Topology};
 use rollcall::config::{BusConfig, BusTls};
 
 use super::contract::numbered;
