@@ -141,7 +141,7 @@ impl Whoami {
         let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, token).send().await;
         let response = asked.map_err(|error| away(&causes(&error)))?;
         match response.status() {
-            StatusCode::OK => self.identity(read(response).await?),
+            StatusCode::OK => self.identity(&read(response).await?),
             StatusCode::UNAUTHORIZED => Ok(Answer::Refused(unknown(&read(response).await.unwrap_or_default()))),
             StatusCode::FORBIDDEN => {
                 Ok(Answer::Refused(MatrixError::forbidden("the homeserver does not let this token act")))
@@ -159,7 +159,7 @@ impl Whoami {
         url
     }
 
-    fn identity(&self, identity: Identity) -> Result<Answer, MatrixError> {
+    fn identity(&self, identity: &Identity) -> Result<Answer, MatrixError> {
         let user = UserId::parse(&identity.user_id).map_err(|error| away(&error.to_string()))?;
         if !user.belongs_to(&self.local) {
             return Err(away(&format!("it speaks for {}, not for {}", user.server_str(), self.local)));
