@@ -3,6 +3,7 @@
 //! [`Config::load`] collects every mistake before it fails ([`ConfigErrors`]); what it returns is checked and is not checked again.
 
 mod error;
+mod federation;
 mod layers;
 mod reader;
 mod reserved;
@@ -13,7 +14,6 @@ mod stream;
 mod tests;
 mod values;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +24,9 @@ use crate::bus::Topology;
 use crate::model::{EdgeName, ServerName};
 
 pub use error::{ConfigError, ConfigErrors};
+pub use federation::{FederationConfig, FederationVia, ServerLists, ServerRules};
 pub use layers::DEFAULTS;
-pub use reserved::{FederationVia, Reserved};
+pub use reserved::Reserved;
 pub use roles::{InvalidRoles, Roles};
 pub use stream::StreamConfig;
 pub use values::{check_cron, duration};
@@ -69,6 +70,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Keys that are checked and that nothing acts on yet.
     pub reserved: Reserved,
+    /// The file that this was read from, if there is one: to be read again on SIGHUP.
+    pub file: Option<PathBuf>,
 }
 
 /// `bus.*`: the queues.
@@ -147,27 +150,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
-}
-
-/// `federation.*`: to and from peers.
-#[derive(Debug, Clone)]
-pub struct FederationConfig {
-    /// Server name → base URL; beats discovery.
-    pub resolve: BTreeMap<ServerName, String>,
-    /// For how long a transaction may be sent before it is given up and its content owed again.
-    pub resend: Duration,
-    /// Back-off after the first failure.
-    pub backoff_min: Duration,
-    /// Back-off never grows beyond this.
-    pub backoff_max: Duration,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// Requests at once, over all destinations.
-    pub concurrency: usize,
-    /// Servers that forget after 30 minutes are pushed to again this often.
-    pub plain_refresh: Duration,
-    /// What such a server pushed is good for so long.
-    pub plain_promise: Duration,
 }
 
 /// `watchdog.*`: the two timers of each peer (W3).

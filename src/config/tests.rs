@@ -120,8 +120,8 @@ fn combinations_are_checked() {
 #[test]
 fn what_is_not_supported_says_so() {
     assert!(mistakes("[edge]\nauth = \"whoami\"", &[])[0].contains("not supported in this version"));
-    let config = sections::build(None, &environment(&[("federation__via", "edge")])).unwrap();
-    assert_eq!(config.reserved.set, ["federation.via"]);
+    let config = sections::build(None, &environment(&[("homeserver__url", "http://127.0.0.1:8008")])).unwrap();
+    assert_eq!(config.reserved.set, ["homeserver.url"]);
 }
 
 #[test]
@@ -129,6 +129,32 @@ fn bad_members_of_resolve_are_named() {
     let found = mistakes("[federation.resolve]\n\"b.example\" = \"ftp://b\"\n\"c_d?\" = \"https://c\"", &[]);
     assert!(found.iter().any(|line| line.starts_with("federation.resolve.b.example: is not an http")), "{found:#?}");
     assert!(found.iter().any(|line| line.starts_with("federation.resolve.c_d?: ")), "{found:#?}");
+}
+
+#[test]
+fn networks_and_patterns_are_checked_and_named() {
+    let file = "[federation]\nallow_private = [\"10.0.0.0/8\", \"10.0.0.0/33\"]\n\
+                [federation.inbound]\ndeny = [\"b.example\", \"@b\"]\n[federation.outbound]\nallow = \"*\"";
+    let found = mistakes(file, &[]);
+    for part in [
+        "federation.allow_private: has \"10.0.0.0/33\", which is neither a network",
+        "federation.inbound.deny: has \"@b\", which is neither a server name",
+        "federation.outbound.allow: is not a list",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(part)), "{part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 3, "{found:#?}");
+    let variables = [("federation__allow_private", r#"["fd00::/8", "10.1.2.3"]"#)];
+    let config = sections::build(None, &environment(&variables)).unwrap();
+    let shown: Vec<_> = config.federation.allow_private.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["fd00::/8", "10.1.2.3/32"]);
+}
+
+#[test]
+fn a_homeserver_s_edge_needs_a_bus_that_it_can_reach() {
+    assert!(mistakes("federation.via = \"edge\"", &[])[0].starts_with("federation.via: must be \"http\""));
+    let variables = [("federation__via", "edge"), ("bus__url", "amqp://a")];
+    assert_eq!(sections::build(None, &environment(&variables)).unwrap().federation.via, FederationVia::Edge);
 }
 
 #[test]

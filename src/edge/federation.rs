@@ -95,6 +95,9 @@ fn scheme(edge: &EdgeState, headers: &HeaderMap) -> Result<XMatrix, MatrixError>
         _ if scheme.origin.as_str() == edge.local.as_str() => {
             Err(MatrixError::forbidden(format!("\"origin\" is {}, which is this server", scheme.origin)))
         }
+        _ if !edge.policy.hears(&origin(&scheme)?) => {
+            Err(MatrixError::forbidden(format!("{} is not listened to here", scheme.origin)))
+        }
         _ => Ok(scheme),
     }
 }
@@ -106,8 +109,7 @@ async fn authenticate(
     parts: Parts,
     body: Bytes,
 ) -> Result<ServerName, MatrixError> {
-    let origin =
-        ServerName::parse(scheme.origin.as_str()).map_err(|error| MatrixError::unauthorized(error.to_string()))?;
+    let origin = origin(&scheme)?;
     let keys = edge.peer_keys.with_key(&origin, scheme.key.as_str()).await.map_err(|error| refuse(&error))?;
     // Checking builds the whole body as a tree, many times its size: only so much of that at once, and not on a thread that serves
     // others.
@@ -119,6 +121,10 @@ async fn authenticate(
         .map_err(|_| MatrixError::bad_json("the body cannot be checked"))?
         .map_err(|error| MatrixError::unauthorized(format!("signature: {error}")))?;
     Ok(origin)
+}
+
+fn origin(scheme: &XMatrix) -> Result<ServerName, MatrixError> {
+    ServerName::parse(scheme.origin.as_str()).map_err(|error| MatrixError::unauthorized(error.to_string()))
 }
 
 fn refuse(error: &PeerKeyError) -> MatrixError {

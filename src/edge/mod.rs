@@ -60,6 +60,7 @@ use crate::core::signal::{Addressed, Stamp, UserSignal};
 use crate::lifecycle;
 use crate::model::{EdgeName, ServerName, UserId};
 use crate::outbound::keys::SigningKeys;
+use crate::policy::Policy;
 use crate::reader::Reader;
 use crate::store::StoreError;
 use crate::wire::contract::Routed;
@@ -94,6 +95,8 @@ pub struct EdgeParts {
     pub keys: Arc<SigningKeys>,
     /// Peers' keys.
     pub peer_keys: PeerKeys,
+    /// Which peers are listened to.
+    pub policy: Policy,
     /// The bus is embedded: `edge.queue_max` bounds it, for nobody else does.
     pub embedded_bus: bool,
 }
@@ -106,6 +109,7 @@ pub struct EdgeState {
     local: ServerName,
     keys: Arc<SigningKeys>,
     peer_keys: PeerKeys,
+    policy: Policy,
     auth: Authenticator,
     admission: Admission,
     publisher: Publisher,
@@ -147,6 +151,7 @@ impl EdgeState {
             local: parts.local,
             keys: parts.keys,
             peer_keys: parts.peer_keys,
+            policy: parts.policy,
             auth,
             applied,
             bodies: Budget::new(MAX_BODIES),
@@ -231,6 +236,8 @@ pub fn router(edge: Arc<EdgeState>) -> Router {
         .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
         .route("/_matrix/federation/v1/version", get(federation::get_version))
         .route("/_matrix/key/v2/server", get(federation::get_key))
+        // The form of before Matrix 1.1: peers that still ask for one key by its ID take the same document.
+        .route("/_matrix/key/v2/server/{keyId}", get(federation::get_key))
         .fallback(async || MatrixError::unrecognized())
         .method_not_allowed_fallback(async || MatrixError::wrong_method())
         .layer(middleware::from_fn(request::observe))

@@ -2,11 +2,16 @@
 
 mod clients;
 mod courier;
+mod discovery;
 mod edge;
+mod https;
 mod inbound;
 mod keys;
+mod moved;
+mod nameserver;
 pub(crate) mod peer;
 mod peer_keys;
+mod reach;
 mod sender;
 mod stream;
 
