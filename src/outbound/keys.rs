@@ -141,28 +141,6 @@ struct OldKey {
     expired: Timestamp,
 }
 
-/// A line of the file.
-enum Line {
-    Key(SigningKey),
-    Old(OldKey),
-}
-
-impl Line {
-    fn parse(line: &str) -> Result<Self, String> {
-        match line.split_ascii_whitespace().count() {
-            4 => OldKey::parse(line).map(Self::Old),
-            _ => SigningKey::parse(line).map(Self::Key),
-        }
-    }
-
-    fn id(&self) -> String {
-        match self {
-            Self::Key(key) => key.id(),
-            Self::Old(key) => key.id.clone(),
-        }
-    }
-}
-
 impl OldKey {
     fn parse(line: &str) -> Result<Self, String> {
         let words: Vec<_> = line.split_ascii_whitespace().collect();
@@ -235,13 +213,21 @@ impl SigningKeys {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let (mut keys, mut old, mut ids) = (Vec::new(), Vec::new(), HashSet::new());
         for (index, line) in lines {
-            let line = Line::parse(line).map_err(|reason| wrong(index + 1, reason))?;
-            if !ids.insert(line.id()) {
-                return Err(wrong(index + 1, format!("{} is there twice", line.id())));
-            }
-            match line {
-                Line::Key(key) => keys.push(key),
-                Line::Old(key) => old.push(key),
+            let read = match line.split_ascii_whitespace().count() {
+                4 => OldKey::parse(line).map(|key| {
+                    let id = key.id.clone();
+                    old.push(key);
+                    id
+                }),
+                _ => SigningKey::parse(line).map(|key| {
+                    let id = key.id();
+                    keys.push(key);
+                    id
+                }),
+            };
+            let id = read.map_err(|reason| wrong(index + 1, reason))?;
+            if !ids.insert(id.clone()) {
+                return Err(wrong(index + 1, format!("{id} is there twice")));
             }
         }
         match (keys.len(), ids.len()) {
