@@ -12,7 +12,7 @@ use crate::bus::SharedBus;
 use crate::bus::amqp::Amqp;
 use crate::bus::embedded::Embedded;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{BusUrl, Config, Roles};
+use crate::config::{BusUrl, Config, FederationVia, Roles};
 use crate::core::Settings;
 use crate::edge::peer_keys::PeerKeys;
 use crate::edge::{self, EdgeParts, EdgeState};
@@ -21,10 +21,12 @@ use crate::lifecycle::{self, Failure, Tasks};
 use crate::ops::http::{self as ops_http, OpsState};
 use crate::ops::metrics;
 use crate::ops::status::Observer;
-use crate::outbound::http as outbound_http;
+use crate::outbound::discovery::Ports;
+use crate::outbound::dns::Dns;
 use crate::outbound::keys::SigningKeys;
-use crate::outbound::resolve::{Configured, SharedResolver};
+use crate::outbound::peers::Peers;
 use crate::outbound::sender::Sender;
+use crate::policy::Policy;
 use crate::reader::Reader;
 use crate::schedule::Schedule;
 use crate::store::SharedStore;
@@ -71,8 +73,8 @@ struct Parts {
     bus: SharedBus,
     clock: SharedClock,
     keys: Arc<SigningKeys>,
-    client: reqwest::Client,
-    resolver: SharedResolver,
+    peers: Peers,
+    policy: Policy,
     name: String,
 }
 
@@ -94,6 +96,7 @@ impl Server {
             parts.start_edge(&mut tasks, listener)?;
         }
         let board = parts.start_stages(&mut tasks, roles);
+        parts.reload_policy(&mut tasks)?;
         parts.start_ops(&mut tasks, ops, metrics, board);
         Ok(Self { addresses, tasks, store, bus })
     }
@@ -123,12 +126,17 @@ impl Parts {
     fn new(config: Config, store: SharedStore, bus: SharedBus) -> Result<Self> {
         let key_path = config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
         let keys = SigningKeys::load_or_create(&key_path)?;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let dns = Dns::of_system().or_else(|error| {
+            tracing::warn!(%error, "only peers of federation.resolve can be reached: the system names no name server");
+            Dns::of_servers(&[])
+        })?;
         Ok(Self {
             keys: Arc::new(keys),
-            client: outbound_http::client(config.federation.timeout)?,
-            resolver: Arc::new(Configured::new(&config.federation.resolve)?),
+            peers: Peers::new(&config.federation, dns, clock.clone(), Ports::default())?,
+            policy: Policy::new(&config.federation.servers),
             name: format!("{}-{}", std::process::id(), ulid::Ulid::new()),
-            clock: Arc::new(SystemClock),
+            clock,
             config,
             store,
             bus,
@@ -149,7 +157,8 @@ impl Parts {
             partitions: config.partitions,
             pack_linger: config.worker.pack_linger,
             keys: self.keys.clone(),
-            peer_keys: PeerKeys::new(self.client.clone(), self.resolver.clone(), self.clock.clone()),
+            peer_keys: PeerKeys::new(self.peers.clone(), self.clock.clone()),
+            policy: self.policy.clone(),
             embedded_bus: matches!(config.bus.url, BusUrl::Embedded),
         })?;
         let stop = tasks.shutdown().soft;
@@ -176,10 +185,27 @@ impl Parts {
                 Ok::<(), std::convert::Infallible>(())
             });
         }
-        if roles.sender {
-            tasks.spawn("sender", self.sender().run(stop));
+        match self.config.federation.via {
+            FederationVia::Http if roles.sender => tasks.spawn("sender", self.sender().run(stop)),
+            FederationVia::Edge if roles.sender => tracing::info!("presence.outbound is left to a homeserver's edge"),
+            _ => {}
         }
         board
+    }
+
+    /// What was wrong in the file is told and changes nothing.
+    fn reload_policy(&self, tasks: &mut Tasks) -> Result<()> {
+        let (policy, file) = (self.policy.clone(), self.config.file.clone());
+        let reload = move || match file.as_deref().map(|file| Config::load(Some(file))) {
+            Some(Ok(config)) => {
+                policy.replace(&config.federation.servers);
+                tracing::info!("federation.inbound and federation.outbound hold as they are now");
+            }
+            Some(Err(errors)) => tracing::error!(%errors, "the lists of servers stay as they were"),
+            None => tracing::info!("there is no configuration file to read again"),
+        };
+        tasks.spawn("reload", lifecycle::on_hangup(tasks.shutdown().soft, reload)?);
+        Ok(())
     }
 
     fn start_ops(
@@ -220,8 +246,8 @@ impl Parts {
         Sender {
             bus: self.bus.clone(),
             clock: self.clock.clone(),
-            http: self.client.clone(),
-            resolver: self.resolver.clone(),
+            peers: self.peers.clone(),
+            policy: self.policy.clone(),
             keys: self.keys.clone(),
             config: self.config.federation.clone(),
             local: self.config.server_name.clone(),

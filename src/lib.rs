@@ -11,7 +11,8 @@
 //! | 4 | [`outbound`] | transactions → signed HTTP → receipts |
 //!
 //! Beneath them: [`bus`] (RabbitMQ or embedded), [`store`] (SQLite), [`wire`] (every encoding), [`model`] (the words).
-//! Around them: [`app`], [`config`], [`lifecycle`], [`telemetry`], [`clock`], [`schedule`], [`ops`]; [`demo`] shows two at work,
+//! Around them: [`app`], [`config`], [`lifecycle`], [`telemetry`], [`clock`], [`schedule`], [`ops`],
+//! [`policy`]; [`demo`] shows two at work,
 //! [`simulate`] counts a working day of many.
 
 pub mod app;
@@ -27,6 +28,7 @@ pub mod model;
 pub mod ops;
 pub mod outbound;
 mod pace;
+pub mod policy;
 pub mod reader;
 pub mod schedule;
 pub mod simulate;

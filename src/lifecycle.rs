@@ -4,6 +4,7 @@
 //! failing exit code: a supervisor restarts processes, not halves of them.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -163,6 +164,24 @@ impl Tasks {
         tracing::error!(%failure);
         self.failure.get_or_insert(failure);
     }
+}
+
+/// Calls `reload` at each SIGHUP, until `stop`. From the moment of the call SIGHUP ends nothing any more.
+///
+/// # Errors
+/// The operating system's, when the handler cannot be installed.
+pub fn on_hangup(
+    stop: CancellationToken,
+    mut reload: impl FnMut() + Send + 'static,
+) -> io::Result<impl Future<Output = Result<(), Infallible>> + Send + 'static> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
+            tracing::info!("SIGHUP: reading again");
+            reload();
+        }
+        Ok(())
+    })
 }
 
 /// SIGTERM and SIGINT, as they arrive. Call it once: a signal is kept until it is asked for.

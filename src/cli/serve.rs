@@ -9,9 +9,6 @@ use super::out;
 
 pub(super) async fn run(config: Config, roles: Roles) -> Result<()> {
     telemetry::start(&config.log)?;
-    for key in &config.reserved.set {
-        tracing::warn!(key, "is reserved: nothing in this version acts on it");
-    }
     let greeting = Greeting::of(&config, roles);
     app::serve(config, roles, |addresses| greeting.print(addresses)).await
 }

@@ -52,20 +52,16 @@ pub(super) fn known_keys() -> BTreeSet<String> {
     keys.into_keys().collect()
 }
 
-/// All layers on each other, and the known keys that file or environment set. Mistakes are added to `errors`.
-pub(super) fn stack(
-    file: Option<(&str, &str)>,
-    environment: &Environment,
-    errors: &mut Vec<ConfigError>,
-) -> (Figment, BTreeSet<String>) {
-    let mut stack = Stack { figment: defaults(), known: known_keys(), set: BTreeSet::new(), errors };
+/// All layers on each other. Mistakes are added to `errors`.
+pub(super) fn stack(file: Option<(&str, &str)>, environment: &Environment, errors: &mut Vec<ConfigError>) -> Figment {
+    let mut stack = Stack { figment: defaults(), known: known_keys(), errors };
     if let Some((name, text)) = file {
         stack.add_file(name, text);
     }
     for (name, text) in &environment.variables {
         stack.add_variable(name, text);
     }
-    (stack.figment, stack.set)
+    stack.figment
 }
 
 /// Reads a configuration file, at most [`FILE_MAX`] bytes of it.
@@ -84,7 +80,6 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigErrors> {
 struct Stack<'a> {
     figment: Figment,
     known: BTreeSet<String>,
-    set: BTreeSet<String>,
     errors: &'a mut Vec<ConfigError>,
 }
 
@@ -121,7 +116,6 @@ impl Stack<'_> {
         for (key, value) in leaves {
             if self.known.contains(&key) {
                 insert(&mut layer.dict, &key, value);
-                self.set.insert(key);
             } else {
                 let reason = unknown(&key, &self.known);
                 self.errors.push(ConfigError { key, reason, given: None, place: place.into() });

@@ -4,10 +4,10 @@
 
 mod edge;
 mod error;
+mod federation;
 mod files;
 mod layers;
 mod reader;
-mod reserved;
 mod roles;
 mod secret;
 mod sections;
@@ -16,7 +16,6 @@ mod stream;
 mod tests;
 mod values;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,8 +27,8 @@ use crate::model::ServerName;
 
 pub use edge::{EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, Rate, TlsConfig};
 pub use error::{ConfigError, ConfigErrors};
+pub use federation::{FederationConfig, FederationVia, ServerLists, ServerRules};
 pub use layers::DEFAULTS;
-pub use reserved::{FederationVia, Reserved};
 pub use roles::{InvalidRoles, Roles};
 pub use secret::Secret;
 pub use stream::StreamConfig;
@@ -74,8 +73,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// `log.*`
     pub log: LogConfig,
-    /// Keys that are checked and that nothing acts on yet.
-    pub reserved: Reserved,
+    /// The file that this was read from, if there is one: to be read again on SIGHUP.
+    pub file: Option<PathBuf>,
 }
 
 /// `bus.*`: the queues.
@@ -127,27 +126,6 @@ impl std::fmt::Debug for BusUrl {
 pub struct StoreConfig {
     /// The SQLite file.
     pub path: PathBuf,
-}
-
-/// `federation.*`: to and from peers.
-#[derive(Debug, Clone)]
-pub struct FederationConfig {
-    /// Server name → base URL; beats discovery.
-    pub resolve: BTreeMap<ServerName, String>,
-    /// For how long a transaction may be sent before it is given up and its content owed again.
-    pub resend: Duration,
-    /// Back-off after the first failure.
-    pub backoff_min: Duration,
-    /// Back-off never grows beyond this.
-    pub backoff_max: Duration,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// Requests at once, over all destinations.
-    pub concurrency: usize,
-    /// Servers that forget after 30 minutes are pushed to again this often.
-    pub plain_refresh: Duration,
-    /// What such a server pushed is good for so long.
-    pub plain_promise: Duration,
 }
 
 /// `watchdog.*`: the two timers of each peer (W3).

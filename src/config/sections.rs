@@ -1,23 +1,21 @@
 //! From keys to [`Config`]: bounds of every key, then what must hold between keys.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::value::Value;
 
+use super::federation::federation;
 use super::layers::{self, Environment};
 use super::reader::{self, Reader};
 use super::values::{self, check_cron, cover_password};
 use super::{
-    BatchConfig, BusConfig, BusTls, ClientsConfig, Config, ConfigError, ConfigErrors, FederationConfig, FederationVia,
-    ListAccept, ListConfig, ListShared, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, StoreConfig,
+    BatchConfig, BusConfig, BusTls, BusUrl, ClientsConfig, Config, ConfigError, ConfigErrors, FederationVia,
+    ListAccept, ListConfig, ListShared, LogConfig, OpsConfig, PresenceConfig, ScheduleConfig, StoreConfig,
     WatchdogConfig, WorkerConfig, edge,
 };
 use crate::model::ServerName;
 
-/// The most entries of `federation.resolve`.
-const RESOLVE_MAX: usize = 10_000;
 /// What one transaction can carry: 100 EDUs of 256 entries.
 const ENTRIES_MAX: usize = 25_600;
 
@@ -30,7 +28,8 @@ impl Config {
         let environment = Environment::of_process();
         let text = file.map(layers::read).transpose()?;
         let name = file.map(|path| path.display().to_string());
-        build(name.as_deref().zip(text.as_deref()), &environment)
+        let config = build(name.as_deref().zip(text.as_deref()), &environment)?;
+        Ok(Self { file: file.map(Into::into), ..config })
     }
 
     /// Reads `text` as a file over the defaults, without looking at the environment; so it must set `data_dir`.
@@ -44,9 +43,8 @@ impl Config {
 
 pub(super) fn build(file: Option<(&str, &str)>, environment: &Environment) -> Result<Config, ConfigErrors> {
     let mut errors = Vec::new();
-    let (figment, set) = layers::stack(file, environment, &mut errors);
-    let mut config = read(figment, environment, &mut errors);
-    config.reserved.set = Reserved::KEYS.into_iter().filter(|key| set.contains(*key)).map(Into::into).collect();
+    let figment = layers::stack(file, environment, &mut errors);
+    let config = read(figment, environment, &mut errors);
     if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
 }
 
@@ -85,7 +83,7 @@ pub(super) fn config(r: &mut Reader<'_>, environment: &Environment) -> Config {
         },
         schedule: ScheduleConfig { beat: cron(r, "schedule.beat"), compact: cron(r, "schedule.compact") },
         log: LogConfig { json: r.choice("log.format", &[("text", false), ("json", true)]), filter: filter(r) },
-        reserved: reserved(r),
+        file: None,
         data_dir,
     }
 }
@@ -166,37 +164,6 @@ fn sqlite_path(url: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-fn federation(r: &mut Reader<'_>) -> FederationConfig {
-    FederationConfig {
-        resolve: resolve(r),
-        resend: r.duration("federation.resend", ("1s", "1h")),
-        backoff_min: r.duration("federation.backoff_min", ("10ms", "1h")),
-        backoff_max: r.duration("federation.backoff_max", ("10ms", "24h")),
-        timeout: r.duration("federation.timeout", ("100ms", "10m")),
-        concurrency: r.number("federation.concurrency", 1..=2000),
-        plain_refresh: r.duration("federation.plain_refresh", ("1s", "24h")),
-        plain_promise: r.duration("federation.plain_promise", ("1s", "24h")),
-    }
-}
-
-fn resolve(r: &mut Reader<'_>) -> BTreeMap<ServerName, String> {
-    const KEY: &str = "federation.resolve";
-    let given = r.value(KEY, |value| match value {
-        Value::Dict(_, dict) if dict.len() <= RESOLVE_MAX => Ok(dict.clone()),
-        Value::Dict(..) => Err(format!("has more than {RESOLVE_MAX} entries")),
-        _ => Err("is not a table of server names and base URLs".into()),
-    });
-    let mut resolved = BTreeMap::new();
-    for (name, value) in given {
-        let url = value.as_str().unwrap_or_default();
-        match ServerName::parse(&name).map_err(|error| error.to_string()).and_then(|name| Ok((name, base_url(url)?))) {
-            Ok((name, url)) => drop(resolved.insert(name, url)),
-            Err(reason) => r.record_within(KEY, &name, reason, url),
-        }
-    }
-    resolved
-}
-
 /// Checks an `http(s)://host[:port]` without anything that a path could be confused with; a trailing slash is cut.
 pub(super) fn base_url(text: &str) -> Result<String, String> {
     let text = text.strip_suffix('/').unwrap_or(text);
@@ -267,14 +234,6 @@ fn filter(r: &mut Reader<'_>) -> String {
     })
 }
 
-fn reserved(r: &mut Reader<'_>) -> Reserved {
-    Reserved {
-        allow_private: r.flag("federation.allow_private"),
-        via: r.choice("federation.via", &[("http", FederationVia::Http), ("edge", FederationVia::Edge)]),
-        set: Vec::new(),
-    }
-}
-
 fn check_combinations(r: &mut Reader<'_>, config: &Config) {
     let batch = &config.batch;
     edge::check(r, config);
@@ -283,6 +242,12 @@ fn check_combinations(r: &mut Reader<'_>, config: &Config) {
     }
     if config.federation.backoff_max < config.federation.backoff_min {
         r.conflict("federation.backoff_max", "must not be below federation.backoff_min");
+    }
+    if config.federation.via == FederationVia::Edge && matches!(config.bus.url, BusUrl::Embedded) {
+        r.conflict(
+            "federation.via",
+            "must be \"http\" while bus.url is \"embedded:\": nobody else can take what lies there",
+        );
     }
     if batch.hold_max < batch.window {
         r.conflict("batch.hold_max", "must not be below batch.window");

@@ -24,7 +24,6 @@ fn nothing_set_is_valid_and_harmless() {
     assert!(matches!(config.bus.url, BusUrl::Embedded));
     assert_eq!(config.store.path, PathBuf::from("/home/somebody/.local/share/rollcall/rollcall.db"));
     assert_eq!(config.batch.max_bytes, 512 << 10);
-    assert_eq!(config.reserved.set, [""; 0]);
 }
 
 #[test]
@@ -35,15 +34,6 @@ fn every_key_of_the_manual_is_read_and_no_other() {
     let read: Vec<String> = reader.keys_read().iter().map(ToString::to_string).collect();
     assert_eq!(read, layers::known_keys().into_iter().collect::<Vec<_>>());
     assert_eq!(errors, []);
-}
-
-#[test]
-fn reserved_keys_exist_and_are_marked() {
-    for key in Reserved::KEYS {
-        assert!(layers::known_keys().contains(key), "{key}");
-    }
-    let marked = DEFAULTS.lines().filter(|line| line.starts_with("# Reserved: ")).count();
-    assert_eq!(marked, Reserved::KEYS.len());
 }
 
 #[test]
@@ -161,16 +151,36 @@ fn combinations_are_checked() {
 }
 
 #[test]
-fn what_is_not_supported_says_so() {
-    let config = sections::build(None, &environment(&[("federation__via", "edge")])).unwrap();
-    assert_eq!(config.reserved.set, ["federation.via"]);
-}
-
-#[test]
 fn bad_members_of_resolve_are_named() {
     let found = mistakes("[federation.resolve]\n\"b.example\" = \"ftp://b\"\n\"c_d?\" = \"https://c\"", &[]);
     assert!(found.iter().any(|line| line.starts_with("federation.resolve.b.example: is not an http")), "{found:#?}");
     assert!(found.iter().any(|line| line.starts_with("federation.resolve.c_d?: ")), "{found:#?}");
+}
+
+#[test]
+fn networks_and_patterns_are_checked_and_named() {
+    let file = "[federation]\nallow_private = [\"10.0.0.0/8\", \"10.0.0.0/33\"]\n\
+                [federation.inbound]\ndeny = [\"b.example\", \"@b\"]\n[federation.outbound]\nallow = \"*\"";
+    let found = mistakes(file, &[]);
+    for part in [
+        "federation.allow_private: has \"10.0.0.0/33\", which is neither a network",
+        "federation.inbound.deny: has \"@b\", which is neither a server name",
+        "federation.outbound.allow: is not a list",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(part)), "{part}: {found:#?}");
+    }
+    assert_eq!(found.len(), 3, "{found:#?}");
+    let variables = [("federation__allow_private", r#"["fd00::/8", "10.1.2.3"]"#)];
+    let config = sections::build(None, &environment(&variables)).unwrap();
+    let shown: Vec<_> = config.federation.allow_private.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["fd00::/8", "10.1.2.3/32"]);
+}
+
+#[test]
+fn a_homeserver_s_edge_needs_a_bus_that_it_can_reach() {
+    assert!(mistakes("federation.via = \"edge\"", &[])[0].starts_with("federation.via: must be \"http\""));
+    let variables = [("federation__via", "edge"), ("bus__url", "amqp://a")];
+    assert_eq!(sections::build(None, &environment(&variables)).unwrap().federation.via, FederationVia::Edge);
 }
 
 #[test]

@@ -71,8 +71,9 @@ struct Arrival<'a> {
 async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival<'_>) -> Result<(), MatrixError> {
     let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
     let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
+    let origin = peer(edge, scheme.origin.as_str())?;
     let body = body::read(&edge.peer_bodies, &parts.headers, body, MAX_BODY).await?;
-    let origin = authenticate(edge, scheme, parts, body.bytes.clone()).await?;
+    authenticate(edge, &origin, scheme, Request::from_parts(parts, body.bytes.clone())).await?;
     let (origin, pack) = read(edge, Some(&origin), &body.bytes, arrival)?;
     edge.answered.once(origin, arrival.txn_id, edge.publisher.publish(pack)).await
 }
@@ -116,34 +117,34 @@ fn scheme(edge: &EdgeState, headers: &HeaderMap) -> Result<Option<XMatrix>, Matr
     }
 }
 
-/// A name that a peer goes by. Nobody else speaks for this server.
+/// A name that a peer goes by, who is listened to. Nobody else speaks for this server.
 fn peer(edge: &EdgeState, name: &str) -> Result<ServerName, MatrixError> {
     let name = ServerName::parse(name).map_err(|error| MatrixError::unauthorized(error.to_string()))?;
     if name == edge.local {
         return Err(MatrixError::forbidden(format!("\"origin\" is {name}, which is this server")));
     }
+    if !edge.policy.hears(&name) {
+        return Err(MatrixError::forbidden(format!("{name} is not listened to here")));
+    }
     Ok(name)
 }
 
-/// The origin, once its signature is found good.
+/// Returns once the origin's signature is found good.
 async fn authenticate(
     edge: &Arc<EdgeState>,
+    origin: &ServerName,
     scheme: XMatrix,
-    parts: Parts,
-    body: Bytes,
-) -> Result<ServerName, MatrixError> {
-    let origin = peer(edge, scheme.origin.as_str())?;
-    let keys = edge.peer_keys.with_key(&origin, scheme.key.as_str()).await.map_err(|error| refuse(&error))?;
+    request: Request<Bytes>,
+) -> Result<(), MatrixError> {
+    let keys = edge.peer_keys.with_key(origin, scheme.key.as_str()).await.map_err(|error| refuse(&error))?;
     // Checking builds the whole body as a tree, many times its size: only so much of that at once, and not on a thread that serves
     // others.
-    let _share = edge.checking.wait(body.len()).await;
+    let _share = edge.checking.wait(request.body().len()).await;
     let local = edge.local.clone();
-    let request = Request::from_parts(parts, body);
     tokio::task::spawn_blocking(move || sign::verify(&scheme, &request, &local, keys))
         .await
         .map_err(|_| MatrixError::bad_json("the body cannot be checked"))?
-        .map_err(|error| MatrixError::unauthorized(format!("signature: {error}")))?;
-    Ok(origin)
+        .map_err(|error| MatrixError::unauthorized(format!("signature: {error}")))
 }
 
 fn refuse(error: &PeerKeyError) -> MatrixError {

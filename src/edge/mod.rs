@@ -73,6 +73,7 @@ use crate::core::signal::{Addressed, Stamp, UserSignal};
 use crate::lifecycle;
 use crate::model::{EdgeName, ServerName, UserId};
 use crate::outbound::keys::SigningKeys;
+use crate::policy::Policy;
 use crate::reader::Reader;
 use crate::store::StoreError;
 use crate::wire::contract::Routed;
@@ -111,6 +112,8 @@ pub struct EdgeParts {
     pub keys: Arc<SigningKeys>,
     /// Peers' keys.
     pub peer_keys: PeerKeys,
+    /// Which peers are listened to.
+    pub policy: Policy,
     /// The bus is embedded: `edge.queue_max` bounds it, for nobody else does.
     pub embedded_bus: bool,
 }
@@ -140,6 +143,7 @@ pub struct EdgeState {
     local: ServerName,
     keys: Arc<SigningKeys>,
     peer_keys: PeerKeys,
+    policy: Policy,
     auth: Authenticator,
     limits: Limits,
     answered: Answered,
@@ -188,6 +192,7 @@ impl EdgeState {
             local: parts.local,
             keys: parts.keys,
             peer_keys: parts.peer_keys,
+            policy: parts.policy,
             auth,
             answered: Answered::new(),
             tls: Mutex::new(tls),
@@ -275,6 +280,8 @@ fn router(edge: Arc<EdgeState>) -> Router {
         .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
         .route("/_matrix/federation/v1/version", get(federation::get_version))
         .route("/_matrix/key/v2/server", get(federation::get_key))
+        // The form of before Matrix 1.1: peers that still ask for one key by its ID take the same document.
+        .route("/_matrix/key/v2/server/{keyId}", get(federation::get_key))
         .fallback(async || MatrixError::unrecognized())
         .method_not_allowed_fallback(async || MatrixError::wrong_method())
         .layer(middleware::from_fn_with_state(edge.clone(), request::observe))

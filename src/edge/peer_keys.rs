@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use moka::ops::compute::Op;
+use reqwest::Method;
 use ruma::CanonicalJsonObject;
 use ruma::api::federation::discovery::ServerSigningKeys;
 use ruma::signatures::PublicKeySet;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use crate::clock::SharedClock;
 use crate::model::{ServerName, Timestamp};
 use crate::outbound::http::{causes, read_answer};
-use crate::outbound::resolve::SharedResolver;
+use crate::outbound::peers::Peers;
 use crate::outbound::sign::verify_own;
 
 /// Servers remembered. Anybody can make us ask for any name: the least used are forgotten.
@@ -29,8 +30,8 @@ const MAX_KEYS: usize = 32;
 const MAX_ASKING: usize = 64;
 /// For how long a request waits until one of them has answered.
 const ASKING_WAIT: Duration = Duration::from_secs(5);
-/// How long a peer may take: its own request waits for this.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long finding and asking a peer may take: its own request waits for this.
+const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why there is no key to check a signature with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +70,7 @@ struct Keys {
 /// All peers' keys. Cheap to share.
 #[derive(Clone)]
 pub struct PeerKeys {
-    http: reqwest::Client,
-    resolver: SharedResolver,
+    peers: Peers,
     clock: SharedClock,
     known: Cache<ServerName, Answer>,
     asking: Arc<Semaphore>,
@@ -78,10 +78,10 @@ pub struct PeerKeys {
 
 impl PeerKeys {
     /// Knows nobody yet.
-    pub fn new(http: reqwest::Client, resolver: SharedResolver, clock: SharedClock) -> Self {
+    pub fn new(peers: Peers, clock: SharedClock) -> Self {
         let known =
             Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
-        Self { http, resolver, clock, known, asking: Arc::new(Semaphore::new(MAX_ASKING)) }
+        Self { peers, clock, known, asking: Arc::new(Semaphore::new(MAX_ASKING)) }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
@@ -112,7 +112,8 @@ impl PeerKeys {
             }
             // That others are slow says nothing of this server: it is not remembered.
             let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
-            let keys = self.fetch(server, now).await.map(Arc::new);
+            let fetched = timeout(ASK_TIMEOUT, self.fetch(server, now)).await;
+            let keys = fetched.unwrap_or_else(|_| Err("it takes too long".into())).map(Arc::new);
             Op::Put(Answer { asked: now, keys: prefer(keys, known, now) })
         });
         let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
@@ -120,9 +121,9 @@ impl PeerKeys {
     }
 
     async fn fetch(&self, server: &ServerName, now: Timestamp) -> Result<Keys, String> {
-        let base = self.resolver.base(server).await.map_err(|error| error.to_string())?;
-        let url = base.at("/_matrix/key/v2/server").expect("a plain path stays as it is");
-        let response = self.http.get(url).timeout(ASK_TIMEOUT).send().await.map_err(|error| causes(&error))?;
+        let request = self.peers.request(Method::GET, server, "/_matrix/key/v2/server").await;
+        let request = request.map_err(|error| error.to_string())?;
+        let response = request.send().await.map_err(|error| causes(&error))?;
         if !response.status().is_success() {
             return Err(format!("it answers {}", response.status()));
         }

@@ -6,20 +6,25 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::Outcome;
-use crate::model::ServerName;
-use crate::outbound::http::{causes, read_answer};
+use crate::model::{ServerName, Timestamp};
+use crate::outbound::http::{self, causes, millis, read_answer};
 use crate::outbound::keys::SigningKeys;
-use crate::outbound::resolve::SharedResolver;
+use crate::outbound::lanes::Lanes;
+use crate::outbound::peers::{PeerError, Peers};
 use crate::outbound::sign::{SignError, authorize_put};
+use crate::policy::Policy;
 use crate::wire::outbound::OutboundMessage;
+
+/// A longer wait than this is not lengthened any further.
+const MAX_BEYOND: Duration = Duration::from_secs(60);
 
 /// What became of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +35,15 @@ pub struct Report {
     pub retry_after_ms: Option<u64>,
 }
 
-/// Carries transactions. Cheap to share; many may be on their way at once.
+/// Carries transactions. Cheap to share; many may be on their way at once, one to each destination.
 pub struct Courier {
     clock: SharedClock,
-    http: Client,
-    resolver: SharedResolver,
+    peers: Peers,
+    policy: Policy,
     keys: Arc<SigningKeys>,
     config: FederationConfig,
     local: ServerName,
+    lanes: Lanes,
     requests: Semaphore,
 }
 
@@ -62,36 +68,47 @@ impl Courier {
     /// Sends in the name of `local`, with the current one of `keys`, at most `config.concurrency` requests at once.
     pub fn new(
         clock: SharedClock,
-        http: Client,
-        resolver: SharedResolver,
+        peers: Peers,
+        policy: Policy,
         keys: Arc<SigningKeys>,
         config: FederationConfig,
         local: ServerName,
     ) -> Self {
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self { clock, http, resolver, keys, config, local, requests }
+        Self { clock, peers, policy, keys, config, local, lanes: Lanes::default(), requests }
     }
 
     /// Sends `message` until it is answered or too old, and says which. Returns early once no further attempt fits before its
-    /// `not_after`. Dropping the future abandons it: sending it again later is harmless. An error means that it can never be sent.
+    /// `not_after`, and at once for a destination that policy denies. While another one for the same destination is under way, it
+    /// waits. Dropping the future abandons it: sending it again later is harmless. An error means that it can never be sent.
     pub async fn deliver(&self, message: &OutboundMessage) -> Result<Report, SignError> {
         let prepared = self.prepare(message)?;
+        match timeout(self.left(message), self.lanes.enter(&message.destination)).await {
+            Ok(_lane) => Ok(self.carry(message, &prepared).await),
+            Err(_) => Ok(Report { outcome: Outcome::Expired, retry_after_ms: None }),
+        }
+    }
+
+    async fn carry(&self, message: &OutboundMessage, prepared: &Prepared) -> Report {
         let mut pause = Backoff::new(self.config.backoff_min, self.config.backoff_max);
         loop {
-            let left = Duration::from_millis(message.not_after.since(self.clock.now()));
-            if left.is_zero() {
-                return Ok(Report { outcome: Outcome::Expired, retry_after_ms: None });
+            if self.left(message).is_zero() {
+                return Report { outcome: Outcome::Expired, retry_after_ms: None };
             }
-            let (wait, asked) = match self.attempt(&message.destination, &prepared, left).await {
-                Verdict::Done(outcome) => return Ok(Report { outcome, retry_after_ms: None }),
-                Verdict::Wait(wait) => (wait, true),
-                Verdict::Retry => (pause.next(), false),
+            let (wait, asked) = match self.attempt(message, prepared).await {
+                Verdict::Done(outcome) => return Report { outcome, retry_after_ms: None },
+                Verdict::Wait(asked) => (asked.saturating_add(beyond(asked)), Some(asked)),
+                Verdict::Retry => (pause.next(), None),
             };
-            if wait >= Duration::from_millis(message.not_after.since(self.clock.now())) {
-                return Ok(Report { outcome: Outcome::Expired, retry_after_ms: asked.then(|| millis(wait)) });
+            if wait >= self.left(message) {
+                return Report { outcome: Outcome::Expired, retry_after_ms: asked.map(millis) };
             }
             sleep(wait).await;
         }
+    }
+
+    fn left(&self, message: &OutboundMessage) -> Duration {
+        Duration::from_millis(message.not_after.since(self.clock.now()))
     }
 
     fn prepare(&self, message: &OutboundMessage) -> Result<Prepared, SignError> {
@@ -101,31 +118,58 @@ impl Courier {
         Ok(Prepared { path, authorization, body })
     }
 
-    async fn attempt(&self, destination: &ServerName, prepared: &Prepared, left: Duration) -> Verdict {
-        let base = match self.resolver.base(destination).await {
-            Ok(base) => base,
-            Err(error) => return retry(&error),
-        };
-        let Some(url) = base.at(&prepared.path) else {
-            tracing::error!("the transaction ID cannot stand in a URL");
+    async fn attempt(&self, message: &OutboundMessage, prepared: &Prepared) -> Verdict {
+        if !self.policy.tells(&message.destination) {
+            tracing::debug!("federation.outbound denies this destination");
             return Verdict::Done(Outcome::Failed);
-        };
+        }
         let _permit = self.requests.acquire().await.expect("the semaphore is never closed");
-        let request = self
-            .http
-            .put(url)
+        // The wait for it has taken its time, too.
+        let time = self.left(message).min(self.config.timeout);
+        if time.is_zero() {
+            return Verdict::Retry;
+        }
+        match timeout(time, self.exchange(&message.destination, prepared)).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(PeerError::NotNow(why))) => retry(&why),
+            Ok(Err(PeerError::Never(why))) => {
+                tracing::warn!(why, "cannot be sent");
+                Verdict::Done(Outcome::Failed)
+            }
+            Err(_) => retry(&"it takes too long"),
+        }
+    }
+
+    async fn exchange(&self, destination: &ServerName, prepared: &Prepared) -> Result<Verdict, PeerError> {
+        let request = self.peers.request(Method::PUT, destination, &prepared.path).await?;
+        let request = request
             .header(AUTHORIZATION, prepared.authorization.clone())
             .header(CONTENT_TYPE, "application/json")
-            .timeout(left.min(self.config.timeout))
             .body(prepared.body.clone());
         let started = Instant::now();
-        match request.send().await {
-            Ok(response) => {
-                metrics::histogram!("rollcall_send_seconds").record(started.elapsed().as_secs_f64());
-                metrics::counter!("rollcall_sent_bytes_total").increment(prepared.body.len() as u64);
-                judge(response).await
+        let response = request.send().await.map_err(|error| PeerError::NotNow(causes(&error)))?;
+        metrics::histogram!("rollcall_send_seconds").record(started.elapsed().as_secs_f64());
+        metrics::counter!("rollcall_sent_bytes_total").increment(prepared.body.len() as u64);
+        Ok(self.judge(response).await)
+    }
+
+    /// What an answer means. It is read to its end, so that the connection serves again.
+    async fn judge(&self, response: Response) -> Verdict {
+        let status = response.status();
+        let header = response.headers().get(RETRY_AFTER).cloned();
+        let answer = read_answer(response).await.unwrap_or_default();
+        if status.is_success() {
+            return Verdict::Done(Outcome::Delivered);
+        }
+        tracing::debug!(%status, answer = %excerpt(&answer), "refused");
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Verdict::Done(Outcome::TooLarge),
+            // A homeserver that is busy with another transaction of ours says 429 and no time: that is waited out as any failure is.
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                patience(&answer, header.as_ref(), self.clock.now()).map_or(Verdict::Retry, Verdict::Wait)
             }
-            Err(error) => retry(&causes(&error)),
+            status if status.is_server_error() => Verdict::Retry,
+            _ => Verdict::Done(Outcome::Failed),
         }
     }
 }
@@ -135,31 +179,23 @@ fn retry(why: &dyn std::fmt::Display) -> Verdict {
     Verdict::Retry
 }
 
-/// What an answer means. It is read to its end, so that the connection serves again.
-async fn judge(response: Response) -> Verdict {
-    let status = response.status();
-    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let answer = read_answer(response).await.unwrap_or_default();
-    if status.is_success() {
-        return Verdict::Done(Outcome::Delivered);
-    }
-    tracing::debug!(%status, answer = %excerpt(&answer), "refused");
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => Verdict::Done(Outcome::TooLarge),
-        StatusCode::TOO_MANY_REQUESTS => patience(&answer, asked).map_or(Verdict::Retry, Verdict::Wait),
-        status if status.is_server_error() => Verdict::Retry,
-        _ => Verdict::Done(Outcome::Failed),
-    }
-}
-
-/// How long a 429 asks to wait: `retry_after_ms` of its body, or else its `Retry-After`, in seconds.
-fn patience(answer: &[u8], header_seconds: Option<u64>) -> Option<Duration> {
+/// How long an answer asks to wait: `retry_after_ms` of its body, or else its `Retry-After`, in seconds or as a date.
+fn patience(answer: &[u8], header: Option<&HeaderValue>, now: Timestamp) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Limited {
         retry_after_ms: Option<u64>,
     }
     let body = serde_json::from_slice::<Limited>(answer).ok().and_then(|limited| limited.retry_after_ms);
-    body.map(Duration::from_millis).or(header_seconds.map(Duration::from_secs))
+    let header = || {
+        let text = header?.to_str().ok()?.trim();
+        text.parse().ok().map(Duration::from_secs).or_else(|| http::until(text, now))
+    };
+    body.map(Duration::from_millis).or_else(header)
+}
+
+/// Somewhat more than was asked for, never less: so that whoever was told the same does not come at the same moment.
+fn beyond(asked: Duration) -> Duration {
+    asked.min(MAX_BEYOND).mul_f64(fastrand::f64() / 4.0)
 }
 
 fn excerpt(answer: &[u8]) -> String {
@@ -177,10 +213,6 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Exponential back-off, each wait between half and the whole of its step, so that what failed together does not return together.
@@ -223,8 +255,20 @@ mod tests {
 
     #[test]
     fn patience_is_the_body_s_then_the_header_s() {
-        assert_eq!(patience(br#"{"retry_after_ms":70}"#, Some(9)), Some(Duration::from_millis(70)));
-        assert_eq!(patience(b"<html>", Some(9)), Some(Duration::from_secs(9)));
-        assert_eq!(patience(b"{}", None), None);
+        let now = Timestamp(1_795_400_000_500);
+        let patience = |body: &[u8], header: &str| patience(body, Some(&HeaderValue::from_str(header).unwrap()), now);
+        assert_eq!(patience(br#"{"retry_after_ms":70}"#, "9"), Some(Duration::from_millis(70)));
+        assert_eq!(patience(b"<html>", "9"), Some(Duration::from_secs(9)));
+        assert_eq!(patience(b"{}", "Mon, 23 Nov 2026 02:13:23 GMT"), Some(Duration::from_millis(2_500)));
+        assert_eq!(patience(b"{}", "Mon, 23 Nov 2020 02:13:23 GMT"), Some(Duration::ZERO));
+        assert_eq!(patience(b"{}", "soon"), None);
+    }
+
+    #[test]
+    fn nobody_comes_sooner_than_asked_nor_much_later() {
+        for _ in 0..100 {
+            assert!(beyond(Duration::from_secs(4)) <= Duration::from_secs(1));
+            assert!(beyond(Duration::from_secs(100_000)) <= MAX_BEYOND / 4);
+        }
     }
 }

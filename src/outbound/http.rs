@@ -1,8 +1,10 @@
-//! The HTTP client towards peers, with every bound stated.
+//! What every HTTP client here has in common: its bounds, all stated.
 
 use std::time::Duration;
 
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
+
+use crate::model::Timestamp;
 
 /// Connecting takes longer than this only when nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,9 +24,14 @@ pub enum ReadError {
     Broken(#[from] reqwest::Error),
 }
 
-/// A client for peers: HTTP/1.1, rustls, no proxies, no redirects (a signature names one server), one idle connection a host.
+/// A client that goes wherever it is sent: for addresses that come from the configuration, never from strangers.
 /// `timeout` bounds a whole request, its answer included.
 pub fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
+    builder(timeout).build()
+}
+
+/// HTTP/1.1, rustls, no proxies, no redirects (a signature names one server), no compression asked for, one idle connection a host.
+pub(super) fn builder(timeout: Duration) -> ClientBuilder {
     install_crypto();
     Client::builder()
         .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
@@ -35,7 +42,6 @@ pub fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(POOL_IDLE)
-        .build()
 }
 
 /// Makes ring the process's cryptography, unless something is already.
@@ -54,6 +60,17 @@ pub async fn read_answer(mut response: Response) -> Result<Vec<u8>, ReadError> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// From `now` to an HTTP date (RFC 9110, section 5.6.7), zero if it has passed; `None`: it is none.
+pub(super) fn until(date: &str, now: Timestamp) -> Option<Duration> {
+    let date = httpdate::parse_http_date(date).ok()?;
+    let now = std::time::UNIX_EPOCH + Duration::from_millis(now.0);
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// An error with its causes, in one line: reqwest's own text leaves out the one that helps. Without the address.

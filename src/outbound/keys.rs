@@ -1,6 +1,10 @@
-//! The signing keys that speak for the local server, in the file format of Synapse: `ed25519 <version> <unpadded base64 seed>`,
-//! one a line, the first is the current one.
+//! The signing keys that speak for the local server, in the file formats of Synapse, one key a line:
+//!
+//! - `ed25519 <version> <unpadded base64 seed>`: a key that is in use, the first one signs;
+//! - `ed25519 <version> <expired, ms since 1970> <unpadded base64 public key>`: one that was. It is published, so that what it once
+//!   signed can be checked. (Synapse keeps these lines in a file of their own.)
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -25,6 +29,8 @@ const PKCS8_SEED: std::ops::Range<usize> = 16..48;
 const MAX_KEYS: usize = 32;
 /// A key file is a few hundred bytes.
 const MAX_FILE: u64 = 64 << 10;
+/// Canonical JSON has no greater numbers (Matrix spec, appendices).
+const MAX_CANONICAL: u64 = (1 << 53) - 1;
 /// Unpadded when written, either way when read.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -76,10 +82,7 @@ impl SigningKey {
 
     /// The key that grows from `seed`.
     pub fn from_seed(version: &str, seed: [u8; 32]) -> Result<Self, KeyError> {
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if !(1..=64).contains(&version.len()) || !version.bytes().all(word) {
-            return Err(KeyError::Version(version.chars().take(64).collect()));
-        }
+        check_version(version)?;
         let document: Vec<u8> = PKCS8_V1.into_iter().chain(seed).collect();
         let pair = Ed25519KeyPair::from_der(&document, version.into()).expect("every 32 bytes are an Ed25519 seed");
         Ok(Self { pair, seed })
@@ -117,9 +120,7 @@ impl SigningKey {
         else {
             return Err("expected three words: ed25519, a version, a seed in base64".into());
         };
-        if algorithm != "ed25519" {
-            return Err(format!("the algorithm is {algorithm:?}, not ed25519"));
-        }
+        check_algorithm(algorithm)?;
         let seed = BASE64.decode(seed).map_err(|_| "the seed is not base64")?;
         let seed = seed.try_into().map_err(|seed: Vec<u8>| format!("the seed has {} bytes, not 32", seed.len()))?;
         Self::from_seed(version, seed).map_err(|error| error.to_string())
@@ -132,16 +133,41 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// All keys of the local server; at least one.
+/// The public half of a key that is out of use.
+#[derive(Debug, PartialEq, Eq)]
+struct OldKey {
+    id: String,
+    public: String,
+    expired: Timestamp,
+}
+
+impl OldKey {
+    fn parse(line: &str) -> Result<Self, String> {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let [algorithm, version, expired, public] = words[..] else { return Err("expected four words".into()) };
+        check_algorithm(algorithm)?;
+        check_version(version).map_err(|error| error.to_string())?;
+        let expired = expired.parse().ok().filter(|ms| *ms <= MAX_CANONICAL);
+        let public = BASE64.decode(public).ok().filter(|key| key.len() == 32);
+        Ok(Self {
+            id: format!("ed25519:{version}"),
+            public: BASE64.encode(public.ok_or("the public key is not base64 of 32 bytes")?),
+            expired: Timestamp(expired.ok_or("the third word is no time in ms since 1970")?),
+        })
+    }
+}
+
+/// All keys of the local server; at least one in use.
 #[derive(Debug)]
 pub struct SigningKeys {
     keys: Vec<SigningKey>,
+    old: Vec<OldKey>,
 }
 
 impl SigningKeys {
     /// One key.
     pub fn single(key: SigningKey) -> Self {
-        Self { keys: vec![key] }
+        Self { keys: vec![key], old: Vec::new() }
     }
 
     /// The key that signs requests.
@@ -185,15 +211,41 @@ impl SigningKeys {
     fn parse(text: &str, path: &Path) -> Result<Self, KeyError> {
         let wrong = |line, reason| KeyError::Line { path: path.into(), line, reason };
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let keys: Vec<_> = lines
-            .map(|(index, line)| SigningKey::parse(line).map_err(|reason| wrong(index + 1, reason)))
-            .collect::<Result<_, _>>()?;
-        match keys.len() {
-            0 => Err(wrong(0, "no key in it".into())),
-            1..=MAX_KEYS => Ok(Self { keys }),
-            n => Err(wrong(0, format!("{n} keys, more than {MAX_KEYS}"))),
+        let (mut keys, mut old, mut ids) = (Vec::new(), Vec::new(), HashSet::new());
+        for (index, line) in lines {
+            let read = match line.split_ascii_whitespace().count() {
+                4 => OldKey::parse(line).map(|key| {
+                    let id = key.id.clone();
+                    old.push(key);
+                    id
+                }),
+                _ => SigningKey::parse(line).map(|key| {
+                    let id = key.id();
+                    keys.push(key);
+                    id
+                }),
+            };
+            let id = read.map_err(|reason| wrong(index + 1, reason))?;
+            if !ids.insert(id.clone()) {
+                return Err(wrong(index + 1, format!("{id} is there twice")));
+            }
+        }
+        match (keys.len(), ids.len()) {
+            (0, _) => Err(wrong(0, "no key in it that is in use".into())),
+            (_, 1..=MAX_KEYS) => Ok(Self { keys, old }),
+            (_, n) => Err(wrong(0, format!("{n} keys, more than {MAX_KEYS}"))),
         }
     }
+}
+
+fn check_algorithm(algorithm: &str) -> Result<(), String> {
+    if algorithm == "ed25519" { Ok(()) } else { Err(format!("the algorithm is {algorithm:?}, not ed25519")) }
+}
+
+fn check_version(version: &str) -> Result<(), KeyError> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let is_one = (1..=64).contains(&version.len()) && version.bytes().all(word);
+    if is_one { Ok(()) } else { Err(KeyError::Version(version.chars().take(64).collect())) }
 }
 
 fn file_error(path: &Path, source: io::Error) -> KeyError {
@@ -217,17 +269,18 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The document of `GET /_matrix/key/v2/server`: every key, signed with every key, good for `valid_for` from `now` on.
+/// The document of `GET /_matrix/key/v2/server`: every key, signed with every key that is in use, good for `valid_for` from `now` on.
 pub fn server_keys_json(server: &ServerName, keys: &SigningKeys, now: Timestamp, valid_for: Duration) -> String {
     let valid_for = u64::try_from(valid_for.as_millis()).unwrap_or(u64::MAX);
     let verify_keys: serde_json::Map<_, _> =
         keys.keys.iter().map(|key| (key.id(), json!({ "key": key.public_base64() }))).collect();
+    let old_verify_keys: serde_json::Map<_, _> =
+        keys.old.iter().map(|key| (key.id.clone(), json!({ "key": key.public, "expired_ts": key.expired }))).collect();
     let document = json!({
         "server_name": server,
         "verify_keys": verify_keys,
-        "old_verify_keys": {},
-        // Canonical JSON ends at 2^53.
-        "valid_until_ts": now.plus(valid_for).0.min((1 << 53) - 1),
+        "old_verify_keys": old_verify_keys,
+        "valid_until_ts": now.plus(valid_for).0.min(MAX_CANONICAL),
     });
     let mut document: CanonicalJsonObject =
         serde_json::from_value(document).expect("texts and small numbers are canonical JSON");
@@ -245,7 +298,7 @@ mod tests {
     fn debug_shows_no_secret() {
         let key = SigningKey::generate("a_1").unwrap();
         let shown = format!("{key:?} {:?}", SigningKeys::single(SigningKey::parse(&key.line()).unwrap()));
-        assert_eq!(shown, "SigningKey(ed25519:a_1) SigningKeys { keys: [SigningKey(ed25519:a_1)] }");
+        assert_eq!(shown, "SigningKey(ed25519:a_1) SigningKeys { keys: [SigningKey(ed25519:a_1)], old: [] }");
     }
 
     #[test]
@@ -254,6 +307,9 @@ mod tests {
         for (text, part) in [
             ("", "no key"),
             ("ed25519 a_1", "line 1: expected three words"),
+            ("ed25519 a_1 1 SECR", "the public key is not base64 of 32 bytes"),
+            ("ed25519 a_1 SECRET YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no time in ms"),
+            ("ed25519 a_1 1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no key in it that is in use"),
             ("\nrsa a_1 SECRET", "line 2: the algorithm is \"rsa\""),
             ("ed25519 a_1 SECRET!", "not base64"),
             ("ed25519 a_1 SECR", "3 bytes, not 32"),

@@ -1,12 +1,24 @@
 //! Step 4, out: takes transactions from `presence.outbound`, sends each as signed HTTP until it is answered or too old, and says
 //! what became of it to the link that made it.
 //!
-//! [`sender`] is the loop around the queue, [`courier`] carries one transaction; [`resolve`], [`sign`], [`keys`] and [`http`] are
-//! what they need, and what the edge needs as well to check peers' signatures.
+//! | module | what |
+//! |---|---|
+//! | [`sender`] | the loop around the queue |
+//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer |
+//! | [`sign`], [`keys`] | say who we are, and check who others are |
+//! | [`peers`] | the way to a server: what the operator says ([`resolve`]), else [`discovery`] with [`well_known`] and [`dns`] |
+//! | [`clients`], [`http`], [`reach`] | connections: their bounds, and where they may go |
 
+pub mod clients;
 pub mod courier;
+pub mod discovery;
+pub mod dns;
 pub mod http;
 pub mod keys;
+mod lanes;
+pub mod peers;
+pub mod reach;
 pub mod resolve;
 pub mod sender;
 pub mod sign;
+pub mod well_known;

@@ -1,15 +1,14 @@
-//! Where a Matrix server is reached.
+//! Where a Matrix server is reached: what that is, and what the operator says of it. [`Discovery`](super::discovery::Discovery) finds
+//! all others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::http::HeaderValue;
 use reqwest::Url;
 
 use crate::model::ServerName;
-
-/// The port of Matrix federation when a name says none (Matrix spec, server discovery).
-const DEFAULT_PORT: u16 = 8448;
 
 /// Why a server's address is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,50 +57,94 @@ impl BaseUrl {
     }
 }
 
+/// Where requests to one server go, and how they name it (Matrix spec, server discovery).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its host is what the certificate has to name.
+    pub(super) base: BaseUrl,
+    /// The `Host` header; `None`: as the URL has it.
+    pub(super) host: Option<HeaderValue>,
+    pub(super) route: Route,
+}
+
+/// How a connection to a target is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// As the operator says, wherever that is.
+    Operator,
+    /// To the host's addresses, within reach.
+    Host,
+    /// To whoever offers federation for the host, within reach.
+    Service,
+}
+
+impl Target {
+    /// What the operator vouches for.
+    pub fn of_operator(base: BaseUrl) -> Self {
+        Self { base, host: None, route: Route::Operator }
+    }
+
+    /// The base URL that requests are made to.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// What requests say in their `Host` header, unless it is what the URL says.
+    pub fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// Whether the connection's address and port come from the host's service record.
+    pub fn is_service(&self) -> bool {
+        self.route == Route::Service
+    }
+}
+
 /// A way to find servers. Cheap to share.
 #[async_trait]
 pub trait Resolve: Send + Sync + 'static {
-    /// The base URL of `server`.
-    async fn base(&self, server: &ServerName) -> Result<BaseUrl, ResolveError>;
+    /// Where `server` is reached.
+    async fn find(&self, server: &ServerName) -> Result<Target, ResolveError>;
 }
 
 /// A shared way to find servers.
 pub type SharedResolver = Arc<dyn Resolve>;
 
-/// What the configuration says (`federation.resolve`); any other server by its name alone, over TLS.
-#[derive(Debug, Clone, Default)]
+/// What the configuration says (`federation.resolve`); others as somebody else knows.
+#[derive(Clone, Default)]
 pub struct Configured {
     map: BTreeMap<ServerName, BaseUrl>,
+    others: Option<SharedResolver>,
 }
 
 impl Configured {
-    /// Checks every base URL.
+    /// Checks every base URL. Knows nobody else.
     pub fn new(map: &BTreeMap<ServerName, String>) -> Result<Self, ResolveError> {
         let parse = |(server, url): (&ServerName, &String)| {
             BaseUrl::parse(url).map(|base| (server.clone(), base)).map_err(|reason| unusable(server, url, reason))
         };
-        Ok(Self { map: map.iter().map(parse).collect::<Result<_, _>>()? })
+        Ok(Self { map: map.iter().map(parse).collect::<Result<_, _>>()?, others: None })
+    }
+
+    /// Asks `others` for whom the configuration does not name.
+    #[must_use]
+    pub fn or(self, others: SharedResolver) -> Self {
+        Self { others: Some(others), ..self }
     }
 }
 
 #[async_trait]
 impl Resolve for Configured {
-    async fn base(&self, server: &ServerName) -> Result<BaseUrl, ResolveError> {
-        match self.map.get(server) {
-            Some(base) => Ok(base.clone()),
-            None => by_name(server),
+    async fn find(&self, server: &ServerName) -> Result<Target, ResolveError> {
+        match (self.map.get(server), &self.others) {
+            (Some(base), _) => Ok(Target::of_operator(base.clone())),
+            (None, Some(others)) => others.find(server).await,
+            (None, None) => Err(ResolveError::Unavailable(format!("federation.resolve does not name {server}"))),
         }
     }
 }
 
-fn by_name(server: &ServerName) -> Result<BaseUrl, ResolveError> {
-    let parsed = ruma::ServerName::parse(server.as_str())
-        .map_err(|error| unusable(server, server.as_str(), error.to_string()))?;
-    let url = format!("https://{}:{}", parsed.host(), parsed.port().unwrap_or(DEFAULT_PORT));
-    BaseUrl::parse(&url).map_err(|reason| unusable(server, &url, reason))
-}
-
-fn unusable(server: &ServerName, url: &str, reason: String) -> ResolveError {
+pub(super) fn unusable(server: &ServerName, url: &str, reason: String) -> ResolveError {
     ResolveError::Unusable { server: server.to_string(), url: url.into(), reason }
 }
 
@@ -125,18 +168,5 @@ mod tests {
         let base = BaseUrl::parse("https://b.example").unwrap();
         assert_eq!(base.at("/send/.."), None);
         assert_eq!(base.at("/send/%2E%2e"), None);
-    }
-
-    #[tokio::test]
-    async fn a_name_without_port_means_8448_over_tls() {
-        let resolver = Configured::new(&BTreeMap::new()).unwrap();
-        for (name, url) in [
-            ("b.example", "https://b.example:8448/x"),
-            ("b.example:443", "https://b.example/x"),
-            ("[::1]", "https://[::1]:8448/x"),
-        ] {
-            let base = resolver.base(&ServerName::parse(name).unwrap()).await.unwrap();
-            assert_eq!(base.at("/x").unwrap().as_str(), url);
-        }
     }
 }

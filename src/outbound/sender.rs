@@ -19,7 +19,8 @@ use crate::core::signal::{Addressed, PeerSignal};
 use crate::model::{ServerName, TraceId};
 use crate::outbound::courier::{Backoff, Courier, Report};
 use crate::outbound::keys::SigningKeys;
-use crate::outbound::resolve::SharedResolver;
+use crate::outbound::peers::Peers;
+use crate::policy::Policy;
 use crate::wire::envelope::Packer;
 use crate::wire::outbound::OutboundMessage;
 
@@ -39,10 +40,10 @@ pub struct Sender {
     pub bus: SharedBus,
     /// Judges `not_after`.
     pub clock: SharedClock,
-    /// See [`crate::outbound::http::client`].
-    pub http: reqwest::Client,
-    /// Finds peers.
-    pub resolver: SharedResolver,
+    /// The way to peers.
+    pub peers: Peers,
+    /// Whom to send to.
+    pub policy: Policy,
     /// Sign.
     pub keys: Arc<SigningKeys>,
     /// Time-outs, back-off, bounds.
@@ -96,7 +97,7 @@ impl Sender {
 
     fn into_work(self) -> Work {
         let held = self.config.concurrency.saturating_mul(HELD_PER_REQUEST).clamp(1, MAX_PREFETCH);
-        let courier = Courier::new(self.clock.clone(), self.http, self.resolver, self.keys, self.config, self.local);
+        let courier = Courier::new(self.clock.clone(), self.peers, self.policy, self.keys, self.config, self.local);
         Work {
             bus: self.bus,
             clock: self.clock,

@@ -56,13 +56,6 @@ fn nothing_set_checks_well() {
 }
 
 #[test]
-fn check_names_reserved_keys_that_are_set() {
-    let output = rollcall(home().path(), &[("ROLLCALL_FEDERATION__VIA", "edge")], &["check"]);
-    assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).contains("federation.via: is reserved"));
-}
-
-#[test]
 fn a_missing_file_is_named() {
     let output = rollcall(home().path(), &[], &["check", "--config", "/nowhere/at/all.toml"]);
     assert_eq!(output.status.code(), Some(2));

@@ -4,7 +4,9 @@ mod bad_input;
 mod federation;
 mod foreign_edge;
 mod graceful;
+mod homeserver;
 mod permission;
+mod strangers;
 
 use std::collections::BTreeMap;
 

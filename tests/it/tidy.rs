@@ -247,6 +247,38 @@ fn every_metric_is_in_the_manual_of_operations() {
     none(&missing, "metrics that docs/operations.md does not explain");
 }
 
+#[test]
+fn every_test_that_the_security_table_names_exists() {
+    let table = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let named = tests_named(&table);
+    assert!(named.len() > 20, "the table was found");
+    let mut all = sources();
+    collect(&root().join("tests"), &mut all);
+    let there: BTreeSet<String> = all.iter().flat_map(|source| tests_in(&source.text)).collect();
+    let missing: Vec<_> = named.into_iter().filter(|name| !there.contains(name)).collect();
+    none(&missing, "tests that docs/security.md names and nobody wrote");
+}
+
+/// What stands between backticks in the last column of a table.
+fn tests_named(document: &str) -> Vec<String> {
+    let rows = document.lines().filter_map(|line| line.trim().strip_suffix('|')?.rsplit_once('|'));
+    rows.flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// The functions that follow a `#[test]` or a `#[tokio::test…]`.
+fn tests_in(text: &str) -> Vec<String> {
+    let is_mark = |line: &str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let marks = lines.iter().enumerate().filter(|(_, line)| is_mark(line));
+    marks.filter_map(|(at, _)| lines[at + 1..].iter().find_map(|line| function_name(line))).collect()
+}
+
+#[test]
+fn the_table_s_scanner_sees_tests_and_only_them() {
+    assert_eq!(tests_named("| x `y` | `a_b`, `c` |\n|---|---|\n`d`"), ["a_b", "c"]);
+    assert_eq!(tests_in("#[test]\nfn a() {\n}\nfn b() {\n}\n#[tokio::test(x)]\nasync fn c() {\n"), ["a", "c"]);
+}
+
 /// Names in quotes, in every source but the table's own.
 fn counted() -> BTreeSet<String> {
     let others = sources().into_iter().filter(|source| !source.path.ends_with("ops/metrics.rs"));

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use axum::http::{Request, StatusCode};
 use rollcall::clock::{Clock as _, SystemClock};
-use rollcall::config::FederationConfig;
+use rollcall::config::{FederationConfig, FederationVia, ServerLists, ServerRules};
 use rollcall::core::signal::Outcome;
 use rollcall::model::Timestamp;
 use rollcall::outbound::courier::{Courier, Report};
-use rollcall::outbound::http::client;
+use rollcall::outbound::discovery::Ports;
+use rollcall::outbound::dns::Dns;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
-use rollcall::outbound::resolve::Configured;
+use rollcall::outbound::peers::Peers;
 use rollcall::outbound::sign;
+use rollcall::policy::Policy;
 use rollcall::wire::outbound::OutboundMessage;
 use ruma::api::federation::authentication::XMatrix;
 use ruma::serde::Base64;
@@ -32,6 +34,10 @@ pub(super) fn now() -> Timestamp {
 pub(super) fn config(peer: &str, base: &str) -> FederationConfig {
     FederationConfig {
         resolve: BTreeMap::from([(name(peer), base.to_owned())]),
+        allow_private: Vec::new(),
+        extra_roots: Vec::new(),
+        via: FederationVia::Http,
+        servers: everybody(),
         resend: Duration::from_secs(60),
         backoff_min: Duration::from_millis(20),
         backoff_max: Duration::from_millis(100),
@@ -42,11 +48,21 @@ pub(super) fn config(peer: &str, base: &str) -> FederationConfig {
     }
 }
 
+/// Everybody is dealt with.
+pub(super) fn everybody() -> ServerLists {
+    let rules = ServerRules { allow: vec!["*".into()], deny: Vec::new() };
+    ServerLists { inbound: rules.clone(), outbound: rules }
+}
+
+/// The way to whom `config.resolve` names: there is no name server.
+pub(super) fn peers(config: &FederationConfig) -> Peers {
+    Peers::new(config, Dns::of_servers(&[]).unwrap(), Arc::new(SystemClock), Ports::default()).unwrap()
+}
+
 fn courier(base: &str, keys: SigningKeys) -> Courier {
     let config = config("b.example", base);
-    let resolver = Arc::new(Configured::new(&config.resolve).unwrap());
-    let http = client(config.timeout).unwrap();
-    Courier::new(Arc::new(SystemClock), http, resolver, Arc::new(keys), config, name("a.example"))
+    let (peers, policy) = (peers(&config), Policy::new(&config.servers));
+    Courier::new(Arc::new(SystemClock), peers, policy, Arc::new(keys), config, name("a.example"))
 }
 
 fn key() -> SigningKeys {
@@ -87,6 +103,7 @@ async fn a_failing_peer_gets_the_same_bytes_again() {
         assert_eq!(request.uri, "/_matrix/federation/v1/send/1795400000-17%2Fx");
         assert_eq!(request.body, BODY);
         assert_eq!(request.headers["content-type"], "application/json");
+        assert!(!request.headers.contains_key("accept-encoding"), "nobody is asked to compress");
         assert_eq!(request.headers["authorization"], seen[0].headers["authorization"]);
     }
 }
@@ -168,4 +185,55 @@ async fn what_is_too_old_is_not_sent() {
     let peer = Peer::start("b.example", vec![]).await;
     assert_eq!(deliver(&peer, 0).await, ended(Outcome::Expired));
     assert!(peer.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_homeserver_that_is_busy_with_another_one_is_waited_out() {
+    // Word for word what Synapse says, without a time.
+    let busy =
+        say(StatusCode::TOO_MANY_REQUESTS, r#"{"errcode":"M_UNKNOWN","error":"Too many concurrent transactions"}"#);
+    let peer = Peer::start("b.example", vec![busy.clone(), busy, say(StatusCode::OK, "{}")]).await;
+    assert_eq!(deliver(&peer, 30_000).await, ended(Outcome::Delivered));
+    let seen = peer.seen();
+    assert_eq!(seen.len(), 3);
+    // Half of backoff_min at least, then half of its double.
+    assert!(
+        seen[1].at - seen[0].at >= Duration::from_millis(10) && seen[2].at - seen[1].at >= Duration::from_millis(20)
+    );
+}
+
+#[tokio::test]
+async fn a_peer_gets_one_transaction_at_a_time_and_others_go_by() {
+    let (slow, quick) = (Peer::start("b.example", vec![Answer::Never]).await, Peer::start("c.example", vec![]).await);
+    let mut config = config("b.example", &slow.base);
+    config.resolve.insert(name("c.example"), quick.base.clone());
+    let (peers, policy) = (peers(&config), Policy::new(&config.servers));
+    let courier = Courier::new(Arc::new(SystemClock), peers, policy, Arc::new(key()), config, name("a.example"));
+    let to = |server: &str, txn_id: &str, good_for_ms| OutboundMessage {
+        destination: name(server),
+        txn_id: txn_id.into(),
+        ..message(good_for_ms)
+    };
+    let (first, second, other) = (to("b.example", "1", 600), to("b.example", "2", 300), to("c.example", "3", 30_000));
+    let all = futures_util::future::join3(courier.deliver(&first), courier.deliver(&second), courier.deliver(&other));
+    let (first, second, other) = all.await;
+    assert_eq!((first.unwrap(), second.unwrap()), (ended(Outcome::Expired), ended(Outcome::Expired)));
+    assert_eq!(other.unwrap(), ended(Outcome::Delivered));
+    let ids: Vec<_> = slow.seen().iter().map(|seen| seen.uri.path().rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!(ids, ["1"], "the second one waited for its turn until it was too old");
+}
+
+#[tokio::test]
+async fn a_peer_that_policy_denies_is_not_sent_to() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let config = config("b.example", &peer.base);
+    let policy = Policy::new(&config.servers);
+    let clock = Arc::new(SystemClock);
+    let courier = Courier::new(clock, peers(&config), policy.clone(), Arc::new(key()), config, name("a.example"));
+    let denied = ServerRules { allow: vec!["*".into()], deny: vec!["b.*".into()] };
+    policy.replace(&ServerLists { inbound: everybody().inbound, outbound: denied });
+    assert_eq!(courier.deliver(&message(30_000)).await.unwrap(), ended(Outcome::Failed));
+    assert!(peer.seen().is_empty());
+    policy.replace(&everybody());
+    assert_eq!(courier.deliver(&message(30_000)).await.unwrap(), ended(Outcome::Delivered));
 }

@@ -1,6 +1,5 @@
 //! An edge at work on loopback, with a bus and a store of its own.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use rollcall::core::settings::Rules;
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
 use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
-use rollcall::outbound::resolve::Configured;
+use rollcall::policy::Policy;
 use rollcall::reader::Reader;
 use rollcall::store::sqlite::{Mode, Sqlite};
 use rollcall::wire::envelope::{Packet, decode};
@@ -29,8 +28,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use rollcall::model::EdgeName;
 
-use super::name;
 use super::peer::Peer;
+use super::{courier, name};
 
 /// How long a test waits for what has to come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -189,9 +188,8 @@ pub(super) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
 
 pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts {
     let clock = Arc::new(SystemClock);
-    let map: BTreeMap<_, _> = peers.iter().map(|peer| (peer.name.clone(), peer.base.clone())).collect();
-    let resolver = Arc::new(Configured::new(&map).unwrap());
-    let http = client(Duration::from_secs(5)).unwrap();
+    let mut federation = courier::config("nobody.example", "http://127.0.0.1:1");
+    federation.resolve.extend(peers.iter().map(|peer| (peer.name.clone(), peer.base.clone())));
     EdgeParts {
         bus: own.bus.clone(),
         clock: clock.clone(),
@@ -207,7 +205,8 @@ pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts
         partitions: 1,
         pack_linger: Duration::from_millis(1),
         keys: Arc::new(SigningKeys::single(SigningKey::generate("a_1").unwrap())),
-        peer_keys: PeerKeys::new(http, resolver, clock),
+        peer_keys: PeerKeys::new(courier::peers(&federation), clock),
+        policy: Policy::new(&federation.servers),
         embedded_bus: true,
     }
 }

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use rollcall::bus::Queue;
+use rollcall::config::{ServerLists, ServerRules};
 use rollcall::core::signal::PeerSignal;
 use rollcall::model::{Partition, Presence};
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
@@ -11,7 +12,8 @@ use ruma::CanonicalJsonObject;
 use ruma::serde::Base64;
 use serde_json::{Value, json};
 
-use super::edge::{Edge, assert_error, config};
+use super::courier::everybody;
+use super::edge::{Edge, Own, assert_error, config, parts};
 use super::name;
 use super::peer::Peer;
 
@@ -146,4 +148,23 @@ async fn the_key_document_bears_its_own_signature() {
     let key = Base64::parse(document["verify_keys"]["ed25519:a_1"]["key"].as_str().unwrap()).unwrap();
     let object: CanonicalJsonObject = serde_json::from_value(document).unwrap();
     verify_own(&name("a.example"), object, [("ed25519:a_1".to_owned(), key)].into()).unwrap();
+    let (status, one) = edge.ask(Method::GET, "/_matrix/key/v2/server/ed25519:a_1", "", "").await;
+    assert_eq!((status, one["verify_keys"].as_object().unwrap().len()), (StatusCode::OK, 1));
+}
+
+#[tokio::test]
+async fn who_is_denied_is_refused_before_anybody_is_asked_for_keys() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let own = Own::start().await;
+    let parts = parts(&own, config(), &[&peer]);
+    let policy = parts.policy.clone();
+    let edge = Edge::with(own, parts).await;
+    let denied = ServerRules { allow: vec!["*".into()], deny: vec!["b.example".into()] };
+    policy.replace(&ServerLists { inbound: denied, outbound: everybody().outbound });
+    let body = body(json!([]));
+    let good = signed(&peer.keys, "b.example", "a.example", &body);
+    assert_error(&send(&edge, &good, &body).await, 403, "M_FORBIDDEN", "b.example");
+    assert_eq!((peer.asked_for_keys(), edge.own.depth(&PEERS).await), (0, 0));
+    policy.replace(&everybody());
+    assert_eq!(send(&edge, &good, &body).await.0, StatusCode::OK);
 }

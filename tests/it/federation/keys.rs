@@ -82,3 +82,14 @@ fn the_key_document_is_signed_with_every_key() {
         verify_own(&name("a.example"), object.clone(), [(id.to_owned(), public)].into()).unwrap();
     }
 }
+
+#[test]
+fn a_key_that_is_out_of_use_is_published_with_its_end_and_signs_nothing() {
+    let keys = load(&format!("{SPEC_KEY}ed25519 a_0 1795300000000 {SPEC_PUBLIC}\n"));
+    let document = server_keys_json(&name("a.example"), &keys, Timestamp(1_000), Duration::from_secs(60));
+    let value: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let old = serde_json::json!({ "ed25519:a_0": { "key": SPEC_PUBLIC, "expired_ts": 1_795_300_000_000_u64 } });
+    assert_eq!(value["old_verify_keys"], old);
+    assert_eq!(value["verify_keys"].as_object().unwrap().len(), 1);
+    assert_eq!(value["signatures"]["a.example"].as_object().unwrap().len(), 1);
+}

@@ -2,12 +2,17 @@
 
 mod clients;
 mod courier;
+mod discovery;
 mod edge;
+mod https;
 mod inbound;
 mod keys;
 mod limits;
+mod moved;
+mod nameserver;
 pub(crate) mod peer;
 mod peer_keys;
+mod reach;
 mod sender;
 mod stream;
 mod tls;

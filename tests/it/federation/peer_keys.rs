@@ -1,42 +1,20 @@
 //! What is remembered of peers' keys, and for how long.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rollcall::clock::Clock;
+use rollcall::clock::Clock as _;
 use rollcall::edge::PeerKeys;
 use rollcall::edge::peer_keys::PeerKeyError;
-use rollcall::model::Timestamp;
-use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys, server_keys_json};
-use rollcall::outbound::resolve::Configured;
 
-use super::courier::now;
+use super::courier::{config, peers};
+use super::moved::Moved;
 use super::peer::Peer;
 
-/// A clock that a test moves.
-#[derive(Debug, Clone)]
-struct Moved(Arc<AtomicU64>);
-
-impl Moved {
-    fn by_seconds(&self, seconds: u64) {
-        self.0.fetch_add(seconds * 1000, Ordering::Relaxed);
-    }
-}
-
-impl Clock for Moved {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::Relaxed))
-    }
-}
-
 fn keys_of(peer: &Peer) -> (PeerKeys, Moved) {
-    let clock = Moved(Arc::new(AtomicU64::new(now().0)));
-    let map = BTreeMap::from([(peer.name.clone(), peer.base.clone())]);
-    let resolver = Arc::new(Configured::new(&map).unwrap());
-    (PeerKeys::new(client(Duration::from_secs(5)).unwrap(), resolver, Arc::new(clock.clone())), clock)
+    let clock = Moved::new();
+    (PeerKeys::new(peers(&config(peer.name.as_str(), &peer.base)), Arc::new(clock.clone())), clock)
 }
 
 #[tokio::test]

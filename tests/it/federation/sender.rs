@@ -9,16 +9,15 @@ use rollcall::clock::SystemClock;
 use rollcall::core::signal::{Outcome, PeerSignal};
 use rollcall::lifecycle::spawn;
 use rollcall::model::Partition;
-use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
-use rollcall::outbound::resolve::Configured;
 use rollcall::outbound::sender::Sender;
+use rollcall::policy::Policy;
 use rollcall::wire::envelope::Packet;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::courier::{config, now};
+use super::courier::{config, now, peers};
 use super::edge::{Own, PATIENCE};
 use super::name;
 use super::peer::{Answer, Peer};
@@ -30,8 +29,8 @@ fn sender(own: &Own, peer: &Peer) -> Sender {
     Sender {
         bus: own.bus.clone(),
         clock: Arc::new(SystemClock),
-        http: client(config.timeout).unwrap(),
-        resolver: Arc::new(Configured::new(&config.resolve).unwrap()),
+        peers: peers(&config),
+        policy: Policy::new(&config.servers),
         keys: Arc::new(SigningKeys::single(SigningKey::generate("a_1").unwrap())),
         config,
         local: name("a.example"),

@@ -1,9 +1,10 @@
-//! A foreign edge: `tests/edge.py`, which publishes with another language and another AMQP library.
+//! Foreign edges, in another language and with another AMQP library: `tests/edge.py` publishes, `tests/homeserver.py` sends for us.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/edge.py");
+const HOMESERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/homeserver.py");
 
 /// Publishes `bodies` (none with a line break) with routing key `key` on the broker at `url`, and waits for the confirms.
 pub async fn publish(url: &str, prefix: &str, key: &str, bodies: &[String]) {
@@ -28,4 +29,23 @@ fn run(arguments: &[String], input: &str) -> String {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// `tests/homeserver.py` at work: the edge of a homeserver that sends for us. Ends with this value, or with the process.
+pub struct HomeserverEdge(Child);
+
+impl HomeserverEdge {
+    /// Takes what lies on `<prefix>outbound` of the broker at `url` and hands it to the homeserver at `homeserver`.
+    pub fn start(url: &str, prefix: &str, homeserver: &str) -> Self {
+        let arguments = [HOMESERVER, url, prefix, homeserver];
+        let child = Command::new("python3").args(arguments).stdin(Stdio::piped()).spawn();
+        Self(child.expect("python3 is missing: tests/run installs it"))
+    }
+}
+
+impl Drop for HomeserverEdge {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }

@@ -89,7 +89,14 @@ ops.listen = "{ops}"
 
     /// The same with some stages only.
     pub async fn serve_roles(&self, roles: &str) -> Process {
-        let process = self.spawn_roles(roles);
+        let process = self.spawn(roles, &[]);
+        process.ready(&self.ops).await;
+        process
+    }
+
+    /// Starts it with these environment variables and waits until it is ready.
+    pub async fn serve_in(&self, environment: &[(&str, &str)]) -> Process {
+        let process = self.spawn("edge,ingest,worker,sender", environment);
         process.ready(&self.ops).await;
         process
     }
@@ -103,7 +110,7 @@ ops.listen = "{ops}"
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn spawn_roles(&self, roles: &str) -> Process {
+    fn spawn(&self, roles: &str, environment: &[(&str, &str)]) -> Process {
         let log = self.directory.path().join("log");
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a writable directory");
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
@@ -112,6 +119,7 @@ ops.listen = "{ops}"
             .args(["--roles", roles])
             // The tests' own switches begin with ROLLCALL_ too, and would be taken for configuration.
             .env_clear()
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file"))
             .stderr(file)
@@ -143,11 +151,19 @@ impl Process {
         self.child.wait().expect("it has ended");
     }
 
+    /// SIGHUP: read the configuration again.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill(1)");
+        assert!(sent.success());
+    }
+
     /// SIGTERM; returns how it ended.
     pub async fn terminate(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill(1)");
-        assert!(sent.success());
+        self.signal("-TERM");
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("its own child") {

@@ -1,0 +1,107 @@
+//! The HTTP clients towards peers: one for each way to connect, because what a host means is the client's, not the request's.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use reqwest::{Certificate, Client, Url};
+
+use super::dns::{Dns, Guarded, Meaning};
+use super::http;
+use super::reach::Reach;
+use super::resolve::Route;
+
+/// A file of root certificates: several hundred fit.
+const MAX_ROOTS: u64 = 4 << 20;
+
+/// Why there are no clients.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A file of `federation.extra_roots` cannot be used.
+    #[error("federation.extra_roots: {}: {reason}", path.display())]
+    Roots {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// TLS cannot be set up, such as when the system has no root certificates.
+    #[error("no HTTP client: {0}")]
+    Tls(#[from] reqwest::Error),
+}
+
+/// An address that no request may go to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is a special address, and federation.allow_private does not list it")]
+pub struct OutOfReach(IpAddr);
+
+/// All clients towards peers. Nothing but what the operator names is reached out of [`Reach`]: names are resolved within it
+/// at each connection, and addresses in URLs, which are never resolved, are checked before each request.
+pub struct Clients {
+    operator: Client,
+    host: Client,
+    service: Client,
+    reach: Reach,
+}
+
+impl Clients {
+    /// Clients whose requests take at most `timeout`. They trust the system's roots and those in the PEM files `extra_roots`, and
+    /// reach the public internet and `allow_private`.
+    ///
+    /// # Errors
+    /// A file that cannot be used, or no roots at all.
+    pub fn new(
+        dns: &Dns,
+        timeout: Duration,
+        extra_roots: &[PathBuf],
+        allow_private: &[IpNet],
+    ) -> Result<Self, ClientError> {
+        let mut roots = Vec::new();
+        for path in extra_roots {
+            let read = read_roots(path);
+            roots.extend(read.map_err(|reason| ClientError::Roots { path: path.clone(), reason })?);
+        }
+        let reach = Reach::new(allow_private);
+        let builder = || http::builder(timeout).tls_certs_merge(roots.iter().cloned());
+        let guarded = |meaning| builder().dns_resolver(Guarded::new(dns.clone(), reach.clone(), meaning)).build();
+        Ok(Self {
+            operator: builder().build()?,
+            host: guarded(Meaning::Host)?,
+            service: guarded(Meaning::Service)?,
+            reach,
+        })
+    }
+
+    /// The client for `url` by `route`.
+    pub(super) fn by(&self, route: Route, url: &Url) -> Result<&Client, OutOfReach> {
+        match route {
+            Route::Operator => Ok(&self.operator),
+            Route::Host => self.within_reach(url).map(|()| &self.host),
+            Route::Service => self.within_reach(url).map(|()| &self.service),
+        }
+    }
+
+    /// An address in a URL is connected to as it stands. Asks the parsed URL: `0x7f.1` is one, too.
+    fn within_reach(&self, url: &Url) -> Result<(), OutOfReach> {
+        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+        match literal.filter(|address| !self.reach.allows(*address)) {
+            Some(address) => Err(OutOfReach(address)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_roots(path: &Path) -> Result<Vec<Certificate>, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let length = std::fs::metadata(path)?.len();
+        if length > MAX_ROOTS {
+            return Err(io::Error::other(format!("{length} bytes are no certificates")));
+        }
+        std::fs::read(path)
+    };
+    let pem = read().map_err(|error| error.to_string())?;
+    let roots = Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())?;
+    if roots.is_empty() { Err("no certificate in it".into()) } else { Ok(roots) }
+}

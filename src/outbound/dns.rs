@@ -1,0 +1,256 @@
+//! Names to addresses, by DNS. Every connection to a peer that nobody here vouches for resolves its name here, and gets no address
+//! that is out of [`Reach`]: so what was checked is what is connected to, whatever the name meant a moment ago.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
+use reqwest::dns::{Addrs, Resolve, Resolving};
+
+use super::reach::Reach;
+
+/// The service of federation, and its old name, in the order in which they are asked for (Matrix spec, server discovery).
+const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
+/// Answers remembered, as long as they say themselves.
+const CACHE: u64 = 10_000;
+/// However long an answer says it is good for.
+const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The same for "there is none".
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(3600);
+/// One question to one name server.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
+/// Hosts of one service that are tried.
+const MAX_HOSTS: usize = 4;
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 16;
+
+/// Why a name led nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DnsError {
+    /// There is no such name, or it has no address.
+    #[error("{0} has no address")]
+    Nothing(String),
+    /// All that it has is out of reach.
+    #[error("{0} has special addresses only, and federation.allow_private lists none of them")]
+    OutOfReach(String),
+    /// It could not be found out: try again later.
+    #[error("{name}: {reason}")]
+    Failed {
+        /// The name.
+        name: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// A host and a port that offer a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Offer {
+    host: Name,
+    port: u16,
+}
+
+/// A client of the domain name system, with a bounded cache. Cheap to clone.
+#[derive(Clone)]
+pub struct Dns {
+    resolver: TokioResolver,
+}
+
+impl Dns {
+    /// Asks whom the system says (`/etc/resolv.conf`), and `/etc/hosts` first.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn of_system() -> Result<Self, NetError> {
+        Self::build(TokioResolver::builder_tokio()?)
+    }
+
+    /// Asks these name servers.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn of_servers(servers: &[SocketAddr]) -> Result<Self, NetError> {
+        let servers = servers.iter().map(|server| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            let at_port = connections.map(|mut connection| {
+                connection.port = server.port();
+                connection
+            });
+            NameServerConfig::new(server.ip(), true, at_port.into())
+        });
+        let config = ResolverConfig::from_name_servers(servers.collect());
+        Self::build(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
+    }
+
+    fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
+        bound(builder.options_mut());
+        Ok(Self { resolver: builder.build()? })
+    }
+
+    /// Whether `host` offers federation as a service, under either name.
+    ///
+    /// # Errors
+    /// When nobody could tell.
+    pub async fn offers_federation(&self, host: &str) -> Result<bool, DnsError> {
+        self.offers(host).await.map(|offers| !offers.is_empty())
+    }
+
+    /// Who offers federation for `host`, in the order in which they are to be tried.
+    async fn offers(&self, host: &str) -> Result<Vec<Offer>, DnsError> {
+        for service in SERVICES {
+            let offers = self.service(&format!("{service}.{host}")).await?;
+            if !offers.is_empty() {
+                return Ok(offers);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn service(&self, name: &str) -> Result<Vec<Offer>, DnsError> {
+        let answer = match self.resolver.lookup(absolute(name)?, RecordType::SRV).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+            Err(error) => return Err(failed(name, &error)),
+        };
+        let records = answer.answers().iter().filter_map(|record| match &record.data {
+            RData::SRV(service) => Some(service),
+            _ => None,
+        });
+        let offers = in_order(records);
+        // RFC 2782: a root target says that the service is decidedly not there.
+        if !offers.is_empty() && offers.iter().all(|offer| offer.host.is_root()) {
+            return Err(DnsError::Nothing(name.into()));
+        }
+        Ok(offers.into_iter().filter(|offer| !offer.host.is_root()).take(MAX_HOSTS).collect())
+    }
+
+    async fn addresses(&self, name: Name) -> Result<Vec<IpAddr>, DnsError> {
+        match self.resolver.lookup_ip(name.clone()).await {
+            Ok(answer) => Ok(answer.iter().take(MAX_ADDRESSES).collect()),
+            Err(error) if error.is_no_records_found() => Err(DnsError::Nothing(name.to_string())),
+            Err(error) => Err(failed(&name.to_string(), &error)),
+        }
+    }
+}
+
+fn bound(options: &mut ResolverOpts) {
+    options.cache_size = CACHE;
+    options.positive_max_ttl = Some(MAX_TTL);
+    options.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
+    options.timeout = QUERY_TIMEOUT;
+    options.use_hosts_file = ResolveHosts::Always;
+    options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+}
+
+/// The name from the root on: the system's search domains are for its own people, and would lead strangers into its network.
+fn absolute(name: &str) -> Result<Name, DnsError> {
+    let mut name =
+        Name::from_ascii(name).map_err(|error| DnsError::Failed { name: name.into(), reason: error.to_string() })?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+fn failed(name: &str, error: &NetError) -> DnsError {
+    DnsError::Failed { name: name.into(), reason: error.to_string() }
+}
+
+/// By priority; among equals by chance, in proportion to their weights (RFC 2782), so that load spreads as its owner wants it.
+fn in_order<'a>(records: impl Iterator<Item = &'a SRV>) -> Vec<Offer> {
+    let mut drawn: Vec<_> = records
+        .map(|record| {
+            // The least of exponential draws is each one's in proportion to its rate.
+            let rate = f64::from(record.weight).max(0.001);
+            let draw = -(1.0 - fastrand::f64()).ln() / rate;
+            (record.priority, draw, Offer { host: record.target.clone(), port: record.port })
+        })
+        .collect();
+    drawn.sort_by(|a, b| (a.0, a.1).partial_cmp(&(b.0, b.1)).unwrap_or(std::cmp::Ordering::Equal));
+    drawn.into_iter().map(|(_, _, offer)| offer).collect()
+}
+
+/// What the host of a URL means to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A host: its addresses.
+    Host,
+    /// Whoever offers federation for it: their addresses and ports.
+    Service,
+}
+
+/// Resolves for connections, within reach.
+pub(super) struct Guarded {
+    dns: Dns,
+    reach: Reach,
+    meaning: Meaning,
+}
+
+impl Guarded {
+    pub(super) fn new(dns: Dns, reach: Reach, meaning: Meaning) -> Arc<Self> {
+        Arc::new(Self { dns, reach, meaning })
+    }
+
+    async fn find(dns: Dns, reach: Reach, meaning: Meaning, host: String) -> Result<Vec<SocketAddr>, DnsError> {
+        let offers = match meaning {
+            // Port 0 leaves the choice to the URL.
+            Meaning::Host => vec![Offer { host: absolute(&host)?, port: 0 }],
+            Meaning::Service => dns.offers(&host).await?,
+        };
+        let mut error = DnsError::Nothing(host.clone());
+        let mut found = Vec::new();
+        for offer in offers {
+            match dns.addresses(offer.host).await {
+                Ok(all) => {
+                    let reachable = all.into_iter().filter(|address| reach.allows(*address));
+                    found.extend(reachable.map(|address| SocketAddr::new(address, offer.port)));
+                    error = DnsError::OutOfReach(host.clone());
+                }
+                Err(failure) => error = failure,
+            }
+        }
+        let mut seen = HashSet::new();
+        found.retain(|address| seen.insert(*address));
+        found.truncate(MAX_ADDRESSES);
+        if found.is_empty() { Err(error) } else { Ok(found) }
+    }
+}
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+        let found = Self::find(self.dns.clone(), self.reach.clone(), self.meaning, name.as_str().to_owned());
+        Box::pin(async move {
+            let addresses: Addrs = Box::new(found.await?.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(priority: u16, weight: u16, host: &str) -> SRV {
+        SRV::new(priority, weight, 1, Name::from_ascii(host).unwrap())
+    }
+
+    #[test]
+    fn services_are_tried_by_priority_then_in_proportion_to_their_weights() {
+        let records =
+            [record(2, 60_000, "last."), record(1, 1, "rare."), record(1, 9, "often."), record(1, 0, "spare.")];
+        let mut first = 0;
+        for _ in 0..1_000 {
+            let order: Vec<_> = in_order(records.iter()).iter().map(|offer| offer.host.to_string()).collect();
+            assert_eq!(order[3], "last.");
+            first += usize::from(order[0] == "often.");
+        }
+        assert!((850..950).contains(&first), "{first} of 900 expected");
+    }
+}

@@ -1,0 +1,82 @@
+//! The way to peers: finds a server, and begins a request to it.
+
+use std::sync::Arc;
+
+use reqwest::header::HOST;
+use reqwest::{Method, RequestBuilder};
+
+use super::clients::{ClientError, Clients};
+use super::discovery::{Discovery, Ports};
+use super::dns::Dns;
+use super::resolve::{Configured, ResolveError, SharedResolver};
+use super::well_known::WellKnown;
+use crate::clock::SharedClock;
+use crate::config::FederationConfig;
+use crate::model::ServerName;
+
+/// Why a request cannot even begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// It will not begin another time either, unless a person acts.
+    #[error("{0}")]
+    Never(String),
+    /// Later perhaps.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+/// Everybody else. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    clients: Arc<Clients>,
+    resolver: SharedResolver,
+}
+
+impl Peers {
+    /// Servers as the configuration names them, others by discovery with names from `dns`.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration: a base URL, or root certificates.
+    pub fn new(config: &FederationConfig, dns: Dns, clock: SharedClock, ports: Ports) -> Result<Self, PeersError> {
+        let clients = Clients::new(&dns, config.timeout, &config.extra_roots, &config.allow_private)?;
+        let clients = Arc::new(clients);
+        let discovery = Discovery::new(dns, WellKnown::new(clients.clone(), clock), ports);
+        let resolver = Configured::new(&config.resolve)?.or(Arc::new(discovery));
+        Ok(Self { clients, resolver: Arc::new(resolver) })
+    }
+
+    /// Begins a request to `path` of `server`, which begins with `/` and is percent-encoded.
+    ///
+    /// # Errors
+    /// When the server cannot be found or must not be reached, or no URL can hold the path as it is.
+    pub async fn request(&self, method: Method, server: &ServerName, path: &str) -> Result<RequestBuilder, PeerError> {
+        let target = self.resolver.find(server).await?;
+        let url = target.base.at(path).ok_or_else(|| PeerError::Never(format!("no URL can hold {path:?}")))?;
+        let client = self.clients.by(target.route, &url).map_err(|error| PeerError::Never(error.to_string()))?;
+        let request = client.request(method, url);
+        Ok(match target.host {
+            Some(host) => request.header(HOST, host),
+            None => request,
+        })
+    }
+}
+
+impl From<ResolveError> for PeerError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Unusable { .. } => Self::Never(error.to_string()),
+            ResolveError::Unavailable(reason) => Self::NotNow(reason),
+        }
+    }
+}
+
+/// Why there is no way to peers.
+#[derive(Debug, thiserror::Error)]
+pub enum PeersError {
+    /// No clients.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A wrong entry of `federation.resolve`.
+    #[error("federation.resolve: {0}")]
+    Resolve(#[from] ResolveError),
+}
