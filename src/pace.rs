@@ -18,21 +18,28 @@ pub(crate) struct Pace {
     short: Duration,
     long: Duration,
     since: Instant,
+    /// Handled since then.
+    count: usize,
     per_second: f64,
 }
 
 impl Pace {
     /// `short` is the wait when little comes, `long` the longest when much does.
     pub(crate) fn new(short: Duration, long: Duration) -> Self {
-        Self { short, long: long.max(short), since: Instant::now(), per_second: 0.0 }
+        Self { short, long: long.max(short), since: Instant::now(), count: 0, per_second: 0.0 }
     }
 
-    /// So many were handled since the last call.
+    /// So many were handled since the last call. Looks at spans no shorter than a long wait: a few that come within a millisecond
+    /// are no flood.
     pub(crate) fn note(&mut self, count: usize) {
+        self.count += count;
         let now = Instant::now();
-        let elapsed = now.duration_since(self.since).max(Duration::from_millis(1));
-        self.since = now;
-        self.per_second += WEIGHT * (count as f64 / elapsed.as_secs_f64() - self.per_second);
+        let elapsed = now.duration_since(self.since);
+        if elapsed >= self.long && !elapsed.is_zero() {
+            self.since = now;
+            let observed = std::mem::take(&mut self.count) as f64 / elapsed.as_secs_f64();
+            self.per_second += WEIGHT * (observed - self.per_second);
+        }
     }
 
     /// How long to wait for more after the first.
@@ -61,6 +68,18 @@ mod tests {
             pace.note(1);
         }
         assert_eq!(pace.linger(), Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handful_at_once_is_no_flood() {
+        let mut pace = Pace::new(Duration::ZERO, LONG);
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            for _ in 0..8 {
+                pace.note(4);
+            }
+            assert_eq!(pace.linger(), Duration::ZERO);
+        }
     }
 
     #[tokio::test(start_paused = true)]

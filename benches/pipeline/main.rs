@@ -75,19 +75,21 @@ async fn measure(events: usize, peers: usize) {
 struct Measured {
     /// Events a second.
     rate: f64,
-    /// CPU seconds per 10,000 events: broker, rollcall.
-    cpu: [Option<f64>; 2],
+    /// CPU seconds per 10,000 events: broker, rollcall, and this process, which is the edge in front and the sender behind. With
+    /// all cores busy, their sum bounds the rate.
+    cpu: [Option<f64>; 3],
     /// Resident set at the end, MiB: broker, rollcall.
     rss: [Option<f64>; 2],
 }
 
 fn print(what: &str, measured: &Measured) {
-    let figure = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.2} {unit}"));
+    let figure = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.3} {unit}"));
     println!(
-        "{what:46} {:>9.0} events/s   CPU/10k: broker {}, rollcall {}   RSS: broker {}, rollcall {}",
+        "{what:46} {:>9.0} events/s   CPU/10k: broker {}, rollcall {}, bench {}   RSS: broker {}, rollcall {}",
         measured.rate,
         figure(measured.cpu[0], "s"),
         figure(measured.cpu[1], "s"),
+        figure(measured.cpu[2], "s"),
         figure(measured.rss[0], "MiB"),
         figure(measured.rss[1], "MiB"),
     );

@@ -27,18 +27,20 @@ pub(crate) async fn measure(url: &str, name: &str, load: &Load) -> Measured {
     publish(url.to_owned(), local.clone(), "federation", load.polls(&local, now())).await;
     taker.until(|seen| seen.answered == load.users).await;
     let (broker, rollcall) = (meter::broker_pid(url), process.id());
-    let before = [meter::cpu_seconds(broker), meter::cpu_seconds(rollcall)];
+    let pids = [broker, rollcall, std::process::id()];
+    let before = pids.map(meter::cpu_seconds);
     let publishing = publish(url.to_owned(), local.clone(), "client", load.bodies(&local, now()));
     let publisher = rollcall::lifecycle::spawn("publisher", publishing);
     taker.until(Seen::is_complete).await;
     publisher.await.expect("the publisher");
     let per_10k = 10_000.0 / load.users as f64;
-    let cpu = [meter::cpu_seconds(broker) - before[0], meter::cpu_seconds(rollcall) - before[1]];
+    let after = pids.map(meter::cpu_seconds);
+    let cpu = [0, 1, 2].map(|n| Some((after[n] - before[n]) * per_10k));
     let rss = [meter::rss_mib(broker), meter::rss_mib(rollcall)].map(Some);
     let status = process.terminate().await;
     assert!(status.success(), "{status}");
     bus.close().await;
-    Measured { rate: taker.seen.rate(), cpu: cpu.map(|seconds| Some(seconds * per_10k)), rss }
+    Measured { rate: taker.seen.rate(), cpu, rss }
 }
 
 /// The sender's place: takes transactions, says that they were delivered.

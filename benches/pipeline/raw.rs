@@ -28,16 +28,19 @@ pub(crate) async fn measure(url: &str, events: usize) -> Measured {
     let consuming = connect(url).await;
     declare(&publishing.1).await;
     let pid = meter::broker_pid(url);
-    let cpu = meter::cpu_seconds(pid);
+    let pids = [pid, std::process::id()];
+    let before = pids.map(meter::cpu_seconds);
     let begun = Instant::now();
     let publisher = rollcall::lifecycle::spawn("publisher", publish(publishing.1, String::new(), QUEUE, bodies));
     consume(&consuming.1, events).await;
     let elapsed = begun.elapsed();
     let channel = publisher.await.expect("the publisher");
-    let cpu = meter::cpu_seconds(pid) - cpu;
+    let per_10k = 10_000.0 / events as f64;
+    let [broker, own] = pids.map(meter::cpu_seconds);
+    let cpu = [broker - before[0], own - before[1]].map(|seconds| Some(seconds * per_10k));
     channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.expect("delete");
     let rate = events as f64 / elapsed.as_secs_f64();
-    Measured { rate, cpu: [Some(cpu / events as f64 * 10_000.0), None], rss: [Some(meter::rss_mib(pid)), None] }
+    Measured { rate, cpu: [cpu[0], None, cpu[1]], rss: [Some(meter::rss_mib(pid)), None] }
 }
 
 /// A connection and a channel that confirms.

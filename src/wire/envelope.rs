@@ -241,6 +241,71 @@ fn status_weight(status: &Status) -> usize {
     32 + status.status_msg.as_deref().map_or(0, str::len) + status.device_types.len() * 16
 }
 
+/// Joins messages for one queue, in order: packets of one kind become one packet, as long as it is not too large.
+pub fn join(messages: Vec<Outgoing>) -> Vec<Outgoing> {
+    let mut joined: Vec<Outgoing> = Vec::new();
+    let mut open: Option<Joint> = None;
+    for message in messages {
+        open = match (open, Joint::of(&message)) {
+            (Some(mut joint), Some(next)) if joint.takes(&next) => {
+                joint.add(next);
+                Some(joint)
+            }
+            (before, next) => {
+                joined.extend(before.map(Joint::close));
+                if next.is_none() {
+                    joined.push(message);
+                }
+                next
+            }
+        };
+    }
+    joined.extend(open.map(Joint::close));
+    joined
+}
+
+/// Packets of signals that are being joined. A list is its length and then its members, so that no member is decoded.
+struct Joint {
+    first: Outgoing,
+    kind: u8,
+    count: u64,
+    members: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Joint {
+    /// `None`: no packet of signals.
+    fn of(message: &Outgoing) -> Option<Self> {
+        let [VERSION, kind @ 0..=2, rest @ ..] = &message.body[..] else { return None };
+        let (count, read) = bincode::decode_from_slice(rest, bincode::config::standard()).ok()?;
+        let members = message.body.slice(2 + read..);
+        Some(Self { first: message.clone(), kind: *kind, count, bytes: members.len(), members: vec![members] })
+    }
+
+    fn takes(&self, next: &Self) -> bool {
+        self.kind == next.kind && self.bytes + next.bytes <= PACKET_BYTES
+    }
+
+    fn add(&mut self, next: Self) {
+        self.count += next.count;
+        self.bytes += next.bytes;
+        self.members.extend(next.members);
+        self.first.headers.trace = self.first.headers.trace.or(next.first.headers.trace);
+    }
+
+    fn close(self) -> Outgoing {
+        let Self { mut first, kind, count, members, bytes } = self;
+        if members.len() > 1 {
+            let mut body = Vec::with_capacity(bytes + 16);
+            body.extend([VERSION, kind]);
+            bincode::encode_into_std_write(count, &mut body, bincode::config::standard()).expect("a Vec takes all");
+            members.iter().for_each(|members| body.extend_from_slice(members));
+            first.body = body.into();
+        }
+        first
+    }
+}
+
 fn outgoing(exchange: Exchange, partition: Partition, packet: &Packet, trace: Option<TraceId>) -> Outgoing {
     let mut message = Outgoing::new(exchange, partition.to_string(), encode(packet));
     message.headers.trace = trace;

@@ -4,7 +4,9 @@ mod board;
 mod lease;
 mod outbox;
 mod owner;
+mod pool;
 mod run;
+mod settle;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::board::{Board, Standing};
 use self::lease::Keeper;
 use self::owner::{Ended, Owner};
+use self::pool::Pool;
 use crate::bus::{Queue, SharedBus};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -74,20 +77,23 @@ impl Worker {
 
     /// Tends every partition until `stop`, then drains: windows flushed, confirmed, acknowledged, leases released.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let (pool, gathering) = Pool::new(self.bus.clone());
+        let gathering = lifecycle::spawn("pool", gathering);
         let tending: Vec<_> = (0..self.partitions)
-            .map(|n| lifecycle::spawn("partition", self.clone().tend(Partition(n), stop.clone())))
+            .map(|n| lifecycle::spawn("partition", self.clone().tend(Partition(n), pool.clone(), stop.clone())))
             .collect();
-        for partition in tending {
-            if let Err(error) = partition.await {
-                tracing::error!(%error, "a partition's task died");
+        drop(pool);
+        for task in tending.into_iter().chain([gathering]) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a worker's task died");
             }
         }
     }
 
-    async fn tend(self: Arc<Self>, partition: Partition, stop: CancellationToken) {
+    async fn tend(self: Arc<Self>, partition: Partition, pool: Pool, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let mut pause = ACQUIRE_PAUSE;
-            match self.hold_once(partition, &stop).await {
+            match self.hold_once(partition, &pool, &stop).await {
                 Ok(Ended::Stopped) => return,
                 Ok(Ended::Lost(reason)) => tracing::warn!(%partition, reason, "ownership ended, starting over"),
                 Ok(Ended::Taken) => {}
@@ -105,12 +111,17 @@ impl Worker {
     }
 
     /// One ownership, from lease to release.
-    async fn hold_once(&self, partition: Partition, stop: &CancellationToken) -> Result<Ended, StoreError> {
+    async fn hold_once(
+        &self,
+        partition: Partition,
+        pool: &Pool,
+        stop: &CancellationToken,
+    ) -> Result<Ended, StoreError> {
         let lease_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         let Some(lease) = self.store.acquire(partition, &self.name, lease_ms).await? else { return Ok(Ended::Taken) };
         let horizon = self.horizon(partition).await?;
         let keeper = Keeper::start(self.store.clone(), lease, self.lease, horizon);
-        let ended = AssertUnwindSafe(self.own(lease, horizon, &keeper, stop)).catch_unwind().await;
+        let ended = AssertUnwindSafe(self.own(lease, horizon, &keeper, pool, stop)).catch_unwind().await;
         // What panicked is thrown away with everything in memory; the partition starts over from its rows.
         let ended = ended.unwrap_or_else(|_| Ok(Ended::Lost("a machine panicked".into())));
         self.board.remove(partition);
@@ -140,6 +151,7 @@ impl Worker {
         lease: Lease,
         horizon: Timestamp,
         keeper: &Keeper,
+        pool: &Pool,
         stop: &CancellationToken,
     ) -> Result<Ended, StoreError> {
         let rows = self.store.load(lease.partition).await?;
@@ -148,7 +160,7 @@ impl Worker {
             .map_err(|error| StoreError::Unusable(error.to_string()))?;
         tracing::info!(partition = %lease.partition, epoch = lease.epoch, totals = ?machines.totals(), "owning");
         self.board.update(lease, &machines);
-        let mut owner = match Owner::new(self, lease, machines, keeper).start(stop).await? {
+        let mut owner = match Owner::new(self, lease, machines, keeper, pool.clone()).start(stop).await? {
             Ok(owner) => owner,
             Err(ended) => return Ok(ended),
         };

@@ -15,8 +15,23 @@ use crate::wire::update::{Shown, UpdateMessage};
 struct Kept {
     exchange: u8,
     routing_key: String,
-    body: Vec<u8>,
+    #[serde(with = "in_one_piece")]
+    body: Bytes,
     trace: Option<TraceId>,
+}
+
+/// What serde makes of a `Vec<u8>`, which it takes byte by byte.
+mod in_one_piece {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        Vec::deserialize(deserializer).map(Bytes::from)
+    }
 }
 
 /// A run's outputs on their way out.
@@ -58,7 +73,7 @@ pub(super) fn keep(messages: &[Outgoing]) -> Bytes {
         .map(|message| Kept {
             exchange: number(message.exchange),
             routing_key: message.routing_key.clone(),
-            body: message.body.to_vec(),
+            body: message.body.clone(),
             trace: message.headers.trace,
         })
         .collect();

@@ -3,8 +3,10 @@
 //! The order of effects, which everything rests on:
 //! 1. take a run of deliveries and let the machines handle them;
 //! 2. **commit** the changed rows together with the run's outputs, fenced by the epoch;
-//! 3. **publish** the outputs, confirmed;
+//! 3. **publish** the outputs, confirmed, together with those of other runs (see `pool.rs`);
 //! 4. **acknowledge** the inputs, but for those whose entries wait in a window.
+//!
+//! The next run is handled while the outputs of those before it are on their way.
 //!
 //! A crash between 2 and 3 is made good from the outbox, one between 3 and 4 by redelivery: both repeat what was done, byte for
 //! byte. A commit that fails in any way, a lost subscription and a panic all end the ownership: what is in memory is thrown away.
@@ -17,14 +19,16 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::lease::Keeper;
+use super::pool::Pool;
 use super::run::{Applied, Held, Run, apply, dead_letter, is_suspect, isolate, panic_text, replies_wanted};
+use super::settle::Flights;
 use super::{Worker, outbox};
-use crate::bus::{Delivery, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token};
-use crate::core::{Effects, Flush, FlushReason, HoldId, Machines};
+use crate::bus::{Delivery, Queue, Subscription};
+use crate::core::{Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
 use crate::pace::Pace;
-use crate::store::{Commit, Lease, StoreError};
-use crate::wire::envelope::{EnvelopeError, Packet, decode, encode};
+use crate::store::{Lease, StoreError};
+use crate::wire::envelope::{EnvelopeError, Packet, decode};
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
@@ -36,8 +40,6 @@ const RUN_OUTPUTS: usize = 20_000;
 const HOLD_BYTES: usize = 32 << 20;
 /// How often the board is updated at most, ms: counting costs a look at every link.
 const BOARD_MS: u64 = 1_000;
-/// The pause before a publish that failed is tried again.
-const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why an ownership ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,40 +56,45 @@ pub(super) enum Ended {
 
 impl Ended {
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-    fn lost(reason: impl ToString) -> Self {
+    pub(super) fn lost(reason: impl ToString) -> Self {
         Self::Lost(reason.to_string())
     }
 }
 
 /// One ownership of one partition.
 pub(super) struct Owner<'a> {
-    worker: &'a Worker,
-    lease: Lease,
-    keeper: &'a Keeper,
-    machines: Machines,
-    subscription: Option<Box<dyn Subscription>>,
+    pub(super) worker: &'a Worker,
+    pub(super) lease: Lease,
+    pub(super) keeper: &'a Keeper,
+    pub(super) machines: Machines,
+    pub(super) subscription: Option<Box<dyn Subscription>>,
+    /// Through which messages leave.
+    pub(super) pool: Pool,
+    pub(super) flights: Flights,
     /// Taken, and left for a run of its own.
     put_back: VecDeque<Delivery>,
-    held: BTreeMap<HoldId, Held>,
-    held_bytes: usize,
+    pub(super) held: BTreeMap<HoldId, Held>,
+    pub(super) held_bytes: usize,
     next_hold: HoldId,
     /// The number of the last outbox row.
-    number: u64,
-    /// The last outbox row whose messages are confirmed: deleted with the next commit.
-    published: Option<(u64, u64)>,
+    pub(super) number: u64,
+    /// The last outbox row whose messages are confirmed, and those of all before it: deleted with the next commit.
+    pub(super) published: Option<(u64, u64)>,
     /// When the board was last updated.
     shown_at: Timestamp,
     pace: Pace,
 }
 
 impl<'a> Owner<'a> {
-    pub(super) fn new(worker: &'a Worker, lease: Lease, machines: Machines, keeper: &'a Keeper) -> Self {
+    pub(super) fn new(worker: &'a Worker, lease: Lease, machines: Machines, keeper: &'a Keeper, pool: Pool) -> Self {
         Self {
             worker,
             lease,
             keeper,
             machines,
             subscription: None,
+            pool,
+            flights: Flights::default(),
             put_back: VecDeque::new(),
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -143,6 +150,7 @@ impl<'a> Owner<'a> {
             biased;
             () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
             () = stop.cancelled() => return Err(self.drain().await),
+            landed = self.flights.land(), if put_back.is_none() => return self.note_landed(landed?).await,
             () = std::future::ready(()), if put_back.is_some() => put_back,
             delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?),
             () = tokio::time::sleep(wake) => None,
@@ -260,94 +268,15 @@ impl<'a> Owner<'a> {
         run.tokens.push(delivery.token);
     }
 
-    /// Commit, publish, acknowledge.
-    async fn settle(&mut self, run: Run) -> Result<(), Ended> {
-        let Run { mut tokens, replies, dead, ends, .. } = run;
-        if let Some(ended) = ends {
-            // Nothing of this run counts but what became of the guilty; the rest comes again.
-            self.publish(&dead, None).await?;
-            self.acknowledge(tokens).await?;
-            return Err(ended);
-        }
-        let effects = self.machines.take_effects();
-        let Effects { rows, outputs, released, flushes } = effects;
-        let leaving = outbox::pack(outputs, self.worker.partitions);
-        // Also for updates alone: the commit is the fence, and a late owner tells nobody's client anything.
-        if !rows.is_empty() || !leaving.is_empty() {
-            self.commit(rows, &leaving.messages).await?;
-            self.publish(&leaving.messages, None).await?;
-            self.published = Some((self.lease.epoch, self.number));
-            self.publish(&leaving.updates, None).await?;
-            counter!("rollcall_updates_sent_total").increment(leaving.updates.len() as u64);
-        }
-        self.publish(&dead, None).await?;
-        tokens.extend(released.iter().filter_map(|id| self.release(*id)));
-        self.acknowledge(tokens).await?;
-        for (address, ids) in replies {
-            self.worker.bus.reply(&address, encode(&ids)).await;
-        }
-        self.observe(&flushes);
-        Ok(())
-    }
-
-    async fn commit(&mut self, rows: Vec<crate::store::RowChange>, messages: &[Outgoing]) -> Result<(), Ended> {
-        let outbox = (!messages.is_empty()).then(|| {
-            self.number += 1;
-            (self.number, outbox::keep(messages))
-        });
-        let bytes = rows.iter().map(|row| row.value.as_ref().map_or(0, bytes::Bytes::len)).sum::<usize>();
-        counter!("rollcall_commits_total").increment(1);
-        counter!("rollcall_commit_rows_total").increment(rows.len() as u64);
-        counter!("rollcall_commit_bytes_total").increment(bytes as u64);
-        let begun = Instant::now();
-        let Lease { partition, epoch } = self.lease;
-        let commit = Commit { partition, epoch, rows, outbox, published: self.published };
-        self.worker.store.commit(commit).await.map_err(Ended::lost)?;
-        histogram!("rollcall_commit_seconds").record(begun.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    /// Publishes until it is confirmed: what is committed must leave. Only a lost lease or a closed bus ends the trying.
-    async fn publish(&mut self, messages: &[Outgoing], stop: Option<&CancellationToken>) -> Result<(), Ended> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let never = CancellationToken::new();
-        loop {
-            let publishing = self.worker.bus.publish(messages.to_vec());
-            let result = tokio::select! {
-                () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
-                () = stop.unwrap_or(&never).cancelled() => return Err(Ended::Stopped),
-                result = publishing => result,
-            };
-            match result {
-                Ok(()) => return Ok(()),
-                Err(PublishError::Closed) => return Err(Ended::lost("the bus is closed")),
-                Err(error) => tracing::warn!(partition = %self.lease.partition, %error, "publishing again"),
-            }
-            tokio::time::sleep(PUBLISH_PAUSE).await;
-        }
-    }
-
-    async fn acknowledge(&mut self, tokens: Vec<Token>) -> Result<(), Ended> {
-        match &mut self.subscription {
-            Some(subscription) if !tokens.is_empty() => {
-                subscription.ack(tokens).await.map_err(|error: SubscriptionError| Ended::lost(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn release(&mut self, id: HoldId) -> Option<Token> {
-        let held = self.held.remove(&id)?;
-        self.held_bytes -= held.bytes;
-        Some(held.token)
-    }
-
     /// The graceful end: windows leave or are owed, all is committed, confirmed and acknowledged.
     async fn drain(&mut self) -> Ended {
         self.machines.relieve(self.worker.clock.now(), FlushReason::Drain);
-        match self.settle(Run::default()).await {
+        let settled = self.settle(Run::default()).await;
+        let left = match settled {
+            Ok(()) => self.land_all().await,
+            Err(ended) => Err(ended),
+        };
+        match left {
             Ok(()) => Ended::Stopped,
             Err(Ended::Lost(reason)) => {
                 tracing::warn!(partition = %self.lease.partition, reason, "could not drain; everything is kept");
@@ -357,7 +286,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    fn observe(&mut self, flushes: &[Flush]) {
+    pub(super) fn observe(&mut self, flushes: &[Flush]) {
         let now = self.worker.clock.now();
         for flush in flushes {
             let reason = flush.reason.as_str();

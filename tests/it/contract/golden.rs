@@ -1,12 +1,13 @@
 //! The bytes of the envelope, written down: an encoding cannot change by accident. A new variant adds a line; no line ever changes
 //! within a version.
 
+use rollcall::bus::{Exchange, Outgoing};
 use rollcall::core::signal::{
     Addressed, Extension, Inbound, LinkSignal, MessageEdit, Outcome, PeerSignal, Permission, PermissionKind,
     SessionAction, Stamp, UserSignal,
 };
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
-use rollcall::wire::envelope::{EnvelopeError, Job, Packet, decode, encode};
+use rollcall::wire::envelope::{EnvelopeError, Job, Packet, decode, encode, join};
 
 #[rustfmt::skip]
 const GOLDEN: &[(&str, &str)] = &[
@@ -186,6 +187,44 @@ fn a_newer_envelope_is_told_from_a_damaged_one() {
     assert!(matches!(decode::<Packet>(&[]), Err(EnvelopeError::Malformed(_))));
     let claims_too_much = [1, 0, 253, 255, 255, 255, 255, 255, 255, 255, 127];
     assert!(matches!(decode::<Packet>(&claims_too_much), Err(EnvelopeError::Malformed(_))));
+}
+
+fn changes(users: std::ops::Range<usize>) -> Packet {
+    let change = |n| {
+        let user = UserId::parse(&format!("@u{n}:a.b")).unwrap();
+        let signal = LinkSignal::Change { user, status: status(), serial: SERIAL, promise: true };
+        Addressed { to: server(), at: Timestamp(1), reply: None, trace: None, signal }
+    };
+    Packet::Batch(users.map(change).collect())
+}
+
+fn message(packet: &Packet) -> Outgoing {
+    Outgoing::new(Exchange::Batch, "7", encode(packet))
+}
+
+#[test]
+fn joined_packets_are_one_packet_of_all_their_signals() {
+    // The length takes one byte, three bytes and three bytes again.
+    let apart = [changes(0..2), changes(2..400), changes(400..700)];
+    assert_eq!(join(apart.iter().map(message).collect()), [message(&changes(0..700))]);
+}
+
+#[test]
+fn only_packets_of_one_kind_are_joined_and_order_stays() {
+    let beat = Packet::Beat { worker: "w".into(), at: Timestamp(1) };
+    let kinds = [changes(0..2), beat, changes(2..3), Packet::Users(vec![]), changes(3..4), changes(4..5)];
+    let joined = join(kinds.iter().map(message).collect());
+    let [before, beat, between, users, ..] = kinds;
+    assert_eq!(joined, [before, beat, between, users, changes(3..5)].each_ref().map(message));
+}
+
+#[test]
+fn a_joined_packet_is_not_larger_than_any_other() {
+    let joined = join((0..40).map(|n| message(&changes(n * 100..n * 100 + 100))).collect());
+    assert!((2..=5).contains(&joined.len()), "{}", joined.len());
+    assert!(joined.iter().all(|message| message.body.len() <= (128 << 10) + 16));
+    let signals: usize = joined.iter().map(|message| decode::<Packet>(&message.body).unwrap().len()).sum();
+    assert_eq!(signals, 4_000);
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,199 @@
+//! What the runs of this process's partitions say to other machines, on its way together.
+//!
+//! A message costs the broker the same however much it holds, and a run of one partition has a word for each of many others. So
+//! the packets of all partitions are gathered for a moment, and those for one queue leave as one message. Nothing is at risk
+//! meanwhile: a packet comes here committed, stays in its owner's outbox until it is confirmed, and what caused it stays
+//! unacknowledged as long.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
+
+use super::settle::PUBLISH_PAUSE;
+use crate::bus::{Exchange, Outgoing, PublishError, SharedBus};
+use crate::pace::Pace;
+use crate::wire::envelope::join;
+
+/// How long packets wait for others when many come.
+const LONG_LINGER: Duration = Duration::from_millis(100);
+/// Bytes after which nothing more is waited for: bounds one departure.
+const GROUP_BYTES: usize = 8 << 20;
+/// Runs that may wait for the next departure; beyond that owners wait.
+const LOADS: usize = 256;
+
+/// The way in. The gathering task ends, after all that was handed in, when the last of these is dropped.
+#[derive(Clone)]
+pub(super) struct Pool {
+    loads: mpsc::Sender<Load>,
+}
+
+/// One run's packets.
+struct Load {
+    messages: Vec<Outgoing>,
+    urgent: bool,
+    confirmed: oneshot::Sender<()>,
+}
+
+impl Pool {
+    /// The way in, and the task to be run behind it.
+    pub(super) fn new(bus: SharedBus) -> (Self, impl Future<Output = ()>) {
+        let (loads, inbox) = mpsc::channel(LOADS);
+        let gatherer = Gatherer { bus, inbox, pace: Pace::new(Duration::ZERO, LONG_LINGER) };
+        (Self { loads }, gatherer.run())
+    }
+
+    /// Hands packets in: committed ones. What is returned hears when all are confirmed, or that they never will be because the bus
+    /// was closed. An `urgent` load makes everything leave that is here.
+    pub(super) async fn hand_in(&self, messages: Vec<Outgoing>, urgent: bool) -> oneshot::Receiver<()> {
+        let (confirmed, confirmation) = oneshot::channel();
+        // If the gatherer is gone, the sender is dropped here, and that is heard.
+        let _gone = self.loads.send(Load { messages, urgent, confirmed }).await;
+        confirmation
+    }
+}
+
+struct Gatherer {
+    bus: SharedBus,
+    inbox: mpsc::Receiver<Load>,
+    pace: Pace,
+}
+
+impl Gatherer {
+    async fn run(mut self) {
+        while let Some(first) = self.inbox.recv().await {
+            let loads = self.gather(first).await;
+            self.pace.note(loads.iter().map(|load| load.messages.len()).sum());
+            self.depart(loads).await;
+        }
+    }
+
+    /// The first and what comes within the linger.
+    async fn gather(&mut self, first: Load) -> Vec<Load> {
+        let deadline = Instant::now() + self.pace.linger();
+        let mut bytes = size(&first);
+        let mut urgent = first.urgent;
+        let mut loads = vec![first];
+        while bytes < GROUP_BYTES {
+            let next = match self.inbox.try_recv() {
+                Err(_) if urgent => break,
+                Err(_) => timeout_at(deadline, self.inbox.recv()).await.ok().flatten(),
+                Ok(load) => Some(load),
+            };
+            let Some(load) = next else { break };
+            bytes += size(&load);
+            urgent |= load.urgent;
+            loads.push(load);
+        }
+        loads
+    }
+
+    /// Publishes until it is confirmed: what is committed must leave. What an owner left that is gone by now is its successor's to
+    /// publish, out of the outbox: here it would come ever later.
+    async fn depart(&self, mut loads: Vec<Load>) {
+        loop {
+            loads.retain(|load| !load.confirmed.is_closed());
+            match self.bus.publish(merged(&loads)).await {
+                Ok(()) => break,
+                Err(PublishError::Closed) => return,
+                Err(error) => tracing::warn!(%error, "publishing again"),
+            }
+            sleep(PUBLISH_PAUSE).await;
+        }
+        for load in loads {
+            let _gone = load.confirmed.send(());
+        }
+    }
+}
+
+fn size(load: &Load) -> usize {
+    load.messages.iter().map(|message| message.body.len()).sum()
+}
+
+/// Packets for one queue as one message, or as few as the bound on a packet allows; in order.
+fn merged(loads: &[Load]) -> Vec<Outgoing> {
+    let mut queues: BTreeMap<(Exchange, &str), Vec<Outgoing>> = BTreeMap::new();
+    for message in loads.iter().flat_map(|load| &load.messages) {
+        queues.entry((message.exchange, &message.routing_key)).or_default().push(message.clone());
+    }
+    queues.into_values().flat_map(join).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::bus::embedded::Embedded;
+    use crate::bus::{Queue, Topology};
+    use crate::core::signal::{Addressed, LinkSignal};
+    use crate::model::{Partition, Serial, ServerName, Timestamp, UserId};
+    use crate::store::sqlite::{Mode, Sqlite};
+    use crate::wire::envelope::{Packer, Packet, decode};
+
+    async fn bus() -> (TempDir, SharedBus) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("rollcall.db"), Mode::Owner).await.unwrap();
+        let topology = Topology { prefix: String::new(), partitions: 1 };
+        (folder, Embedded::new(store, topology, Duration::from_secs(20)).shared())
+    }
+
+    /// A run that hides the user called `name` from a peer.
+    fn run(name: &str) -> Vec<Outgoing> {
+        let (user, serial) = (UserId::parse(&format!("@{name}:a.example")).unwrap(), Serial::default());
+        let to = ServerName::parse("b.example").unwrap();
+        let signal = LinkSignal::Hide { user, serial };
+        let mut packer = Packer::new(1);
+        packer.link(Addressed { to, at: Timestamp(1), reply: None, trace: None, signal });
+        packer.finish(false)
+    }
+
+    fn hidden(body: &[u8]) -> Vec<String> {
+        let Ok(Packet::Batch(signals)) = decode(body) else { panic!("a packet of changes") };
+        let name = |signal: Addressed<_, _>| match signal.signal {
+            LinkSignal::Hide { user, .. } => user.localpart().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        signals.into_iter().map(name).collect()
+    }
+
+    #[tokio::test]
+    async fn runs_that_wait_together_leave_as_one_message() {
+        let (_folder, bus) = bus().await;
+        let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
+        let (pool, gathering) = Pool::new(bus.clone());
+        let first = pool.hand_in(run("first"), false).await;
+        let second = pool.hand_in(run("second"), false).await;
+        tokio::join!(gathering, async {
+            first.await.unwrap();
+            second.await.unwrap();
+            drop(pool);
+        });
+        assert_eq!(hidden(&batches.next().await.unwrap().body), ["first", "second"]);
+        assert!(batches.try_next().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_owner_left_is_left_to_the_outbox() {
+        let (_folder, bus) = bus().await;
+        let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
+        let (pool, gathering) = Pool::new(bus.clone());
+        drop(pool.hand_in(run("lost"), false).await);
+        let confirmation = pool.hand_in(run("owned"), true).await;
+        drop(pool);
+        gathering.await;
+        confirmation.await.unwrap();
+        assert_eq!(hidden(&batches.next().await.unwrap().body), ["owned"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_of_a_confirm_that_will_never_come() {
+        let (_folder, bus) = bus().await;
+        let (pool, gathering) = Pool::new(bus.clone());
+        bus.close().await;
+        let confirmation = pool.hand_in(run("late"), false).await;
+        drop(pool);
+        gathering.await;
+        confirmation.await.unwrap_err();
+    }
+}
