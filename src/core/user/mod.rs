@@ -203,7 +203,10 @@ impl User {
                 if devices.len() >= Settings::MAX_DEVICES {
                     evict_oldest(devices);
                 }
-                devices.push((id, Device::default()));
+                let mut device = Device::default();
+                // Its session may have begun before it said anything.
+                device.lease_until(sessions::leased_until(&self.state.sessions, &id));
+                devices.push((id, device));
                 devices.len() - 1
             }
         };
