@@ -1,4 +1,7 @@
-"""Plays the stories: `python tests/interop --rollcall BINARY [PART OF A NAME …]`. Usually `cargo test --test interop` calls it."""
+"""Plays the stories; `cargo test --test interop` calls it.
+
+python tests/interop --rollcall BINARY [PART OF A NAME …]
+"""
 
 import argparse
 import asyncio
@@ -14,8 +17,11 @@ from bed import Bed
 
 def chosen(parts: list[str]) -> list:
     """The stories whose name holds one of `parts`, in the order in which they stand; all without parts."""
-    functions = [value for name, value in vars(stories).items()
-                 if inspect.iscoroutinefunction(value) and value.__module__ == "stories" and not name.startswith("_")]
+    functions = [
+        value
+        for name, value in vars(stories).items()
+        if inspect.iscoroutinefunction(value) and value.__module__ == "stories" and not name.startswith("_")
+    ]
     return [story for story in functions if not parts or any(part in story.__name__ for part in parts)]
 
 

@@ -4,7 +4,7 @@
     Synapse b, 127.0.0.2:…  ──TLS──▶
     rollcall  ──▶  tap  ──▶  Synapse a, Synapse b
 
-Taps write down what passes. What rollcall says leaves it in plain text, as `federation.resolve` lets an operator decide.
+Taps write down what passes. What rollcall says leaves it in plain text: `federation.resolve` lets an operator decide.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from broker import Broker
-from children import free_port, make_certificate
+from children import free_port, make_certificate, url
 from homeserver import Homeserver
 from reader import Reader
 from rollcall import Person, Rollcall
@@ -64,7 +64,7 @@ class Bed:
         self._open.append(broker.stop)
         self.rollcall = Rollcall(self._binary, folder / "rollcall", "127.0.0.3", broker.url, self.http)
         self.to_a, self.to_b = await self._tap(self.a), await self._tap(self.b)
-        self.rollcall.configure({self.a.name: _url(self.to_a), self.b.name: _url(self.to_b)}, _QUICK)
+        self.rollcall.configure({self.a.name: url(self.to_a.address), self.b.name: url(self.to_b.address)}, _QUICK)
         await self._start(self.rollcall)
         address, port = self.rollcall.name.split(":")
         self.to_rollcall = await self._listen(Tap((address, int(port)), self.rollcall.edge, certificate))
@@ -82,10 +82,10 @@ class Bed:
         return tap
 
     async def acquainted(self, server: Homeserver, reader: str, person: str) -> tuple[Reader, Person]:
-        """Somebody at `server` and somebody at rollcall who share a room and see each other: rollcall's lists, and has a session.
+        """Somebody at `server`, and somebody at rollcall who lists the former and has a session: they see each other.
 
-        rollcall knows no rooms. It is only by one, though, that Synapse tells a server of its users, and its users of that server's.
-        So the room is joined with rollcall's key, behind its back.
+        They share a room. rollcall knows no rooms, but Synapse tells servers of its users, and its users of others, by
+        rooms alone. So this one is joined with rollcall's key, behind its back.
         """
         bob, alice = await Reader.register(server, reader), self.rollcall.person(person)
         self._open.append(bob.close)
@@ -106,7 +106,3 @@ class Bed:
     async def _have_met(self, bob: Reader, alice: Person):
         await asyncio.gather(bob.set("online", "hello"), alice.set("online", "hello"))
         await asyncio.gather(alice.lists(bob.id, "online", "hello"), bob.sees(alice.id, "online", "hello"))
-
-
-def _url(tap: Tap) -> str:
-    return "http://%s:%d" % tap.address

@@ -28,7 +28,10 @@ class Broker:
         ports = [self._port, free_port("127.0.0.1"), free_port("127.0.0.1")]
         self._keeper = subprocess.Popen(
             ["bash", str(_SCRIPT), str(self._folder), *map(str, ports)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
 
     @property

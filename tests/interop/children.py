@@ -32,7 +32,11 @@ class Child:
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [str(part) for part in command],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=_die_with_parent, **options,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=_die_with_parent,
+                **options,
             )
 
     @property
@@ -61,8 +65,13 @@ def _die_with_parent():
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def url(address: tuple[str, int]) -> str:
+    """In plain text."""
+    return f"http://{address[0]}:{address[1]}"
+
+
 def free_port(address: str) -> int:
-    """Below the range that the kernel gives to outgoing connections: nobody takes it while whoever listens on it is down."""
+    """Below the range of outgoing connections: nobody takes it while whoever listens on it is down."""
     while True:
         port = random.randrange(15_000, 32_000)
         with socket.socket() as probe:
@@ -74,7 +83,10 @@ def free_port(address: str) -> int:
 
 
 async def until(check, what, patience: float = PATIENCE, every: float = 0.02):
-    """Asks `check` (plain or async) again and again; returns the first answer that is true. `what` is a text, or tells one in the end."""
+    """Asks `check` (plain or async) again and again; returns the first answer that is true.
+
+    `what` is waited for: a text, or what makes one when it is time to complain.
+    """
     deadline = time.monotonic() + patience
     while True:
         answer = check()
@@ -95,14 +107,19 @@ def make_certificate(folder: Path, addresses: list[str]) -> tuple[Path, Path]:
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address)) for address in addresses])
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
     pem, pem_key = folder / "tls.crt", folder / "tls.key"
     pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem_key.write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    pem_key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     return pem, pem_key

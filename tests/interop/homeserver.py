@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from children import START_PATIENCE, Child, free_port, until
+from children import START_PATIENCE, Child, free_port, until, url
 from keys import Voice
 
 _UNLIMITED = {"per_second": 100_000, "burst_count": 100_000}
@@ -48,7 +48,7 @@ class Homeserver:
 
     @property
     def url(self) -> str:
-        return "http://%s:%d" % self.plain
+        return url(self.plain)
 
     @property
     def pid(self) -> int:
@@ -63,7 +63,7 @@ class Homeserver:
     async def start(self):
         command = [sys.executable, "-m", "synapse.app.homeserver", "-c", self._config]
         self._child = Child(command, self.folder / "console", cwd=self.folder)
-        await until(self._is_healthy, lambda: f"Synapse is healthy:\n{self._child.last_words()}", START_PATIENCE, every=0.1)
+        await until(self._is_healthy, lambda: f"it is healthy:\n{self._child.last_words()}", START_PATIENCE, every=0.1)
 
     async def stop(self):
         await self._child.terminate()
@@ -71,11 +71,15 @@ class Homeserver:
     def kill(self):
         self._child.kill()
 
-    def stored(self, user: str) -> tuple[str, str] | None:
-        """State and message of `user` as its (SQLite) database holds them."""
-        with sqlite3.connect(f"file:{self.folder / 'homeserver.db'}?mode=ro", uri=True) as database:
-            query = "SELECT state, status_msg FROM presence_stream WHERE user_id = ?"
-            return database.execute(query, (user,)).fetchone()
+    async def stores(self, user: str, presence: str, message: str):
+        """Waits until its (SQLite) database holds this of `user`."""
+
+        def stored():
+            with sqlite3.connect(f"file:{self.folder / 'homeserver.db'}?mode=ro", uri=True) as database:
+                query = "SELECT state, status_msg FROM presence_stream WHERE user_id = ?"
+                return database.execute(query, (user,)).fetchone()
+
+        await until(lambda: stored() == (presence, message), lambda: f"{user} {presence} {message!r}, not {stored()}")
 
     def complaints(self) -> list[str]:
         """What it logged as errors: it stumbled over something."""
@@ -136,7 +140,13 @@ def _without_limits() -> dict:
         "rc_presence": {"per_user": _UNLIMITED},
         "rc_login": {name: _UNLIMITED for name in ("address", "account", "failed_attempts")},
         "rc_joins": {name: _UNLIMITED for name in ("local", "remote")},
-        "rc_federation": {"window_size": 1000, "sleep_limit": 100_000, "sleep_delay": 1, "reject_limit": 100_000, "concurrent": 100},
+        "rc_federation": {
+            "window_size": 1000,
+            "sleep_limit": 100_000,
+            "sleep_delay": 1,
+            "reject_limit": 100_000,
+            "concurrent": 100,
+        },
     }
 
 

@@ -73,6 +73,7 @@ class Voice:
 
     async def join(self, http, base: str, destination: str, room: str, user: str):
         """Joins `user` of ours to a room that `destination` is in."""
+
         async def done(*request):
             status, answer = await self.ask(http, base, destination, *request)
             assert status == 200, f"{request[:2]}: {status} {answer}"

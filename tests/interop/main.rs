@@ -10,13 +10,25 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/interop-venv/bin/python");
     assert!(python.exists(), "Synapse is not installed ({}): tests/run installs it", python.display());
-    let parts = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     // The test process becomes Python: whoever ends it ends the stories, and what they started.
     let error = Command::new(python)
         .arg("-B")
         .arg(root.join("tests/interop"))
         .args(["--rollcall", env!("CARGO_BIN_EXE_rollcall")])
-        .args(parts)
+        .args(parts(std::env::args().skip(1)))
         .exec();
     panic!("Python does not start: {error}");
+}
+
+/// What of a test harness's arguments are parts of names.
+fn parts(mut arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut parts = Vec::new();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--skip" | "--test-threads" | "--color" | "--format" => drop(arguments.next()),
+            option if option.starts_with('-') => {}
+            _ => parts.push(argument),
+        }
+    }
+    parts
 }

@@ -3,7 +3,15 @@
 import asyncio
 import logging
 
-from nio import AsyncClient, AsyncClientConfig, JoinResponse, PresenceSetError, RegisterResponse, RoomCreateError, SyncResponse
+from nio import (
+    AsyncClient,
+    AsyncClientConfig,
+    JoinResponse,
+    PresenceSetError,
+    RegisterResponse,
+    RoomCreateError,
+    SyncResponse,
+)
 from nio.api import RoomPreset
 
 from children import until
@@ -58,6 +66,7 @@ class Reader:
 
     async def sees(self, user: str, presence: str, message: str):
         """Waits until /sync has said this of `user` last; the event."""
+
         def check():
             last = self._last(user)
             return last and (last.presence, last.status_msg) == (presence, message) and last

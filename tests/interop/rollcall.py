@@ -6,7 +6,7 @@ from pathlib import Path
 
 import aiohttp
 
-from children import START_PATIENCE, Child, free_port, until
+from children import START_PATIENCE, Child, free_port, until, url
 from keys import Voice
 
 
@@ -24,7 +24,7 @@ class Rollcall:
 
     @property
     def url(self) -> str:
-        return "http://%s:%d" % self.edge
+        return url(self.edge)
 
     @property
     def pid(self) -> int:
@@ -65,16 +65,10 @@ federation.resolve = {{ {resolve} }}
     def person(self, name: str) -> "Person":
         return Person(self._http, self.url, f"@{name}:{self.name}")
 
-    async def metrics(self) -> dict[str, float]:
-        """Counters and gauges by name and labels."""
-        async with self._http.get("http://%s:%d/metrics" % self._ops) as answer:
-            lines = [line for line in (await answer.text()).splitlines() if line and not line.startswith("#")]
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
     async def _is_ready(self) -> bool:
         assert self._child.running, f"rollcall has ended:\n{self._child.last_words()}"
         try:
-            async with self._http.get("http://%s:%d/readyz" % self._ops) as answer:
+            async with self._http.get(f"{url(self._ops)}/readyz") as answer:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
@@ -83,9 +77,9 @@ federation.resolve = {{ {resolve} }}
 class Person:
     """A user with one device."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, user: str):
+    def __init__(self, http: aiohttp.ClientSession, base: str, user: str):
         self.id = user
-        self._http, self._url = http, url
+        self._http, self._base = http, base
         self._headers = {"Authorization": f"Bearer {user}|DEVICE"}
 
     async def set(self, presence: str, message: str):
@@ -110,7 +104,7 @@ class Person:
         return {entry["user_id"]: entry for entry in entries}
 
     async def lists(self, user: str, presence: str, message: str | None) -> dict:
-        """Waits until the list shows this; the entry."""
+        """Waits until the list shows this; the entry. Reads it no more often than the edge lets anybody."""
         entry = {}
 
         async def check():
@@ -118,14 +112,14 @@ class Person:
             entry = (await self.listed()).get(user, {})
             return _shows(entry, presence, message)
 
-        await until(check, lambda: f"the list of {self.id} shows {user} {presence} {message!r}, not {entry}")
+        await until(check, lambda: f"the list of {self.id} shows {user} {presence} {message!r}, not {entry}", every=0.1)
         return entry
 
     def stream(self) -> "Stream":
-        return Stream(self._http, self._url, self.id)
+        return Stream(self._http, self._base, self.id)
 
     async def _ask(self, method: str, path: str, content=None):
-        async with self._http.request(method, self._url + path, headers=self._headers, json=content) as answer:
+        async with self._http.request(method, self._base + path, headers=self._headers, json=content) as answer:
             text = await answer.text()
             assert answer.status == 200, f"{method} {path}: {answer.status} {text}"
             return json.loads(text)
@@ -134,9 +128,9 @@ class Person:
 class Stream:
     """Server-sent events of one user, read all the time: `async with`."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, user: str):
+    def __init__(self, http: aiohttp.ClientSession, base: str, user: str):
         self._ask = lambda: http.get(
-            f"{url}/_rollcall/v1/users/{user}/stream",
+            f"{base}/_rollcall/v1/users/{user}/stream",
             headers={"Authorization": f"Bearer {user}|STREAM"},
             timeout=aiohttp.ClientTimeout(total=None),
             read_bufsize=1 << 20,
@@ -156,6 +150,7 @@ class Stream:
 
     async def sees(self, user: str, presence: str, message: str | None) -> dict:
         """Waits until it has said this of `user` last; the content."""
+
         def last():
             return self.heard.get(user, {})
 

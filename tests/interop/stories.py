@@ -1,4 +1,7 @@
-"""What two real Synapse homeservers and rollcall tell each other. Every function without underscore is a story, its name is what it shows."""
+"""What two real Synapse homeservers and rollcall tell each other.
+
+Every function without underscore is a story, and its name is what it shows.
+"""
 
 import asyncio
 import time
@@ -22,7 +25,7 @@ async def a_status_set_at_rollcall_is_stored_by_synapse_and_seen_by_its_clients(
             assert event.last_active_ago < 60_000, event
             answer = await bob.asks(alice.id)
             assert (answer.presence, answer.status_msg) == (shown, message), answer
-            await until(lambda: server.stored(alice.id) == (shown, message), lambda: f"it is stored, not {server.stored(alice.id)}")
+            await server.stores(alice.id, shown, message)
 
 
 async def a_status_set_at_synapse_arrives_in_the_list_and_in_the_stream_of_rollcalls_watcher(bed: Bed):
@@ -102,9 +105,8 @@ async def messages_of_a_shared_room_are_passed_over(bed: Bed):
     bob, alice = await bed.acquainted(bed.a, "bob9", "alice9")
     await asyncio.gather(bob.say("hello"), bob.set("unavailable", "writing"))
     await alice.lists(bob.id, "unavailable", "writing")
-    with_messages = await until(
-        lambda: [seen for seen in bed.to_rollcall.transactions if b'"m.room.message"' in seen.body], "the message passes")
-    assert {seen.status for seen in with_messages} == {200}
+    messages = await until(lambda: _holding(bed.to_rollcall, b'"m.room.message"'), "the message passes")
+    assert {seen.status for seen in messages} == {200}
 
 
 async def polls_unpolls_invitations_and_the_extension_harm_nothing(bed: Bed):
@@ -120,7 +122,7 @@ async def polls_unpolls_invitations_and_the_extension_harm_nothing(bed: Bed):
     await bob.sees(alice.id, "unavailable", "tea")
     await bob.set("unavailable", "too")
     await alice.lists(bob.id, "unavailable", "too")
-    mine = [seen for seen in bed.to_a.transactions if alice.id.encode() in seen.body]
+    mine = _holding(bed.to_a, alice.id.encode())
     assert any(edu["edu_type"] == "m.presence_invite" for seen in mine for edu in seen.content["edus"])
     assert all(seen.presence()[0]["rollcall"]["v"] == 1 for seen in mine if seen.presence())
     assert {seen.status for seen in mine} == {200}
@@ -137,7 +139,7 @@ async def _accept(bed: Bed, observed: str, observer: str):
 
 
 class _Lingering:
-    """A transaction of rollcall's name that Synapse is busy with until it is released: it asks a third server for its keys."""
+    """A transaction of rollcall's name that Synapse is busy with until it is released: it asks a third for keys."""
 
     def __init__(self, bed: Bed, room: str):
         self._bed, self._room = bed, room
@@ -145,11 +147,19 @@ class _Lingering:
 
     async def __aenter__(self):
         await self._third.open()
-        name = "%s:%d" % self._third.address
+        address, port = self._third.address
+        name = f"{address}:{port}"
         event = {
-            "type": "m.room.message", "room_id": self._room, "sender": f"@nobody:{name}", "content": {},
-            "origin_server_ts": 1, "depth": 1, "prev_events": [], "auth_events": [],
-            "hashes": {"sha256": ""}, "signatures": {name: {"ed25519:none": "c2lnbmF0dXJl"}},
+            "type": "m.room.message",
+            "room_id": self._room,
+            "sender": f"@nobody:{name}",
+            "content": {},
+            "origin_server_ts": 1,
+            "depth": 1,
+            "prev_events": [],
+            "auth_events": [],
+            "hashes": {"sha256": ""},
+            "signatures": {name: {"ed25519:none": "c2lnbmF0dXJl"}},
         }
         self._sending = asyncio.create_task(self._send(event))
         await asyncio.wait_for(self._third.asked.wait(), 10)
@@ -166,8 +176,7 @@ class _Lingering:
     async def _send(self, event: dict):
         voice, server = self._bed.rollcall.voice(), self._bed.a
         content = voice.transaction([], [event])
-        status, answer = await voice.ask(
-            self._bed.http, server.url, server.name, "PUT", f"{SEND}lingering", content)
+        status, answer = await voice.ask(self._bed.http, server.url, server.name, "PUT", f"{SEND}lingering", content)
         assert status == 200, (status, answer)
 
 
@@ -189,6 +198,10 @@ class _Silent(Listener):
 
 def _told(tap, field: str, user: str) -> bool:
     return any(user in content.get(field, []) for seen in tap.transactions for content in seen.presence())
+
+
+def _holding(tap, text: bytes) -> list:
+    return [seen for seen in tap.transactions if text in seen.body]
 
 
 def _taken(tap, path: str) -> list:

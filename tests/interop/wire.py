@@ -1,4 +1,4 @@
-"""HTTP/1.1 byte by byte: a tap that passes, records and disturbs what one server says to another, and the same without a server."""
+"""HTTP/1.1 byte by byte: listeners that come and go, and a tap that passes on and writes down."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A room that a made-up server hosts with thousands of its users, so that a homeserver gets to know all of them by one join."""
+"""A room that a made-up server hosts with thousands of its users: a homeserver gets to know all of them by one join."""
 
 import json
 import time
@@ -20,7 +20,8 @@ class HostedRoom:
         join, join_id = self._member(host, [create_id])
         levels, levels_id = self._event(host, "m.room.power_levels", "", {"users": {host: 100}}, [create_id, join_id])
         rules, rules_id = self._event(
-            host, "m.room.join_rules", "", {"join_rule": "public"}, [create_id, join_id, levels_id])
+            host, "m.room.join_rules", "", {"join_rule": "public"}, [create_id, join_id, levels_id]
+        )
         self._needed = [create_id, levels_id, rules_id]
         self._auth_chain = [create, join, levels, rules]
         self._state = [*self._auth_chain, *(self._member(member, self._needed)[0] for member in members[1:])]
@@ -49,7 +50,13 @@ class HostedRoom:
     def _unsigned(self, sender: str, kind: str, state_key: str, content: dict, auth: list[str]) -> dict:
         self._depth += 1
         return {
-            "type": kind, "sender": sender, "state_key": state_key, "room_id": self.id, "content": content,
-            "auth_events": auth, "prev_events": self._last, "depth": self._depth,
+            "type": kind,
+            "sender": sender,
+            "state_key": state_key,
+            "room_id": self.id,
+            "content": content,
+            "auth_events": auth,
+            "prev_events": self._last,
+            "depth": self._depth,
             "origin_server_ts": int(time.time() * 1000),
         }

@@ -115,6 +115,7 @@ class Putter:
     def __init__(self, http: aiohttp.ClientSession, url: str, user: str, token: str):
         self.id = user
         self._http, self._url, self._headers = http, url, {"Authorization": f"Bearer {token}"}
+        self._turn = asyncio.Lock()
 
     @classmethod
     def at_rollcall(cls, bed: MeasuringBed, name: str) -> "Putter":
@@ -122,8 +123,10 @@ class Putter:
         return cls(bed.http, bed.rollcall.url, user, f"{user}|DEVICE")
 
     async def set(self, presence: str, message: str):
+        """Waits for the one before, so that they take effect in order."""
         path = f"/_matrix/client/v3/presence/{self.id}/status"
-        await self.ask("PUT", path, {"presence": presence, "status_msg": message})
+        async with self._turn:
+            await self.ask("PUT", path, {"presence": presence, "status_msg": message})
 
     async def ask(self, method: str, path: str, content=None) -> dict:
         async with self._http.request(method, self._url + path, headers=self._headers, json=content) as answer:

@@ -1,5 +1,7 @@
 """CPU seconds of processes, of those that came and went among their children, too."""
 
+import asyncio
+
 import psutil
 
 
@@ -16,6 +18,15 @@ class Meter:
 
     def _read(self) -> dict[str, float]:
         return {name: sum(_tree(pid) for pid in pids) for name, pids in self._groups.items()}
+
+
+async def idle(meter, most: float = 0.1, seconds: float = 6.0):
+    """Waits until what `meter` makes meters of uses no more than this share of a core: what went before is over."""
+    while True:
+        now = meter()
+        await asyncio.sleep(seconds)
+        if sum(now.seconds().values()) <= most * seconds:
+            return
 
 
 def _tree(pid: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 
+from children import url
 from keys import Voice
 from wire import SEND, Listener, Seen, read_message, request_line
 
@@ -27,7 +28,7 @@ class Peer(Listener):
 
     @property
     def url(self) -> str:
-        return "http://%s:%d" % self.plain.address
+        return url(self.plain.address)
 
     async def open(self):
         await super().open()

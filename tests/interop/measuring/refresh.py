@@ -5,7 +5,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from children import free_port, until
+from children import free_port, until, url
 from measuring_bed import MeasuringBed, Putter
 from wire import Tap
 
@@ -26,7 +26,7 @@ async def run(binary: Path, given):
         await bed.start_synapse(on_postgres=False)
         tap = Tap(("127.0.0.1", free_port("127.0.0.1")), bed.synapse.plain)
         await bed.listen(tap)
-        await bed.start_rollcall({bed.synapse.name: "http://%s:%d" % tap.address}, _STEADY)
+        await bed.start_rollcall({bed.synapse.name: url(tap.address)}, _STEADY)
         address, port = bed.rollcall.name.split(":")
         await bed.listen(Tap((address, int(port)), bed.rollcall.edge, bed.certificate))
         (reader,) = await bed.register(1)
@@ -34,9 +34,9 @@ async def run(binary: Path, given):
         people = [bed.rollcall.person(f"user{n}") for n in range(given.users)]
         for person in people:
             await bed.rollcall.voice().join(bed.http, bed.synapse.url, bed.synapse.name, room, person.id)
+            await person.set("online", "here")
             await person.list(reader.id)
             await person.poll(lease_ms=3_600_000)
-            await person.set("online", "here")
         ids = [person.id for person in people]
         await until(lambda: _all_online(reader, ids), "all are shown online", 60, every=1)
         await _watch(tap, reader, ids, given.minutes)
@@ -50,8 +50,11 @@ async def _watch(tap: Tap, reader: Putter, ids: list[str], minutes: float):
         online = await _online(reader, ids)
         worst = min(worst, online)
         pushes = sum(len(seen.pushes()) for seen in tap.transactions)
-        print(f"{passed / 60:5.1f} min: {online} of {len(ids)} online; {len(tap.transactions)} transactions,"
-              f" {pushes} pushes so far", flush=True)
+        print(
+            f"{passed / 60:5.1f} min: {online} of {len(ids)} online; {len(tap.transactions)} transactions,"
+            f" {pushes} pushes so far",
+            flush=True,
+        )
         await asyncio.sleep(30)
     print(f"\nrefresh: {worst} of {len(ids)} were shown online at the worst of {minutes:.0f} minutes")
     assert worst == len(ids)
