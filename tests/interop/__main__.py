@@ -13,6 +13,7 @@ from pathlib import Path
 
 import stories
 from bed import Bed
+from children import end_well
 
 
 def chosen(parts: list[str]) -> list:
@@ -58,4 +59,5 @@ async def main() -> int:
     return 1 if failed else 0
 
 
+end_well()
 sys.exit(asyncio.run(main()))

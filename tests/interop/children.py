@@ -24,6 +24,11 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def end_well():
+    """A SIGTERM ends this process as Ctrl-C does: what it owns is cleared away."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class Child:
     """A process whose output goes to a file. Killed with its handle, and with this process."""
 

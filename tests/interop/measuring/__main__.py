@@ -7,6 +7,7 @@ from pathlib import Path
 import inbound
 import outbound
 import refresh
+from children import end_well
 
 
 def main():
@@ -19,6 +20,7 @@ def main():
         module.options(measurement)
         measurement.set_defaults(run=module.run)
     given = parser.parse_args()
+    end_well()
     asyncio.run(given.run(given.rollcall, given))
 
 

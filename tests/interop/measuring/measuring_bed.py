@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import tempfile
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +10,7 @@ import psycopg2
 from broker import Broker
 from children import make_certificate
 from homeserver import Database, Homeserver
+from owner import Owner
 from postgres import Postgres
 from rollcall import Rollcall
 from wire import SEND
@@ -18,53 +18,32 @@ from wire import SEND
 _AT_ONCE = 4
 
 
-class MeasuringBed:
+class MeasuringBed(Owner):
     """`async with`: nothing is left afterwards."""
 
     def __init__(self, binary: Path):
         self._binary = binary
 
-    async def __aenter__(self) -> "MeasuringBed":
-        self._temporary = tempfile.TemporaryDirectory(prefix="rollcall-measure-")
-        self.folder = Path(self._temporary.name)
+    async def set_up(self):
         self.certificate = make_certificate(self.folder, ["127.0.0.1"])
-        timeout = aiohttp.ClientTimeout(total=300)
-        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64), timeout=timeout)
-        self._open: list = []
-        return self
 
-    async def __aexit__(self, *_):
-        for undo in reversed(self._open):
-            done = undo()
-            if asyncio.iscoroutine(done):
-                await done
-        await self.http.close()
-        self._temporary.cleanup()
-
-    async def listen(self, listener):
-        await listener.open()
-        self._open.append(listener.close)
-        return listener
-
-    async def start_rollcall(self, peers: dict[str, str], extra: str = "", address: str = "127.0.0.3"):
+    async def start_rollcall(self, peers: dict[str, str], extra: str = ""):
         """With the defaults, but for `extra`."""
         self.broker = await Broker.start()
-        self._open.append(self.broker.stop)
-        self.rollcall = Rollcall(self._binary, self.folder / "rollcall", address, self.broker.url, self.http)
+        self.own(self.broker.stop)
+        self.rollcall = Rollcall(self._binary, self.folder / "rollcall", "127.0.0.3", self.broker.url, self.http)
         self.rollcall.configure(peers, extra)
-        await self.rollcall.start()
-        self._open.append(self.rollcall.kill)
+        await self.start(self.rollcall)
 
     async def start_synapse(self, on_postgres: bool = True):
         database = await self._database() if on_postgres else None
         self.synapse = Homeserver(self.folder / "synapse", "127.0.0.1", self.certificate, database)
-        await self.synapse.start()
-        self._open.append(self.synapse.kill)
+        await self.start(self.synapse)
 
     async def _database(self) -> Database:
         self.postgres = Postgres(self.folder / "postgres")
         await self.postgres.start(self.folder / "postgres.log")
-        self._open.append(self.postgres.kill)
+        self.own(self.postgres.stop)
         self.postgres.create("synapse")
         return Database.postgres(self.postgres.port, "synapse")
 

@@ -37,8 +37,8 @@ class Postgres:
     def create(self, database: str):
         self._run("createdb", *self._where(), "-T", "template0", "-E", "UTF8", "--locale=C", database)
 
-    def kill(self):
-        self._child.kill()
+    async def stop(self):
+        await self._child.terminate()
 
     def _accepts(self) -> bool:
         return subprocess.run([self._programs / "pg_isready", "-q", *self._where()[:4]]).returncode == 0
