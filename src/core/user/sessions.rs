@@ -33,12 +33,6 @@ pub(super) fn apply(
     put(sessions, Session { device: device.clone(), until, edge, stamp: stamp.clone() }, now) || ended
 }
 
-/// When the last of a device's leases ends; 0 without any.
-pub(super) fn leased_until(sessions: &[Session], device: &DeviceId) -> Timestamp {
-    let leases = sessions.iter().filter(|session| session.device == *device).map(|session| session.until);
-    leases.max().unwrap_or(Timestamp(0))
-}
-
 fn end_everywhere(sessions: &mut [Session], device: &DeviceId, stamp: &Stamp, now: Timestamp) -> bool {
     let is_older = |session: &&mut Session| {
         session.device == *device && session.edge.is_some() && supersedes(stamp, &session.stamp, now)
