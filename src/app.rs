@@ -37,6 +37,8 @@ use crate::worker::{Board, Worker};
 /// What keeps it from starting, or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
     let signals = lifecycle::signals().context("cannot listen for signals")?;
+    // Held, so that SIGHUP ends no process, whatever it can read anew.
+    let _reloads = lifecycle::reloads().context("cannot listen for signals")?;
     let drain = config.ops.drain_timeout;
     let server = Server::start(config, roles, metrics::install()?).await?;
     announce(&server.addresses)?;
@@ -139,8 +141,10 @@ impl Parts {
         let edge = EdgeState::start(EdgeParts {
             bus: self.bus.clone(),
             clock: self.clock.clone(),
-            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions, rules),
+            reader: Reader::new(self.store.clone(), config.server_name.clone(), config.partitions, rules)
+                .sharing(config.list.shared),
             config: config.edge.clone(),
+            homeserver: config.homeserver.clone(),
             local: config.server_name.clone(),
             partitions: config.partitions,
             pack_linger: config.worker.pack_linger,

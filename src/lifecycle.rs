@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -189,6 +189,25 @@ pub fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
     Ok(receiver)
 }
 
+/// How often SIGHUP came: whoever keeps something that can be read anew does so when the number changes. From the first call on
+/// SIGHUP no longer ends the process. Every call has a count of its own.
+///
+/// # Errors
+/// The operating system's, when the handler cannot be installed.
+pub fn reloads() -> io::Result<watch::Receiver<u64>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (sender, receiver) = watch::channel(0);
+    spawn("reloads", async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => sender.send_modify(|count| *count += 1),
+                () = sender.closed() => return,
+            }
+        }
+    });
+    Ok(receiver)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +253,17 @@ mod tests {
         let failure = tasks.run_until_stopped(receiver, LONG).await.unwrap_err();
         assert_eq!(failure.to_string(), "stopped hard, unfinished: stubborn");
         assert!(started.elapsed() < LONG);
+    }
+
+    #[tokio::test]
+    async fn sighup_is_heard_by_all_who_asked() {
+        let (mut one, mut other) = (reloads().unwrap(), reloads().unwrap());
+        let me = std::process::id().to_string();
+        assert!(std::process::Command::new("kill").args(["-HUP", &me]).status().unwrap().success());
+        for count in [&mut one, &mut other] {
+            tokio::time::timeout(LONG, count.changed()).await.unwrap().unwrap();
+            assert_eq!(*count.borrow(), 1);
+        }
     }
 
     #[tokio::test]

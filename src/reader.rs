@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 
 use serde::de::DeserializeOwned;
 
+use crate::config::{ListAccept, ListShared};
 use crate::core::rows::{LinkState, Relations, RemoteRow, UserState, link_key, user_key};
 use crate::core::settings::Rules;
 use crate::model::{Partition, ServerName, Status, Timestamp, UserId};
@@ -19,6 +20,7 @@ pub struct Reader {
     local: ServerName,
     partitions: u16,
     rules: Rules,
+    shared: ListShared,
 }
 
 type Links = BTreeMap<ServerName, LinkState>;
@@ -35,17 +37,26 @@ pub struct Known {
 impl Reader {
     /// Reads from `store`; `rules` are the workers'.
     pub fn new(store: SharedStore, local: ServerName, partitions: u16, rules: Rules) -> Self {
-        Self { store, local, partitions, rules }
+        Self { store, local, partitions, rules, shared: ListShared::Nobody }
     }
 
-    /// The status of `user` as `reader` may see it; `None`: may not, whether or not there is such a user.
+    /// The same, with what the deployment declares as shared (`list.shared`).
+    #[must_use]
+    pub fn sharing(self, shared: ListShared) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// The status of `user` as `reader`, a local user, may see it; `None`: may not, whether or not there is such a user.
     pub async fn status(&self, reader: &UserId, user: &UserId, now: Timestamp) -> Result<Option<Known>, StoreError> {
         let listed = match reader == user || user.belongs_to(&self.local) {
             true => None,
             false => self.relations(reader).await?.lists(user),
         };
         let mut links = BTreeMap::new();
-        let may = self.may_see(reader, user, listed, &mut links).await?;
+        let may = match reader != user && user.belongs_to(&self.local) {
+            true => self.relations(user).await?.may_see(reader, self.reading()),
+            false => self.may_see(reader, user, listed, &mut links).await?,
+        };
         if may { self.known(user, now, &mut links).await.map(Some) } else { Ok(None) }
     }
 
@@ -84,6 +95,14 @@ impl Reader {
         let ownerships = self.store.ownerships().await?;
         let published = ownerships.iter().map(|ownership| ownership.horizon).filter(|horizon| horizon.0 > 0);
         Ok(published.map(|horizon| now.since(horizon)).max().unwrap_or(0))
+    }
+
+    /// What decides who may read a status. What is pushed, and what lists show, goes by the workers' rules.
+    fn reading(&self) -> Rules {
+        match self.shared {
+            ListShared::Nobody => self.rules,
+            ListShared::Local => Rules { accept: ListAccept::Everyone, ..self.rules },
+        }
     }
 
     /// `listed`: whether `reader` lists `user`, and with their consent. `links`: those of the peers, as found so far.

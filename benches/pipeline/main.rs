@@ -13,6 +13,9 @@
 #[path = "../../tests/it/support/broker.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests")]
 mod broker;
+#[path = "../../tests/it/support/certificates.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared with the tests")]
+mod certificates;
 mod embedded;
 mod load;
 mod meter;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rollcall::bus::amqp::Amqp;
 use rollcall::bus::{Bus, Queue, Subscription, Topology};
-use rollcall::config::{BusConfig, BusUrl};
+use rollcall::config::{BusConfig, BusTls, BusUrl, Secret};
 use rollcall::core::signal::{Addressed, Outcome, PeerSignal};
 use rollcall::model::Timestamp;
 use rollcall::wire::envelope::Packer;
@@ -77,7 +77,8 @@ impl Taker {
 
 async fn connect(url: &str, local: &str) -> std::sync::Arc<Amqp> {
     let config = BusConfig {
-        url: BusUrl::Amqp(vec![url.to_owned()]),
+        url: BusUrl::Amqp(vec![Secret::new(url)]),
+        tls: BusTls::default(),
         prefix: format!("{local}."),
         confirm_timeout: Duration::from_secs(30),
         confirm_window: 1_000,

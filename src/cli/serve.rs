@@ -21,6 +21,7 @@ struct Greeting {
     roles: Roles,
     queues: String,
     dev: bool,
+    scheme: &'static str,
 }
 
 impl Greeting {
@@ -29,18 +30,25 @@ impl Greeting {
             BusUrl::Embedded => format!("embedded, in {}", config.store.path.display()),
             BusUrl::Amqp(_) => format!("RabbitMQ, named {}*", config.bus.prefix),
         };
-        Self { server: config.server_name.to_string(), roles, queues, dev: config.edge.auth == EdgeAuth::Dev }
+        Self {
+            server: config.server_name.to_string(),
+            roles,
+            queues,
+            dev: config.edge.auth == EdgeAuth::Dev,
+            scheme: if config.edge.tls.is_some() { "https" } else { "http" },
+        }
     }
 
     fn print(&self, addresses: &Addresses) -> Result<()> {
         out::line(&format!("rollcall serves {} ({})", self.server, self.roles))?;
+        let scheme = self.scheme;
         if let Some(edge) = addresses.edge {
-            out::line(&format!("  edge        http://{edge}"))?;
+            out::line(&format!("  edge        {scheme}://{edge}"))?;
         }
         out::line(&format!("  operations  http://{}  (dashboard, /metrics, /readyz)", addresses.ops))?;
         out::line(&format!("  queues      {}", self.queues))?;
         match addresses.edge {
-            Some(edge) if self.dev => self.invite(&format!("http://{edge}")),
+            Some(edge) if self.dev => self.invite(&format!("{scheme}://{edge}")),
             _ => Ok(()),
         }
     }

@@ -16,8 +16,8 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 /// The largest configuration file that is read: 4 MiB (10,000 entries of `federation.resolve` fit thrice).
 const FILE_MAX: u64 = 4 << 20;
 
-/// What the process's environment says.
-#[derive(Debug, Default)]
+/// What the process's environment says, secrets included: it is never printed.
+#[derive(Default)]
 pub(super) struct Environment {
     /// `ROLLCALL_*`: what follows the prefix in lower case, and the text.
     pub(super) variables: Vec<(String, String)>,

@@ -2,11 +2,14 @@
 //!
 //! [`Config::load`] collects every mistake before it fails ([`ConfigErrors`]); what it returns is checked and is not checked again.
 
+mod edge;
 mod error;
+mod files;
 mod layers;
 mod reader;
 mod reserved;
 mod roles;
+mod secret;
 mod sections;
 mod stream;
 #[cfg(test)]
@@ -21,12 +24,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::Topology;
-use crate::model::{EdgeName, ServerName};
+use crate::model::ServerName;
 
+pub use edge::{EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, Rate, TlsConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::DEFAULTS;
 pub use reserved::{FederationVia, Reserved};
 pub use roles::{InvalidRoles, Roles};
+pub use secret::Secret;
 pub use stream::StreamConfig;
 pub use values::{check_cron, duration};
 
@@ -47,6 +52,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `edge.*`
     pub edge: EdgeConfig,
+    /// `homeserver.*`
+    pub homeserver: HomeserverConfig,
     /// `federation.*`
     pub federation: FederationConfig,
     /// `batch.*`
@@ -76,6 +83,8 @@ pub struct Config {
 pub struct BusConfig {
     /// `embedded:` or AMQP addresses, tried in turn.
     pub url: BusUrl,
+    /// `bus.tls.*`: for `amqps://` addresses.
+    pub tls: BusTls,
     /// In front of every exchange and queue name.
     pub prefix: String,
     /// How long a publish may go unconfirmed before it is sent again, and a call before it gives up.
@@ -86,13 +95,22 @@ pub struct BusConfig {
     pub prefetch: u16,
 }
 
+/// `bus.tls.*`: PEM files, read at each connecting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BusTls {
+    /// Roots to believe beside the system's.
+    pub ca: Option<PathBuf>,
+    /// What this side proves itself by: certificate chain and private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
 /// Where the queues are.
 #[derive(Clone)]
 pub enum BusUrl {
     /// Rows in the store.
     Embedded,
-    /// AMQP URIs, at least one. They hold passwords: never print them.
-    Amqp(Vec<String>),
+    /// AMQP URIs, at least one. They hold passwords.
+    Amqp(Vec<Secret>),
 }
 
 impl std::fmt::Debug for BusUrl {
@@ -109,44 +127,6 @@ impl std::fmt::Debug for BusUrl {
 pub struct StoreConfig {
     /// The SQLite file.
     pub path: PathBuf,
-}
-
-/// `edge.*`: HTTP in.
-#[derive(Debug, Clone)]
-pub struct EdgeConfig {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// How clients prove who they are.
-    pub auth: EdgeAuth,
-    /// Bearer token for `POST /_rollcall/v1/events`; without one it exists under dev auth only.
-    pub events_token: Option<Secret>,
-    /// How long a write waits for the worker's word.
-    pub apply_wait: Duration,
-    /// Past this lag, 503.
-    pub lag_max: Duration,
-    /// Past this many waiting messages in the embedded bus's partition queues, 503.
-    pub queue_max: u64,
-    /// What this edge is called; `None`: something random.
-    pub name: Option<EdgeName>,
-    /// `edge.stream.*`
-    pub stream: StreamConfig,
-}
-
-/// How clients prove who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EdgeAuth {
-    /// The bearer token is `<user id>|<device id>`. Loopback only.
-    Dev,
-}
-
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// `federation.*`: to and from peers.
@@ -190,6 +170,17 @@ pub struct ListConfig {
     pub accept: ListAccept,
     /// Whether listing somebody lets that somebody see oneself (E2).
     pub symmetric: bool,
+    /// Whose status may be read by whom without being on any list.
+    pub shared: ListShared,
+}
+
+/// Who may read statuses though no list and no answer says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListShared {
+    /// Nobody.
+    Nobody,
+    /// Local users those of local users, but of whom they were refused by.
+    Local,
 }
 
 /// Who may put a local user on a list.

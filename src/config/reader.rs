@@ -10,7 +10,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::value::{Num, Value};
 
-use super::{ConfigError, layers, values};
+use super::{ConfigError, files, layers, values};
 
 /// How much of a given value a message repeats, in characters.
 const GIVEN_MAX: usize = 100;
@@ -51,6 +51,25 @@ impl<'a> Reader<'a> {
         parse(&value).unwrap_or_else(|reason| {
             self.record(key, reason, &show(&value));
             parse(&find(&self.defaults, key)).expect("the compiled-in defaults are right: a test reads them")
+        })
+    }
+
+    /// The value of a key that holds a secret, or what the file says that the other key names: one text, or several, a line each.
+    pub(super) fn value_or_file<T>(
+        &mut self,
+        (key, file_key): (&'static str, &'static str),
+        parse: impl Fn(&Value) -> Result<T, String>,
+        show: impl Fn(&Value) -> String,
+    ) -> T {
+        let Some(path) = self.path(file_key) else { return self.value_shown(key, parse, show) };
+        self.read.insert(key);
+        let (given, default) = (find(&self.figment, key), find(&self.defaults, key));
+        if given != default {
+            self.record(key, format!("must not be set beside {file_key}"), &show(&given));
+        }
+        files::secret(&path).and_then(|value| parse(&value)).unwrap_or_else(|reason| {
+            self.record(file_key, reason, &path.display().to_string());
+            parse(&default).expect("the compiled-in defaults are right: a test reads them")
         })
     }
 
@@ -157,6 +176,14 @@ fn display(value: &Value) -> String {
 
 pub(super) fn as_text(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| "is not a text: put it in quotes".into())
+}
+
+/// One text, or a list of them.
+pub(super) fn as_texts(value: &Value) -> Result<Vec<String>, String> {
+    match value {
+        Value::Array(_, members) => members.iter().map(|member| as_text(member).map(Into::into)).collect(),
+        single => Ok(vec![as_text(single)?.into()]),
+    }
 }
 
 fn as_number(value: &Value) -> Option<u64> {

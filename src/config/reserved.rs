@@ -1,18 +1,8 @@
 //! Keys whose names and bounds are settled, and on which nothing in this version acts.
 
-use std::path::PathBuf;
-
 /// Checked values of reserved keys. `config/default.toml` says what each will govern.
 #[derive(Debug, Clone)]
 pub struct Reserved {
-    /// `edge.federation`
-    pub edge_federation: bool,
-    /// `edge.tls.cert`
-    pub tls_cert: Option<PathBuf>,
-    /// `edge.tls.key`
-    pub tls_key: Option<PathBuf>,
-    /// `homeserver.url`
-    pub homeserver_url: Option<String>,
     /// `federation.allow_private`
     pub allow_private: bool,
     /// `federation.via`
@@ -23,14 +13,7 @@ pub struct Reserved {
 
 impl Reserved {
     /// The keys.
-    pub(super) const KEYS: [&'static str; 6] = [
-        "edge.federation",
-        "edge.tls.cert",
-        "edge.tls.key",
-        "homeserver.url",
-        "federation.allow_private",
-        "federation.via",
-    ];
+    pub(super) const KEYS: [&'static str; 2] = ["federation.allow_private", "federation.via"];
 }
 
 /// Who sends transactions.

@@ -8,14 +8,13 @@ use figment::value::Value;
 
 use super::layers::{self, Environment};
 use super::reader::{self, Reader};
-use super::stream::stream;
 use super::values::{self, check_cron, cover_password};
 use super::{
-    BatchConfig, BusConfig, ClientsConfig, Config, ConfigError, ConfigErrors, EdgeAuth, EdgeConfig, FederationConfig,
-    FederationVia, ListAccept, ListConfig, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, Secret,
-    StoreConfig, WatchdogConfig, WorkerConfig,
+    BatchConfig, BusConfig, BusTls, ClientsConfig, Config, ConfigError, ConfigErrors, FederationConfig, FederationVia,
+    ListAccept, ListConfig, ListShared, LogConfig, OpsConfig, PresenceConfig, Reserved, ScheduleConfig, StoreConfig,
+    WatchdogConfig, WorkerConfig, edge,
 };
-use crate::model::{EdgeName, ServerName};
+use crate::model::ServerName;
 
 /// The most entries of `federation.resolve`.
 const RESOLVE_MAX: usize = 10_000;
@@ -68,7 +67,8 @@ pub(super) fn config(r: &mut Reader<'_>, environment: &Environment) -> Config {
         partitions: r.number("partitions", 1..=1024),
         bus: bus(r),
         store: store(r, &data_dir),
-        edge: edge(r),
+        edge: edge::edge(r),
+        homeserver: edge::homeserver(r),
         federation: federation(r),
         batch: batch(r),
         presence: presence(r),
@@ -103,7 +103,12 @@ fn data_dir(r: &mut Reader<'_>, environment: &Environment) -> PathBuf {
 
 fn bus(r: &mut Reader<'_>) -> BusConfig {
     BusConfig {
-        url: r.value_shown("bus.url", |value| values::bus_url(texts(value)?), show_bus_url),
+        url: r.value_or_file(
+            ("bus.url", "bus.url_file"),
+            |value| values::bus_url(reader::as_texts(value)?),
+            show_bus_url,
+        ),
+        tls: bus_tls(r),
         prefix: r.parsed("bus.prefix", check_prefix),
         confirm_timeout: r.duration("bus.confirm_timeout", ("100ms", "5m")),
         confirm_window: r.number("bus.confirm_window", 1..=10_000),
@@ -111,15 +116,16 @@ fn bus(r: &mut Reader<'_>) -> BusConfig {
     }
 }
 
-fn texts(value: &Value) -> Result<Vec<String>, String> {
-    match value {
-        Value::Array(_, members) => members.iter().map(|member| reader::as_text(member).map(Into::into)).collect(),
-        single => Ok(vec![reader::as_text(single)?.into()]),
+fn bus_tls(r: &mut Reader<'_>) -> BusTls {
+    let (ca, cert, key) = (r.path("bus.tls.ca"), r.path("bus.tls.cert"), r.path("bus.tls.key"));
+    if cert.is_some() != key.is_some() {
+        r.conflict("bus.tls.cert", "must be set together with bus.tls.key");
     }
+    BusTls { ca, identity: cert.zip(key) }
 }
 
 fn show_bus_url(value: &Value) -> String {
-    let covered: Vec<_> = texts(value).unwrap_or_default().iter().map(|url| cover_password(url)).collect();
+    let covered: Vec<_> = reader::as_texts(value).unwrap_or_default().iter().map(|url| cover_password(url)).collect();
     format!("{:?}", covered.join(", "))
 }
 
@@ -160,39 +166,6 @@ fn sqlite_path(url: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-fn edge(r: &mut Reader<'_>) -> EdgeConfig {
-    EdgeConfig {
-        listen: r.listener("edge.listen"),
-        auth: r.parsed("edge.auth", edge_auth),
-        events_token: r.value_shown(
-            "edge.events_token",
-            |value| events_token(reader::as_text(value)?),
-            |_| "***".into(),
-        ),
-        apply_wait: r.duration("edge.apply_wait", ("0ms", "10s")),
-        lag_max: r.duration("edge.lag_max", ("1s", "1h")),
-        queue_max: r.number("edge.queue_max", 1000..=1_000_000_000),
-        name: r.optional("edge.name", |text| EdgeName::parse(text).map_err(|error| error.reason)),
-        stream: stream(r),
-    }
-}
-
-fn edge_auth(text: &str) -> Result<EdgeAuth, String> {
-    match text {
-        "dev" => Ok(EdgeAuth::Dev),
-        "whoami" => Err("\"whoami\" is not supported in this version: use \"dev\", on loopback".into()),
-        _ => Err("must be \"dev\"".into()),
-    }
-}
-
-fn events_token(text: &str) -> Result<Option<Secret>, String> {
-    match text.len() {
-        0 => Ok(None),
-        16..=1024 => Ok(Some(Secret(text.into()))),
-        _ => Err("must have from 16 to 1024 characters".into()),
-    }
-}
-
 fn federation(r: &mut Reader<'_>) -> FederationConfig {
     FederationConfig {
         resolve: resolve(r),
@@ -225,7 +198,7 @@ fn resolve(r: &mut Reader<'_>) -> BTreeMap<ServerName, String> {
 }
 
 /// Checks an `http(s)://host[:port]` without anything that a path could be confused with; a trailing slash is cut.
-fn base_url(text: &str) -> Result<String, String> {
+pub(super) fn base_url(text: &str) -> Result<String, String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let url: reqwest::Url = text.parse().map_err(|error| format!("is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -257,7 +230,11 @@ fn watchdog(r: &mut Reader<'_>) -> WatchdogConfig {
 
 fn list(r: &mut Reader<'_>) -> ListConfig {
     let accept = [("ask", ListAccept::Ask), ("reciprocal", ListAccept::Reciprocal), ("everyone", ListAccept::Everyone)];
-    ListConfig { accept: r.choice("list.accept", &accept), symmetric: r.flag("list.symmetric") }
+    ListConfig {
+        accept: r.choice("list.accept", &accept),
+        symmetric: r.flag("list.symmetric"),
+        shared: r.choice("list.shared", &[("nobody", ListShared::Nobody), ("local", ListShared::Local)]),
+    }
 }
 
 fn presence(r: &mut Reader<'_>) -> PresenceConfig {
@@ -292,10 +269,6 @@ fn filter(r: &mut Reader<'_>) -> String {
 
 fn reserved(r: &mut Reader<'_>) -> Reserved {
     Reserved {
-        edge_federation: r.flag("edge.federation"),
-        tls_cert: r.path("edge.tls.cert"),
-        tls_key: r.path("edge.tls.key"),
-        homeserver_url: r.optional("homeserver.url", base_url),
         allow_private: r.flag("federation.allow_private"),
         via: r.choice("federation.via", &[("http", FederationVia::Http), ("edge", FederationVia::Edge)]),
         set: Vec::new(),
@@ -303,11 +276,9 @@ fn reserved(r: &mut Reader<'_>) -> Reserved {
 }
 
 fn check_combinations(r: &mut Reader<'_>, config: &Config) {
-    let (edge, batch, reserved) = (&config.edge, &config.batch, &config.reserved);
-    if edge.auth == EdgeAuth::Dev && !edge.listen.ip().is_loopback() {
-        r.conflict("edge.listen", "must be a loopback address while edge.auth is \"dev\", which believes everybody");
-    }
-    if edge.listen == config.ops.listen && edge.listen.port() != 0 {
+    let batch = &config.batch;
+    edge::check(r, config);
+    if config.edge.listen == config.ops.listen && config.edge.listen.port() != 0 {
         r.conflict("ops.listen", "must differ from edge.listen");
     }
     if config.federation.backoff_max < config.federation.backoff_min {
@@ -318,8 +289,5 @@ fn check_combinations(r: &mut Reader<'_>, config: &Config) {
     }
     if config.watchdog.long < config.watchdog.short * 2 {
         r.conflict("watchdog.long", "must be at least twice watchdog.short");
-    }
-    if reserved.tls_cert.is_some() != reserved.tls_key.is_some() {
-        r.conflict("edge.tls.cert", "must be set together with edge.tls.key");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_cron_scheduler::Job;
 
-use super::BusUrl;
+use super::{BusUrl, Secret};
 
 /// Units of durations, in ms; `ms` stands before `m` and `s`, which it ends and begins with.
 const DURATION_UNITS: [(&str, u64); 5] =
@@ -52,7 +52,10 @@ pub(super) fn bus_url(urls: Vec<String>) -> Result<BusUrl, String> {
         [] => Err("is empty: give \"embedded:\" or amqp(s) addresses".into()),
         [one] if one == "embedded:" => Ok(BusUrl::Embedded),
         several if several.len() > 16 => Err("has more than 16 addresses".into()),
-        several => several.iter().try_for_each(|url| amqp_url(url)).map(|()| BusUrl::Amqp(urls)),
+        several => several
+            .iter()
+            .try_for_each(|url| amqp_url(url))
+            .map(|()| BusUrl::Amqp(urls.into_iter().map(Secret::new).collect())),
     }
 }
 

@@ -1,15 +1,21 @@
 //! Who a client is.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::FromRequestParts;
-use axum::http::{HeaderMap, header, request::Parts};
+use axum::extract::{FromRequestParts, Query};
+use axum::http::{HeaderMap, Uri, header, request::Parts};
 
 use super::EdgeState;
 use super::error::MatrixError;
-use crate::config::EdgeAuth;
+use super::whoami::{HomeserverError, Whoami};
+use crate::config::{EdgeAuth, HomeserverConfig, Secret};
 use crate::model::{DeviceId, ServerName, UserId};
+
+/// What application services say of whom they act for.
+const ASSERTIONS: [&str; 3] = ["user_id", "device_id", "org.matrix.msc3202.device_id"];
 
 /// A client that proved who it is. As an extractor: 401 for everybody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,26 +36,53 @@ impl Caller {
 #[error("edge.auth = \"dev\" lets anybody be anybody and is for loopback addresses only, not for {0}")]
 pub struct OpenDoor(pub SocketAddr);
 
-/// A way to find out who a client is.
+/// What a client shows.
 #[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    pub(crate) token: Secret,
+    /// For whom an application service acts: query parameters of [`ASSERTIONS`], in that order.
+    pub(crate) asserted: Vec<(&'static str, String)>,
+}
+
+impl Credentials {
+    fn of(headers: &HeaderMap, uri: &Uri) -> Result<Self, MatrixError> {
+        let token = bearer(headers).ok_or_else(MatrixError::missing_token)?;
+        Ok(Self { token: Secret::new(token), asserted: asserted(uri)? })
+    }
+}
+
+fn asserted(uri: &Uri) -> Result<Vec<(&'static str, String)>, MatrixError> {
+    if uri.query().is_none() {
+        return Ok(Vec::new());
+    }
+    let Query(mut given) = Query::<HashMap<String, String>>::try_from_uri(uri)
+        .map_err(|error| MatrixError::invalid(format!("the query: {error}")))?;
+    Ok(ASSERTIONS.into_iter().filter_map(|name| Some((name, given.remove(name)?))).collect())
+}
+
+/// A way to find out who a client is.
 pub(crate) enum Authenticator {
     /// The bearer token is `<user id>|<device id>`, for a user of the local server.
     Dev { local: ServerName },
+    /// The homeserver knows.
+    Whoami(Box<Whoami>),
 }
 
 impl Authenticator {
-    pub(crate) fn new(auth: EdgeAuth, local: ServerName) -> Self {
-        match auth {
+    pub(crate) fn new(
+        auth: EdgeAuth,
+        homeserver: &HomeserverConfig,
+        local: ServerName,
+    ) -> Result<Self, HomeserverError> {
+        Ok(match auth {
             EdgeAuth::Dev => Self::Dev { local },
-        }
+            EdgeAuth::Whoami => Self::Whoami(Box::new(Whoami::new(homeserver, local)?)),
+        })
     }
 
     /// Whether this may be offered on `address`.
     pub(crate) fn check(&self, address: SocketAddr) -> Result<(), OpenDoor> {
-        match self {
-            Self::Dev { .. } if !address.ip().is_loopback() => Err(OpenDoor(address)),
-            Self::Dev { .. } => Ok(()),
-        }
+        if self.is_dev() && !address.ip().is_loopback() { Err(OpenDoor(address)) } else { Ok(()) }
     }
 
     /// Whether this is for trying things out.
@@ -57,11 +90,29 @@ impl Authenticator {
         matches!(self, Self::Dev { .. })
     }
 
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, MatrixError> {
-        let token = bearer(headers).ok_or_else(MatrixError::missing_token)?;
+    /// How long a good answer is believed.
+    pub(crate) fn forgets_after(&self) -> Duration {
         match self {
-            Self::Dev { local } => dev(token, local),
+            // It believes everything, always.
+            Self::Dev { .. } => Duration::from_secs(24 * 3600),
+            Self::Whoami(whoami) => whoami.forgets_after(),
         }
+    }
+
+    /// 401: nobody; 503: who knows cannot be asked.
+    pub(crate) async fn authenticate(&self, shown: &Credentials) -> Result<Caller, MatrixError> {
+        match self {
+            Self::Dev { local } => dev(shown.token.expose(), local),
+            Self::Whoami(whoami) => whoami.caller(shown).await,
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Credentials {
+    type Rejection = MatrixError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MatrixError> {
+        Self::of(&parts.headers, &parts.uri)
     }
 }
 
@@ -69,7 +120,9 @@ impl FromRequestParts<Arc<EdgeState>> for Caller {
     type Rejection = MatrixError;
 
     async fn from_request_parts(parts: &mut Parts, edge: &Arc<EdgeState>) -> Result<Self, MatrixError> {
-        edge.auth.authenticate(&parts.headers)
+        let caller = edge.auth.authenticate(&Credentials::of(&parts.headers, &parts.uri)?).await?;
+        edge.limits.user(&caller.user)?;
+        Ok(caller)
     }
 }
 
@@ -99,13 +152,24 @@ mod tests {
         if let Some(value) = header {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        Authenticator::new(EdgeAuth::Dev, ServerName::parse("a.example").unwrap()).authenticate(&headers)
+        let shown = Credentials::of(&headers, &Uri::from_static("/"))?;
+        dev(shown.token.expose(), &ServerName::parse("a.example").unwrap())
     }
 
     #[test]
     fn dev_tokens_name_user_and_device() {
         let caller = authenticate(Some("bearer @john:a.example|PHONE")).unwrap();
         assert_eq!((caller.user.as_str(), caller.device.as_str()), ("@john:a.example", "PHONE"));
+    }
+
+    #[test]
+    fn application_services_say_whom_they_act_for() {
+        let asserted = |uri: &str| asserted(&uri.parse().unwrap()).unwrap();
+        assert_eq!(
+            asserted("/x?device_id=D&other=1&user_id=%40a%3Ab"),
+            [("user_id", "@a:b".into()), ("device_id", "D".into())]
+        );
+        assert!(asserted("/x").is_empty());
     }
 
     #[test]
@@ -120,7 +184,7 @@ mod tests {
 
     #[test]
     fn dev_is_for_loopback() {
-        let auth = Authenticator::new(EdgeAuth::Dev, ServerName::parse("a.example").unwrap());
+        let auth = Authenticator::Dev { local: ServerName::parse("a.example").unwrap() };
         for (address, ok) in [("127.0.0.1:1", true), ("[::1]:1", true), ("0.0.0.0:1", false), ("192.0.2.1:1", false)] {
             assert_eq!(auth.check(address.parse().unwrap()).is_ok(), ok, "{address}");
         }

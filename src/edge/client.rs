@@ -1,6 +1,7 @@
 //! The Matrix client API: one's own presence (C1) and the presence list (C5, C6).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -8,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until};
 
 use super::auth::Caller;
 use super::error::MatrixError;
@@ -22,6 +24,10 @@ use crate::reader::Known;
 const MAX_MESSAGE: usize = 1 << 10;
 /// Entries in one change of a list, each way.
 const MAX_LIST: usize = 1_000;
+
+/// When a status is refused, at the earliest. Longer than it takes to read of somebody with long lists, so that it does not tell them
+/// from nobody.
+const REFUSAL: Duration = Duration::from_millis(10);
 
 type OneUser = Result<Path<String>, PathRejection>;
 type Answer = Result<Json<Value>, MatrixError>;
@@ -46,10 +52,13 @@ pub(crate) async fn put_status(
 
 /// `GET /_matrix/client/v3/presence/{userId}/status`
 pub(crate) async fn get_status(State(edge): State<Arc<EdgeState>>, caller: Caller, user: OneUser) -> Answer {
-    let (user, now) = (user_id(user)?, edge.clock.now());
+    let (begun, user, now) = (Instant::now(), user_id(user)?, edge.clock.now());
     let known = edge.reader.status(&caller.user, &user, now).await.map_err(|error| store_error(&error))?;
-    // The same words whether or not there is such a user.
-    let Known { status, stale_ms } = known.ok_or_else(|| MatrixError::forbidden("you may not see this user"))?;
+    let Some(Known { status, stale_ms }) = known else {
+        // The same words, after the same time, whether or not there is such a user.
+        sleep_until(begun + REFUSAL).await;
+        return Err(MatrixError::forbidden("you may not see this user"));
+    };
     let is_known = status.presence != Presence::Unknown;
     let shown = if is_known { status.presence } else { Presence::Offline };
     let mut answer = describe(&status, shown, now);

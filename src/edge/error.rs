@@ -14,11 +14,13 @@ pub struct MatrixError {
     errcode: &'static str,
     text: String,
     retry_after: Option<Duration>,
+    /// Whether the client may keep what it knows: its access token alone has gone.
+    soft_logout: bool,
 }
 
 impl MatrixError {
     pub(crate) fn new(status: StatusCode, errcode: &'static str, text: impl Into<String>) -> Self {
-        Self { status, errcode, text: text.into(), retry_after: None }
+        Self { status, errcode, text: text.into(), retry_after: None, soft_logout: false }
     }
 
     /// What it is answered with.
@@ -54,6 +56,21 @@ impl MatrixError {
     /// 401: an access token that nobody knows.
     pub(crate) fn unknown_token(text: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", text)
+    }
+
+    /// 401: the account is locked.
+    pub(crate) fn locked() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "this account is locked")
+    }
+
+    /// 403: guests have no presence.
+    pub(crate) fn guest() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", "guests have no presence")
+    }
+
+    /// The same, where the homeserver says whether a client may keep its state (Matrix spec, client-server API, soft logout).
+    pub(crate) fn with_soft_logout(self, soft_logout: bool) -> Self {
+        Self { soft_logout, ..self }
     }
 
     /// 401: a peer that did not prove who it is.
@@ -106,6 +123,9 @@ impl IntoResponse for MatrixError {
         let mut body = json!({ "errcode": self.errcode, "error": self.text });
         if let Some(wait) = self.retry_after {
             body["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        if self.soft_logout {
+            body["soft_logout"] = true.into();
         }
         let mut response = (self.status, Json(body)).into_response();
         if let Some(wait) = self.retry_after {

@@ -19,9 +19,10 @@ use super::error::MatrixError;
 use super::publisher::Pack;
 use super::request::Followed;
 use super::transaction::Transaction;
-use super::{EdgeState, bad_path, body};
+use super::{EdgeState, bad_path, body, trusted};
 use crate::bus::{Exchange, Outgoing};
-use crate::core::signal::{Addressed, Inbound, PeerSignal};
+use crate::config::EdgeFederation;
+use crate::core::signal::{Addressed, PeerSignal};
 use crate::edge::peer_keys::PeerKeyError;
 use crate::model::{ServerName, Timestamp, TraceId};
 use crate::outbound::{keys, sign};
@@ -49,24 +50,46 @@ pub(crate) async fn put_send(
         return Err(MatrixError::invalid(format!("txnId has {} bytes, not 1 to {MAX_TXN_ID}", txn_id.len())));
     }
     edge.admission.admit().await?;
-    let now = edge.clock.now();
-    let scheme = scheme(&edge, request.headers())?;
     let (parts, body) = request.into_parts();
-    let body = body::read(&edge.bodies, &parts.headers, body, MAX_BODY).await?;
-    let origin = authenticate(&edge, scheme, parts, body.bytes.clone()).await?;
-    let (inbound, rejects) = read(&edge, &origin, &txn_id, &body.bytes, now)?;
-    let pack = Pack {
-        signals: vec![Routed::Peer(Addressed {
-            to: origin,
-            at: now,
-            reply: None,
-            trace: followed.0,
-            signal: PeerSignal::Transaction(Box::new(inbound)),
-        })],
-        messages: rejects.into_iter().map(|reject| dead(reject, followed.0)).collect(),
-    };
-    edge.publisher.publish(pack).await?;
+    let arrival = Arrival { txn_id: &txn_id, now: edge.clock.now(), trace: followed.0 };
+    match edge.config.federation {
+        EdgeFederation::Verify => take_signed(&edge, parts, body, arrival).await?,
+        EdgeFederation::Trusted => take_trusted(&edge, parts, body, arrival).await?,
+    }
     Ok(Json(json!({ "pdus": {} })))
+}
+
+/// What is known of a transaction but its body.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    txn_id: &'a str,
+    now: Timestamp,
+    trace: Option<TraceId>,
+}
+
+/// Returns once a transaction that its origin signed is confirmed.
+async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival<'_>) -> Result<(), MatrixError> {
+    let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
+    let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
+    let body = body::read(&edge.peer_bodies, &parts.headers, body, MAX_BODY).await?;
+    let origin = authenticate(edge, scheme, parts, body.bytes.clone()).await?;
+    let (origin, pack) = read(edge, Some(&origin), &body.bytes, arrival)?;
+    edge.answered.once(origin, arrival.txn_id, edge.publisher.publish(pack)).await
+}
+
+/// Returns once a transaction that a trusted edge hands on waits for its turn: nobody cares what becomes of a copy.
+async fn take_trusted(
+    edge: &Arc<EdgeState>,
+    parts: Parts,
+    body: Body,
+    arrival: Arrival<'_>,
+) -> Result<(), MatrixError> {
+    trusted::prove(edge, &parts)?;
+    let scheme = scheme(edge, &parts.headers)?;
+    let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
+    let body = body::read(&edge.peer_bodies, &parts.headers, body, MAX_BODY).await?;
+    let (origin, pack) = read(edge, named.as_ref(), &body.bytes, arrival)?;
+    edge.answered.once(origin, arrival.txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
 }
 
 /// `GET /_matrix/key/v2/server`
@@ -81,22 +104,25 @@ pub(crate) async fn get_version() -> Json<Value> {
 }
 
 /// What the request says of its origin, as far as that can be judged without the origin's key.
-fn scheme(edge: &EdgeState, headers: &HeaderMap) -> Result<XMatrix, MatrixError> {
-    let mut schemes = headers.get_all(header::AUTHORIZATION).into_iter().map(XMatrix::try_from);
-    let scheme = match schemes.next() {
-        Some(Ok(scheme)) => scheme,
-        Some(Err(error)) => return Err(MatrixError::unauthorized(format!("Authorization is no X-Matrix: {error}"))),
-        None => return Err(MatrixError::unauthorized("no Authorization: X-Matrix …")),
-    };
+fn scheme(edge: &EdgeState, headers: &HeaderMap) -> Result<Option<XMatrix>, MatrixError> {
+    let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let scheme = XMatrix::try_from(header)
+        .map_err(|error| MatrixError::unauthorized(format!("Authorization is no X-Matrix: {error}")))?;
     match &scheme.destination {
         Some(destination) if destination.as_str() != edge.local.as_str() => {
             Err(MatrixError::unauthorized(format!("\"destination\" is {destination}, not {}", edge.local)))
         }
-        _ if scheme.origin.as_str() == edge.local.as_str() => {
-            Err(MatrixError::forbidden(format!("\"origin\" is {}, which is this server", scheme.origin)))
-        }
-        _ => Ok(scheme),
+        _ => Ok(Some(scheme)),
     }
+}
+
+/// A name that a peer goes by. Nobody else speaks for this server.
+fn peer(edge: &EdgeState, name: &str) -> Result<ServerName, MatrixError> {
+    let name = ServerName::parse(name).map_err(|error| MatrixError::unauthorized(error.to_string()))?;
+    if name == edge.local {
+        return Err(MatrixError::forbidden(format!("\"origin\" is {name}, which is this server")));
+    }
+    Ok(name)
 }
 
 /// The origin, once its signature is found good.
@@ -106,8 +132,7 @@ async fn authenticate(
     parts: Parts,
     body: Bytes,
 ) -> Result<ServerName, MatrixError> {
-    let origin =
-        ServerName::parse(scheme.origin.as_str()).map_err(|error| MatrixError::unauthorized(error.to_string()))?;
+    let origin = peer(edge, scheme.origin.as_str())?;
     let keys = edge.peer_keys.with_key(&origin, scheme.key.as_str()).await.map_err(|error| refuse(&error))?;
     // Checking builds the whole body as a tree, many times its size: only so much of that at once, and not on a thread that serves
     // others.
@@ -132,21 +157,29 @@ fn refuse(error: &PeerKeyError) -> MatrixError {
     }
 }
 
+/// The origin, which is `named` if anybody was, and what its transaction says.
 fn read(
     edge: &EdgeState,
-    origin: &ServerName,
-    txn_id: &str,
+    named: Option<&ServerName>,
     body: &[u8],
-    now: Timestamp,
-) -> Result<(Inbound, Vec<Reject>), MatrixError> {
+    arrival: Arrival<'_>,
+) -> Result<(ServerName, Pack), MatrixError> {
     let transaction = Transaction::parse(body)?;
-    if transaction.origin.as_deref().is_some_and(|named| named != origin.as_str()) {
-        return Err(MatrixError::forbidden(format!("\"origin\" is not {origin}, which signed it")));
-    }
+    let origin = match (named, transaction.origin.as_deref()) {
+        (Some(named), Some(origin)) if named.as_str() != origin => {
+            return Err(MatrixError::forbidden(format!("\"origin\" is not {named}, which signed it")));
+        }
+        (Some(named), _) => named.clone(),
+        (None, Some(origin)) => peer(edge, origin)?,
+        (None, None) => return Err(MatrixError::missing("origin")),
+    };
     let sent = Timestamp(transaction.origin_server_ts);
-    let (mut inbound, rejects) = parse_edus(origin, &edge.local, &transaction.edus, now, sent);
-    inbound.txn_id = txn_id.into();
-    Ok((inbound, rejects))
+    let (mut inbound, rejects) = parse_edus(&origin, &edge.local, &transaction.edus, arrival.now, sent);
+    inbound.txn_id = arrival.txn_id.into();
+    let signal = PeerSignal::Transaction(Box::new(inbound));
+    let signal = Addressed { to: origin.clone(), at: arrival.now, reply: None, trace: arrival.trace, signal };
+    let messages = rejects.into_iter().map(|reject| dead(reject, arrival.trace)).collect();
+    Ok((origin, Pack { signals: vec![Routed::Peer(signal)], messages }))
 }
 
 fn dead(reject: Reject, trace: Option<TraceId>) -> Outgoing {

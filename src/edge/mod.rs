@@ -5,27 +5,36 @@
 //! | `client`, `devices`, `requests` | clients: status, list, sessions, devices, permission |
 //! | `stream` | clients: push of updates |
 //! | `events` | foreign edges without AMQP |
-//! | `federation`, `transaction`, `peer_keys` | peers |
+//! | `federation`, `transaction`, `answered`, `trusted`, `peer_keys` | peers |
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
-//! | `request`, `body`, `json`, `auth`, `error` | what all of them share |
+//! | `door`, `tls`, `address`, `limits`, `auth`, `whoami` | who is there, and how much they may ask |
+//! | `request`, `body`, `json`, `error` | what all of them share |
 
+mod address;
 mod admission;
+mod answered;
 mod applied;
 mod auth;
 mod body;
 mod client;
 mod devices;
+mod door;
 mod error;
 mod events;
 mod federation;
 mod json;
+mod limits;
 pub mod peer_keys;
 mod publisher;
 mod request;
 mod requests;
 mod stream;
+mod tls;
 mod transaction;
+mod trusted;
+mod whoami;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,28 +43,32 @@ use std::time::Duration;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::routing::{get, post, put};
-use axum::serve::ListenerExt as _;
 use axum::{Router, middleware};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 
 pub use self::auth::OpenDoor;
 pub use self::error::MatrixError;
 pub use self::peer_keys::PeerKeys;
+pub use self::tls::TlsError;
+pub use self::whoami::HomeserverError;
 
 use self::admission::Admission;
+use self::answered::Answered;
 use self::applied::Applied;
 use self::auth::Authenticator;
 use self::body::Budget;
+use self::door::{Door, Remote};
+use self::limits::Limits;
 use self::publisher::{Pack, Publisher};
 use self::request::Followed;
 use self::stream::Streams;
+use self::tls::Certificates;
 use crate::bus::SharedBus;
 use crate::clock::SharedClock;
-use crate::config::EdgeConfig;
+use crate::config::{EdgeConfig, HomeserverConfig};
 use crate::core::signal::{Addressed, Stamp, UserSignal};
 use crate::lifecycle;
 use crate::model::{EdgeName, ServerName, UserId};
@@ -66,8 +79,10 @@ use crate::wire::contract::Routed;
 
 /// A client's body in bytes: a list change of 2,000 user IDs of ordinary length.
 const MAX_CLIENT_BODY: usize = 128 << 10;
-/// Bytes of all bodies that are held at once.
-const MAX_BODIES: usize = 64 << 20;
+/// Bytes of clients' and edges' bodies that are held at once.
+const MAX_BODIES: usize = 32 << 20;
+/// Bytes of peers': strangers may fill these, so clients have their own.
+const MAX_PEER_BODIES: usize = 64 << 20;
 /// Bytes of transactions whose signatures are being checked at once.
 const MAX_CHECKING: usize = 16 << 20;
 
@@ -84,6 +99,8 @@ pub struct EdgeParts {
     pub reader: Reader,
     /// `edge.*`
     pub config: EdgeConfig,
+    /// `homeserver.*`
+    pub homeserver: HomeserverConfig,
     /// The Matrix server that this edge speaks for.
     pub local: ServerName,
     /// How many slices the key space has.
@@ -98,6 +115,23 @@ pub struct EdgeParts {
     pub embedded_bus: bool,
 }
 
+/// Why an edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Anybody could be anybody.
+    #[error(transparent)]
+    Open(#[from] OpenDoor),
+    /// The homeserver cannot be asked.
+    #[error(transparent)]
+    Homeserver(#[from] HomeserverError),
+    /// The certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// The certificates, and which are in use.
+type Tls = (Certificates, watch::Receiver<Arc<rustls::ServerConfig>>);
+
 /// An edge at work.
 pub struct EdgeState {
     clock: SharedClock,
@@ -107,10 +141,14 @@ pub struct EdgeState {
     keys: Arc<SigningKeys>,
     peer_keys: PeerKeys,
     auth: Authenticator,
+    limits: Limits,
+    answered: Answered,
+    tls: Mutex<Option<Tls>>,
     admission: Admission,
     publisher: Publisher,
     applied: Arc<Applied>,
     bodies: Budget,
+    peer_bodies: Budget,
     checking: Budget,
     stamps: AtomicU64,
     streams: Arc<Streams>,
@@ -120,10 +158,12 @@ pub struct EdgeState {
 
 impl EdgeState {
     /// Starts the edge's tasks: they end with the last clone of the state, and with the bus. Call it once a process: it takes the
-    /// bus's replies. Fails if the configured listener is not safe with the configured authentication.
-    pub fn start(parts: EdgeParts) -> Result<Arc<Self>, OpenDoor> {
-        let auth = Authenticator::new(parts.config.auth, parts.local.clone());
+    /// bus's replies. Fails if the configured listener is not safe with the configured authentication, and if files or addresses that
+    /// either needs are of no use.
+    pub fn start(parts: EdgeParts) -> Result<Arc<Self>, StartError> {
+        let auth = Authenticator::new(parts.config.auth, &parts.homeserver, parts.local.clone())?;
         auth.check(parts.config.listen)?;
+        let tls = parts.config.tls.as_ref().map(Certificates::load).transpose()?;
         let applied = Applied::new();
         drop(lifecycle::spawn("edge replies", applied.clone().listen(parts.bus.replies())));
         let name = parts.config.name.clone().unwrap_or_else(random_name);
@@ -132,6 +172,7 @@ impl EdgeState {
         let listening = stream::listen(parts.bus.clone(), parts.clock.clone(), streams.clone(), stop.clone());
         drop(lifecycle::spawn("edge updates", listening));
         Ok(Arc::new(Self {
+            limits: Limits::new(&parts.config.limits),
             admission: Admission {
                 reader: parts.reader.clone(),
                 bus: parts.bus.clone(),
@@ -148,8 +189,11 @@ impl EdgeState {
             keys: parts.keys,
             peer_keys: parts.peer_keys,
             auth,
+            answered: Answered::new(),
+            tls: Mutex::new(tls),
             applied,
             bodies: Budget::new(MAX_BODIES),
+            peer_bodies: Budget::new(MAX_PEER_BODIES),
             checking: Budget::new(MAX_CHECKING),
             stamps: AtomicU64::new(0),
             streams,
@@ -208,7 +252,7 @@ impl EdgeState {
 }
 
 /// Every path that the edge serves.
-pub fn router(edge: Arc<EdgeState>) -> Router {
+fn router(edge: Arc<EdgeState>) -> Router {
     let mut router = Router::new();
     for version in ["r0", "v3"] {
         router = router
@@ -233,7 +277,7 @@ pub fn router(edge: Arc<EdgeState>) -> Router {
         .route("/_matrix/key/v2/server", get(federation::get_key))
         .fallback(async || MatrixError::unrecognized())
         .method_not_allowed_fallback(async || MatrixError::wrong_method())
-        .layer(middleware::from_fn(request::observe))
+        .layer(middleware::from_fn_with_state(edge.clone(), request::observe))
         .with_state(edge)
 }
 
@@ -243,9 +287,11 @@ pub async fn serve(listener: TcpListener, edge: Arc<EdgeState>, stop: Cancellati
     let address = listener.local_addr()?;
     edge.auth.check(address).map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
     tracing::info!(%address, "edge listening");
-    let stall_max = edge.config.stream.stall_max;
-    let listener = listener.tap_io(move |connection| cut_off_after(connection, stall_max));
-    let serving = axum::serve(listener, router(edge.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let (certificates, tls) = edge.tls.lock().await.take().unzip();
+    let door = Door::new(listener, tls, edge.config.stream.stall_max);
+    let app = router(edge.clone()).into_make_service_with_connect_info::<Remote>();
+    let serving = axum::serve(door, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let keeping = keep_fresh(certificates)?;
     let closing = async {
         stop.cancelled().await;
         edge.streams.close();
@@ -257,17 +303,22 @@ pub async fn serve(listener: TcpListener, edge: Arc<EdgeState>, stop: Cancellati
     tokio::select! {
         served = serving.into_future() => served?,
         () = closing => tracing::debug!("clients do not take the rest of their streams"),
+        never = keeping => match never {},
     }
     edge.streams.close();
     let _unsettled = tokio::time::timeout(CLOSING, edge.streams.settled()).await;
     Ok(())
 }
 
-/// Lets the kernel end a connection whose other side takes nothing for so long, or is not there any more.
-fn cut_off_after(connection: &TcpStream, stall_max: Duration) {
-    if let Err(error) = SockRef::from(connection).set_tcp_user_timeout(Some(stall_max)) {
-        tracing::debug!(%error, "a connection without its time-out");
-    }
+/// Does nothing else, for as long as the edge serves.
+fn keep_fresh(certificates: Option<Certificates>) -> io::Result<impl Future<Output = Infallible>> {
+    let reloads = certificates.is_some().then(lifecycle::reloads).transpose()?;
+    Ok(async {
+        match certificates.zip(reloads) {
+            Some((certificates, reloads)) => certificates.keep_fresh(reloads).await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 fn random_name() -> EdgeName {

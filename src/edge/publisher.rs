@@ -52,11 +52,17 @@ impl Publisher {
 
     /// Returns when all of `pack` is confirmed. After an error nothing is known of it: sending it again is harmless.
     pub(crate) async fn publish(&self, pack: Pack) -> Result<(), MatrixError> {
+        let answer = self.enqueue(pack)?;
+        answer.await.unwrap_or_else(|_| Err(MatrixError::unavailable("the edge is stopping", RETRY)))
+    }
+
+    /// Returns once `pack` waits its turn, with whatever will become of it.
+    pub(crate) fn enqueue(&self, pack: Pack) -> Result<oneshot::Receiver<Result<(), MatrixError>>, MatrixError> {
         let (done, answer) = oneshot::channel();
         self.jobs
             .try_send(Job { pack, done })
             .map_err(|_| MatrixError::busy("too many requests wait for the queues", RETRY))?;
-        answer.await.unwrap_or_else(|_| Err(MatrixError::unavailable("the edge is stopping", RETRY)))
+        Ok(answer)
     }
 }
 

@@ -1,11 +1,16 @@
-//! What every request goes through: a trace, a span, a count, and CORS where clients are browsers.
+//! What every request goes through: a trace, a span, a count, the bound of its address, and CORS where clients are browsers.
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
 
+use super::door::Remote;
+use super::error::MatrixError;
+use super::{EdgeState, address};
 use crate::model::TraceId;
 
 /// The trace that a request's signals belong to, if somebody follows it.
@@ -18,17 +23,20 @@ const CORS: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "X-Requested-With, Content-Type, Authorization"),
 ];
 
+/// The one path whose caller proves itself before the bound of its address counts.
+const EVENTS: &str = "/_rollcall/v1/events";
+
 /// Around every handler.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(edge): State<Arc<EdgeState>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none".into(), |path| path.as_str().to_owned());
     let for_clients = is_for_clients(request.uri().path());
     let (trace, followed) = trace(request.headers());
     request.extensions_mut().insert(followed);
     let span = tracing::info_span!("request", trace_id = %trace, method = %request.method(), route);
-    let mut response = if for_clients && request.method() == Method::OPTIONS {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        next.run(request).instrument(span.clone()).await
+    let mut response = match admit(&edge, &request) {
+        Err(error) => error.into_response(),
+        Ok(()) if for_clients && request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        Ok(()) => next.run(request).instrument(span.clone()).await,
     };
     span.in_scope(|| tracing::debug!(code = response.status().as_u16(), "answered"));
     metrics::counter!("rollcall_http_requests_total", "route" => route, "code" => response.status().as_str().to_owned())
@@ -39,6 +47,17 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         }
     }
     response
+}
+
+fn admit(edge: &EdgeState, request: &Request) -> Result<(), MatrixError> {
+    if request.uri().path() == EVENTS { Ok(()) } else { limit(edge, request.extensions(), request.headers()) }
+}
+
+/// Counts a request against the address that it comes from, if it comes from any but a trusted proxy's own.
+pub(crate) fn limit(edge: &EdgeState, extensions: &Extensions, headers: &HeaderMap) -> Result<(), MatrixError> {
+    let Some(remote) = Remote::of(extensions) else { return Ok(()) };
+    let client = address::client(remote.address, headers, &edge.config.trusted_proxies);
+    client.map_or(Ok(()), |client| edge.limits.address(client))
 }
 
 fn is_for_clients(path: &str) -> bool {

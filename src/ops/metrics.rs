@@ -93,6 +93,11 @@ pub const METRICS: &[Metric] = &[
     counter("rollcall_stream_events_total", "", "Events that clients of streams took, those of their lists included"),
     counter("rollcall_stream_overflows_total", "", "Times that too much waited for a client, who gets its list again"),
     counter("rollcall_http_requests_total", "route,code", "Requests that the edge answered"),
+    counter(
+        "rollcall_limited_total",
+        "by",
+        "Requests that the edge refused because a user or an address asked too much",
+    ),
     seconds("rollcall_send_seconds", SEND_BUCKETS, "One request to a peer, from connecting to its answer"),
     bytes("rollcall_sent_bytes_total", "", "Bytes of transaction sent to peers, repeats included"),
     gauge("rollcall_bus_blocked", "", "1 while the broker takes no messages because it is short of memory or disk"),

@@ -13,6 +13,7 @@ mod machines;
 mod nothing_lost;
 mod ops;
 mod script;
+mod secrets;
 mod store;
 mod stories;
 mod support;

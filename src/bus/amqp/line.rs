@@ -1,16 +1,20 @@
 //! One connection to the broker, replaced by the next address's when it dies.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use lapin::runtime::default_runtime;
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ConnectionStatus, Event};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use crate::bus::BusError;
+use crate::config::{BusTls, Secret};
 use crate::lifecycle;
 
 /// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed within two of them, well inside a lease.
@@ -38,11 +42,11 @@ impl fmt::Display for Address {
 }
 
 /// Parses `bus.url`. Errors never repeat what was given: it may hold a password.
-pub(super) fn parse_addresses(urls: &[String]) -> Result<Arc<[Address]>, BusError> {
+pub(super) fn parse_addresses(urls: &[Secret]) -> Result<Arc<[Address]>, BusError> {
     if urls.is_empty() {
         return Err(BusError::Other("bus.url names no address".into()));
     }
-    urls.iter().enumerate().map(|(index, url)| parse_address(index, url)).collect()
+    urls.iter().enumerate().map(|(index, url)| parse_address(index, url.expose())).collect()
 }
 
 fn parse_address(index: usize, url: &str) -> Result<Address, BusError> {
@@ -89,6 +93,7 @@ impl Live {
 pub(super) struct Line {
     name: &'static str,
     addresses: Arc<[Address]>,
+    tls: BusTls,
     state: Mutex<State>,
 }
 
@@ -104,8 +109,8 @@ struct State {
 
 impl Line {
     /// Connects to the first address that answers; an error holds each one's reason.
-    pub(super) async fn connect(name: &'static str, addresses: Arc<[Address]>) -> Result<Self, BusError> {
-        let line = Self { name, addresses, state: Mutex::default() };
+    pub(super) async fn connect(name: &'static str, addresses: Arc<[Address]>, tls: BusTls) -> Result<Self, BusError> {
+        let line = Self { name, addresses, tls, state: Mutex::default() };
         let mut state = line.state.lock().await;
         let mut reasons = Vec::new();
         for _ in 0..line.addresses.len() {
@@ -177,7 +182,8 @@ impl Line {
         state.failures = state.failures.saturating_add(1);
         state.not_before =
             Some(Instant::now() + pause(state.failures / u32::try_from(self.addresses.len()).unwrap_or(1)));
-        let live = Arc::new(open(self.name, address).await.map_err(|reason| format!("{address}: {reason}"))?);
+        let opening = open(self.name, address, &self.tls);
+        let live = Arc::new(opening.await.map_err(|reason| format!("{address}: {reason}"))?);
         tracing::info!(connection = self.name, %address, "connected to the broker");
         state.failures = 0;
         state.live = Some(Arc::clone(&live));
@@ -190,9 +196,11 @@ fn pause(failures: u32) -> Duration {
     first.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE)
 }
 
-async fn open(name: &'static str, address: &Address) -> Result<Live, String> {
+async fn open(name: &'static str, address: &Address, tls: &BusTls) -> Result<Live, String> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect_uri(address.0.clone(), properties);
+    let tls = read_tls(tls)?;
+    let runtime = default_runtime().map_err(|error| error.to_string())?;
+    let connecting = Connection::connect_uri_with_config(address.0.clone(), properties, tls, runtime);
     let connection = timeout(CONNECT_TIMEOUT, connecting)
         .await
         .map_err(|_| format!("no answer within {CONNECT_TIMEOUT:?}"))?
@@ -201,6 +209,23 @@ async fn open(name: &'static str, address: &Address) -> Result<Live, String> {
     let watching = watch_over(name, connection.status().clone(), connection.events_listener(), sender);
     lifecycle::spawn("broker connection", watching);
     Ok(Live { connection, blocked })
+}
+
+/// The files of `bus.tls`, as they are now: small ones, and connecting is rare.
+fn read_tls(tls: &BusTls) -> Result<OwnedTLSConfig, String> {
+    let cert_chain = match &tls.ca {
+        Some(path) => Some(String::from_utf8(read(path)?).map_err(|_| format!("{} is no PEM", path.display()))?),
+        None => None,
+    };
+    let identity = match &tls.identity {
+        Some((cert, key)) => Some(OwnedIdentity::PKCS8 { pem: read(cert)?, key: read(key)? }),
+        None => None,
+    };
+    Ok(OwnedTLSConfig { identity, cert_chain })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Tells whether the connection is blocked, until it ends.
@@ -245,7 +270,7 @@ mod tests {
 
     #[test]
     fn addresses_get_a_heartbeat_unless_they_have_one() {
-        let parsed = parse_addresses(&["amqp://a".into(), "amqp://b?heartbeat=9".into()]).unwrap();
+        let parsed = parse_addresses(&["amqp://a", "amqp://b?heartbeat=9"].map(Secret::new)).unwrap();
         let heartbeats: Vec<_> = parsed.iter().map(|address| address.0.query.heartbeat).collect();
         assert_eq!(heartbeats, [Some(HEARTBEAT_S), Some(9)]);
     }
@@ -254,10 +279,10 @@ mod tests {
     fn no_text_holds_a_password() {
         let bad = ["http://me:secret@host", "secret", "amqp://me:secret@[::1]:5672"];
         for url in bad {
-            let error = parse_addresses(&[url.into()]).err().unwrap().to_string();
+            let error = parse_addresses(&[Secret::new(url)]).err().unwrap().to_string();
             assert!(error.starts_with("address 1 of bus.url") && !error.contains("secret"), "{error}");
         }
-        let good = parse_addresses(&["amqps://me:secret@host/v".into()]).unwrap();
+        let good = parse_addresses(&[Secret::new("amqps://me:secret@host/v")]).unwrap();
         assert_eq!(good[0].to_string(), "amqps://host:5671");
     }
 

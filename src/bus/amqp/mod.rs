@@ -68,8 +68,8 @@ impl Amqp {
             BusUrl::Embedded => return Err(BusError::Other("bus.url is `embedded:`, not an AMQP address".into())),
         };
         let closed = CancellationToken::new();
-        let publishing = Line::connect("rollcall publish", Arc::clone(&addresses)).await?;
-        let consuming = Line::connect("rollcall consume", addresses).await?;
+        let publishing = Line::connect("rollcall publish", Arc::clone(&addresses), config.tls.clone()).await?;
+        let consuming = Line::connect("rollcall consume", addresses, config.tls.clone()).await?;
         let (reply_sender, replies) = mpsc::channel(REPLIES);
         let publisher = Publisher::new(publishing, topology.clone(), config, reply_sender, closed.clone());
         Ok(Arc::new(Self {

@@ -20,13 +20,13 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse as _, Response};
 
 pub(super) use self::inlet::listen;
 pub(crate) use self::registry::Streams;
 
-use super::auth::Caller;
+use super::auth::{Caller, Credentials};
 use super::error::MatrixError;
 use super::request::Followed;
 use super::{EdgeState, user_id};
@@ -42,14 +42,14 @@ const HEADERS: [(HeaderName, &str); 3] = [
 pub(crate) async fn get_stream(
     State(edge): State<Arc<EdgeState>>,
     caller: Caller,
+    credentials: Credentials,
     Extension(followed): Extension<Followed>,
     user: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, MatrixError> {
     caller.must_be(&user_id(user)?)?;
     let open = edge.streams.open(&caller)?;
     // From here on the session ends with the stream, even if the client does not wait for the answer.
-    session::hold(&edge, &caller, &headers, open.stream());
+    session::hold(&edge, &caller, credentials, open.stream());
     edge.tell(&caller.user, followed, vec![session::start(&edge, &caller.device)]).await?;
     Ok((HEADERS, feed::body(edge, open)).into_response())
 }

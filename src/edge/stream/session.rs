@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
-use tokio::time::sleep;
+use axum::http::StatusCode;
+use tokio::time::{Instant, sleep_until};
 
 use super::registry::Stream;
 use crate::core::signal::{SessionAction, UserSignal};
 use crate::edge::EdgeState;
-use crate::edge::auth::Caller;
+use crate::edge::auth::{Caller, Credentials};
 use crate::edge::request::Followed;
 use crate::lifecycle;
 use crate::model::DeviceId;
@@ -19,13 +19,13 @@ use crate::model::DeviceId;
 const LEASE_MS: u64 = 120_000;
 /// When it is renewed, ms: two renewals may fail. Random, so that streams that were opened together part.
 const RENEW_MS: std::ops::RangeInclusive<u64> = 30_000..=40_000;
+/// Access tokens are looked at again as often as their answers are forgotten, but not more often than this.
+const LOOK_MIN: Duration = Duration::from_secs(1);
 /// When a renewal that failed is tried again, ms.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 3_000..=6_000;
 
 /// Renews the session until the stream's end, then leaves it. An access token that is good no longer ends the stream.
-pub(super) fn hold(edge: &Arc<EdgeState>, caller: &Caller, headers: &HeaderMap, stream: &Arc<Stream>) {
-    let mut credentials = HeaderMap::new();
-    credentials.extend(headers.get(header::AUTHORIZATION).map(|value| (header::AUTHORIZATION, value.clone())));
+pub(super) fn hold(edge: &Arc<EdgeState>, caller: &Caller, credentials: Credentials, stream: &Arc<Stream>) {
     let holding = keep(edge.clone(), caller.clone(), credentials, stream.clone());
     drop(lifecycle::spawn("stream session", edge.streams.sessions.track_future(holding)));
 }
@@ -37,28 +37,37 @@ pub(super) fn start(edge: &EdgeState, device: &DeviceId) -> UserSignal {
     UserSignal::Session { device: device.clone(), action, stamp: edge.stamp() }
 }
 
-async fn keep(edge: Arc<EdgeState>, caller: Caller, credentials: HeaderMap, stream: Arc<Stream>) {
-    let mut pause = RENEW_MS;
+async fn keep(edge: Arc<EdgeState>, caller: Caller, credentials: Credentials, stream: Arc<Stream>) {
+    let look = edge.auth.forgets_after().max(LOOK_MIN);
+    let mut renew_at = Instant::now() + random(RENEW_MS);
     loop {
         tokio::select! {
             biased;
             () = stream.end.cancelled() => break,
-            () = sleep(Duration::from_millis(fastrand::u64(pause))) => {}
+            () = sleep_until(renew_at.min(Instant::now() + look)) => {}
         }
-        if is_refused(&edge, &credentials) {
+        if is_refused(&edge, &credentials).await {
             tracing::debug!(user = %caller.user, "an access token is good no longer: its stream ends");
             stream.end.cancel();
             break;
         }
-        // However far workers lag: renewals are few, and without them sessions would end and start again.
-        let renewed = edge.say(&caller.user, Followed(None), vec![start(&edge, &caller.device)]).await;
-        pause = if renewed.is_ok() { RENEW_MS } else { RETRY_MS };
+        if Instant::now() >= renew_at {
+            // However far workers lag: renewals are few, and without them sessions would end and start again.
+            let renewed = edge.say(&caller.user, Followed(None), vec![start(&edge, &caller.device)]).await;
+            renew_at = Instant::now() + random(if renewed.is_ok() { RENEW_MS } else { RETRY_MS });
+        }
     }
     leave(&edge, &caller).await;
 }
 
-fn is_refused(edge: &EdgeState, credentials: &HeaderMap) -> bool {
-    edge.auth.authenticate(credentials).is_err_and(|error| error.status() == StatusCode::UNAUTHORIZED)
+fn random(ms: std::ops::RangeInclusive<u64>) -> Duration {
+    Duration::from_millis(fastrand::u64(ms))
+}
+
+/// Not when the homeserver cannot be asked: that says nothing of the token.
+async fn is_refused(edge: &EdgeState, credentials: &Credentials) -> bool {
+    let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+    edge.auth.authenticate(credentials).await.is_err_and(|error| refusals.contains(&error.status()))
 }
 
 async fn leave(edge: &EdgeState, caller: &Caller) {

@@ -8,7 +8,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use rollcall::bus::amqp::Amqp;
 use rollcall::bus::{BusError, Exchange, Outgoing, PublishError, Queue, SharedBus, Topology};
-use rollcall::config::{BusConfig, BusUrl};
+use rollcall::config::{BusConfig, BusTls, BusUrl, Secret};
 use rollcall::model::Partition;
 use tokio::time::timeout;
 
@@ -58,7 +58,14 @@ pub(super) async fn connect(urls: Vec<String>, topology: Topology) -> Result<Sha
 }
 
 pub(super) fn config(urls: Vec<String>, prefix: &str, confirm_timeout: Duration) -> BusConfig {
-    BusConfig { url: BusUrl::Amqp(urls), prefix: prefix.into(), confirm_timeout, confirm_window: 200, prefetch: 100 }
+    BusConfig {
+        url: BusUrl::Amqp(urls.into_iter().map(Secret::new).collect()),
+        tls: BusTls::default(),
+        prefix: prefix.into(),
+        confirm_timeout,
+        confirm_window: 200,
+        prefetch: 100,
+    }
 }
 
 contract::tests!(OnBroker::shared());

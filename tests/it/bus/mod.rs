@@ -4,4 +4,5 @@ mod amqp;
 mod contract;
 mod embedded;
 mod faults;
+mod tls;
 mod updates;

@@ -139,23 +139,32 @@ async fn refusals_say_why_in_matrix_words() {
     assert_eq!(edge.own.depth(&USERS).await, 0);
 }
 
+/// Matrix spec, client-server API, web browser clients.
 #[tokio::test]
 async fn browsers_are_let_in() {
     let edge = Edge::start(config(), &[]).await;
-    let http = rollcall::outbound::http::client(PATIENCE).unwrap();
-    let preflight = http.request(Method::OPTIONS, format!("{}{STATUS}", edge.base)).send().await.unwrap();
-    assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
-    assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
-    let refused = http.get(format!("{}{STATUS}", edge.base)).send().await.unwrap();
-    assert_eq!(
-        (refused.status(), &refused.headers()["access-control-allow-origin"]),
-        (StatusCode::UNAUTHORIZED, &"*".parse().unwrap())
-    );
+    for path in [STATUS, LIST, POLL, DEVICE, REQUESTS] {
+        let preflight = edge.request(Method::OPTIONS, path).send().await.unwrap();
+        assert_eq!(preflight.status(), StatusCode::NO_CONTENT, "{path}");
+        assert_lets_browsers_in(&preflight);
+        let refused = edge.request(Method::GET, path).send().await.unwrap();
+        assert!(refused.status().is_client_error(), "{path}");
+        assert_lets_browsers_in(&refused);
+    }
+    let peer = edge.request(Method::GET, "/_matrix/federation/v1/version").send().await.unwrap();
+    assert!(!peer.headers().contains_key("access-control-allow-origin"), "servers are no browsers");
+}
+
+fn assert_lets_browsers_in(answer: &reqwest::Response) {
+    let header = |name| answer.headers()[name].to_str().unwrap();
+    assert_eq!(header("access-control-allow-origin"), "*");
+    assert_eq!(header("access-control-allow-methods"), "GET, POST, PUT, DELETE, OPTIONS");
+    assert_eq!(header("access-control-allow-headers"), "X-Requested-With, Content-Type, Authorization");
 }
 
 #[tokio::test]
 async fn foreign_edges_learn_which_events_were_bad() {
-    let edge = Edge::start(EdgeConfig { events_token: Some(Secret("s3cret".into())), ..config() }, &[]).await;
+    let edge = Edge::start(EdgeConfig { events_token: Some(Secret::new("s3cret")), ..config() }, &[]).await;
     let event = |presence| {
         json!({ "v": 1, "type": "client.status", "id": "1", "ts": 5, "user_id": "@john:a.example",
                 "device_id": "PHONE", "presence": presence })

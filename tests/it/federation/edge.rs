@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use rollcall::bus::embedded::Embedded;
 use rollcall::bus::{Bus as _, Headers, Queue, Topology};
 use rollcall::clock::SystemClock;
-use rollcall::config::{EdgeAuth, EdgeConfig, ListAccept, StreamConfig};
+use rollcall::config::{
+    EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, ListAccept, Rate, StreamConfig,
+};
 use rollcall::core::settings::Rules;
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
 use rollcall::outbound::http::client;
@@ -100,11 +102,30 @@ pub(super) struct Edge {
     stop: DropGuard,
 }
 
+/// More than any test asks unless it asks for less.
+const MANY: Rate = Rate { per_second: 1_000_000, burst: 1_000_000 };
+
+/// A homeserver at `url`, whose answers are remembered for as long as a test lasts.
+pub(super) fn homeserver(url: Option<String>) -> HomeserverConfig {
+    HomeserverConfig {
+        url,
+        timeout: Duration::from_secs(10),
+        cache: Duration::from_secs(600),
+        cache_refused: Duration::from_secs(600),
+        cache_max: 1_000,
+    }
+}
+
 pub(super) fn config() -> EdgeConfig {
     EdgeConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         auth: EdgeAuth::Dev,
         events_token: None,
+        federation: EdgeFederation::Verify,
+        federation_secret: None,
+        trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
+        limits: LimitsConfig { user: MANY, address: MANY, max: 1_000 },
+        tls: None,
         apply_wait: Duration::ZERO,
         lag_max: Duration::from_secs(10),
         queue_max: 1_000_000,
@@ -143,17 +164,27 @@ impl Edge {
         tokio::time::timeout(PATIENCE, self.serving).await.unwrap().unwrap()
     }
 
+    /// A request that is still to be sent.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
     /// Sends a request; the status and the body's JSON.
     pub(super) async fn ask(&self, method: Method, path: &str, authorization: &str, body: &str) -> (StatusCode, Value) {
-        let request = self.http.request(method, format!("{}{path}", self.base)).body(body.to_owned());
+        let request = self.request(method, path).body(body.to_owned());
         let request = match authorization {
             "" => request,
             value => request.header("authorization", value),
         };
-        let response = request.send().await.unwrap();
-        let status = response.status();
-        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null))
+        answer(request).await
     }
+}
+
+/// Sends a request; the status and the body's JSON.
+pub(super) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or(Value::Null))
 }
 
 pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts {
@@ -171,6 +202,7 @@ pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts
             Rules { accept: ListAccept::Reciprocal, symmetric: true },
         ),
         config,
+        homeserver: homeserver(None),
         local: name("a.example"),
         partitions: 1,
         pack_linger: Duration::from_millis(1),

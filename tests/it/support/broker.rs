@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::certificates::{Authority, Identity, write};
+
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 const NODE: &str = include_str!("node.sh");
@@ -51,9 +53,31 @@ impl Broker {
     /// Starts a node and waits until it speaks AMQP.
     pub(crate) async fn start() -> Self {
         assert!(Path::new(SERVER).exists(), "RabbitMQ is not installed ({SERVER}): tests/run installs it");
-        let broker = Self::prepare();
+        let broker = Self::prepare(|_| String::new());
         broker.restart().await;
         broker
+    }
+
+    /// Starts a node that also speaks TLS on the port that is returned: shows `identity`, and talks to nobody without a certificate of
+    /// `clients`.
+    pub(crate) async fn start_with_tls(identity: &Identity, clients: &Authority) -> (Self, u16) {
+        let [port] = free_ports();
+        let broker = Self::prepare(|folder| {
+            let (cert, key) = identity.write(folder, "broker");
+            let ca = write(folder, "clients.pem", &clients.pem());
+            let [cert, key, ca] = [cert, key, ca].map(|path| path.display().to_string());
+            format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {cert}\nssl_options.keyfile = {key}\n\
+                 ssl_options.cacertfile = {ca}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+            )
+        });
+        broker.restart().await;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(Instant::now() < deadline, "RabbitMQ speaks no TLS:\n{}", broker.console());
+            sleep(Duration::from_millis(100)).await;
+        }
+        (broker, port)
     }
 
     /// `amqp://…`
@@ -95,8 +119,10 @@ impl Broker {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn prepare() -> Self {
+    /// `configure` gets the node's folder, and returns its `rabbitmq.conf`.
+    fn prepare(configure: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::Builder::new().prefix("rollcall-broker-").tempdir().unwrap().keep();
+        write(&directory, "rabbitmq.conf", &configure(&directory));
         let [port, dist, epmd] = free_ports();
         let mut shell = Command::new("bash")
             .args(["-c", NODE, "node.sh"])

@@ -1,6 +1,7 @@
 //! What the tests are made of.
 
 pub mod broker;
+pub mod certificates;
 pub mod edge;
 pub mod herd;
 pub mod pair;

@@ -1,5 +1,6 @@
 # A private RabbitMQ node and its epmd, as children of a test process.
 #   bash node.sh DIR AMQP_PORT DIST_PORT EPMD_PORT
+# DIR may hold a rabbitmq.conf.
 # Obeys lines on standard input: `start`, `kill` (-9), `pause`, `resume`; answers `done` to each. When standard input ends, because the test process
 # closed it or died, of whatever cause, everything that was started is killed and DIR is removed.
 set -u
@@ -15,7 +16,7 @@ export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$epmd ERL_CRASH_DUMP=$dir/erl_cr
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
 (umask 077; head -c16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$dir/.erlang.cookie"; chmod 400 "$dir/.erlang.cookie")
 echo '[].' >"$dir/enabled_plugins"
-: >"$dir/rabbitmq.conf"
+[ -e "$dir/rabbitmq.conf" ] || : >"$dir/rabbitmq.conf"
 { env | grep -E '^(RABBITMQ_|ERL_|HOME=|LC_ALL=)' | sed "s/=/='/;s/\$/'/;s/^/export /"; } >"$dir/env"
 
 epmd -address 127.0.0.1 -port "$epmd" </dev/null >/dev/null 2>&1 &

@@ -148,7 +148,7 @@ impl Server {
     }
 
     fn reader(&self) -> Reader {
-        Reader::new(Arc::new(Rows(self.rows.clone())), self.name.clone(), 1, self.settings.rules())
+        Reader::new(Arc::new(Rows::new(self.rows.clone())), self.name.clone(), 1, self.settings.rules())
     }
 
     /// What `who` gets to see of `other`; `None`: refused.

@@ -1,6 +1,7 @@
 //! A store that is only read: the committed rows of a server that is nothing but machines.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +9,17 @@ use rollcall::model::{Partition, Timestamp};
 use rollcall::store::{Commit, Lease, OutboxRow, Ownership, RowKey, RowKind, Store, StoreError};
 
 /// See the module.
-pub struct Rows(pub BTreeMap<RowKey, Bytes>);
+pub struct Rows {
+    rows: BTreeMap<RowKey, Bytes>,
+    /// How often one was asked for.
+    pub reads: AtomicUsize,
+}
+
+impl Rows {
+    pub fn new(rows: BTreeMap<RowKey, Bytes>) -> Self {
+        Self { rows, reads: AtomicUsize::default() }
+    }
+}
 
 const ONLY_READ: &str = "readers only read";
 
@@ -47,7 +58,8 @@ impl Store for Rows {
     }
 
     async fn read(&self, _: Partition, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.0.get(key).cloned())
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        Ok(self.rows.get(key).cloned())
     }
 
     async fn count(&self, _: RowKind) -> Result<u64, StoreError> {

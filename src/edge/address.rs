@@ -1,0 +1,59 @@
+//! Whom a request comes from, with reverse proxies in between.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// The address that a request comes from: the connection's, unless that is a trusted proxy's; then the last in `X-Forwarded-For` that is
+/// none. `None`: a trusted proxy asks on its own behalf, or does not say on whose.
+pub(crate) fn client(connection: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(&connection) {
+        return Some(connection);
+    }
+    // Each proxy appends whom it was asked by: what stands before the first stranger is only the stranger's word.
+    let mut lines = headers.get_all("x-forwarded-for").into_iter().rev();
+    let hops = lines.by_ref().filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    hops.map_while(address).find(|address| !is_trusted(address))
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let alone = text.parse::<IpAddr>().ok();
+    alone.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip())).map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(connection: &str, forwarded: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append("x-forwarded-for", line.parse().unwrap());
+        }
+        let trusted = ["127.0.0.1/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+        client(connection.parse().unwrap(), &headers, &trusted).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn strangers_speak_for_themselves_alone() {
+        assert_eq!(from("192.0.2.1", &["198.51.100.7"]).unwrap(), "192.0.2.1");
+    }
+
+    #[test]
+    fn proxies_tell_whom_they_were_asked_by() {
+        assert_eq!(from("127.0.0.1", &["198.51.100.7"]).unwrap(), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &["203.0.113.9, 198.51.100.7, 10.1.2.3"]).unwrap(), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &["203.0.113.9, 198.51.100.7", "10.1.2.3"]).unwrap(), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &["[2001:db8::1]:443"]).unwrap(), "2001:db8::1");
+    }
+
+    #[test]
+    fn a_proxy_that_says_nothing_asks_for_itself() {
+        for forwarded in [&[][..], &["10.1.2.3"], &["unknown"], &["198.51.100.7, unknown, 10.1.2.3"]] {
+            assert_eq!(from("127.0.0.1", forwarded), None, "{forwarded:?}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `edge.federation = "trusted"`: who may hand on what peers said, without their signatures being checked here.
+
+use axum::http::request::Parts;
+
+use super::EdgeState;
+use super::door::Remote;
+use super::error::MatrixError;
+
+/// Where a trusted edge shows `edge.federation_secret`.
+const SECRET: &str = "rollcall-edge-secret";
+
+/// 401 for everybody who shows neither the secret nor a certificate of `edge.tls.client_ca`.
+pub(crate) fn prove(edge: &EdgeState, parts: &Parts) -> Result<(), MatrixError> {
+    let is_certified = Remote::of(&parts.extensions).is_some_and(|remote| remote.is_certified);
+    let shown = parts.headers.get(SECRET).zip(edge.config.federation_secret.as_ref());
+    if is_certified || shown.is_some_and(|(shown, secret)| secret.is(shown.as_bytes())) {
+        return Ok(());
+    }
+    Err(MatrixError::unauthorized(
+        "only a trusted edge hands transactions on here: it shows the secret or a certificate",
+    ))
+}

@@ -1,0 +1,215 @@
+//! Asks the homeserver whose an access token is (Matrix spec, client-server API, `GET /account/whoami`).
+
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderValue, header};
+use moka::Expiry;
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use reqwest::{Client, Response, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::auth::{Caller, Credentials};
+use super::error::MatrixError;
+use crate::config::HomeserverConfig;
+use crate::model::{DeviceId, ServerName, UserId};
+use crate::outbound::http::{causes, install_crypto, read_answer};
+
+const PATH: &str = "/_matrix/client/v3/account/whoami";
+/// An access token's bytes; a longer one is nobody's.
+const MAX_TOKEN: usize = 8 << 10;
+/// Questions under way at once.
+const MAX_ASKING: usize = 64;
+/// What a client is told to wait while the homeserver does not answer.
+const RETRY: Duration = Duration::from_secs(2);
+/// The device of access tokens that belong to none, as those of application services: one a user.
+const NO_DEVICE: &str = "no-device";
+
+/// Why the homeserver cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeserverError {
+    /// The address is missing or none.
+    #[error("homeserver.url is no address")]
+    Address,
+    /// The HTTP client.
+    #[error(transparent)]
+    Client(#[from] reqwest::Error),
+}
+
+/// What the homeserver says, remembered for a while. Never the token itself.
+pub(crate) struct Whoami {
+    http: Client,
+    url: Url,
+    timeout: Duration,
+    cache: Duration,
+    local: ServerName,
+    answers: Cache<Key, Answer>,
+    asking: Semaphore,
+}
+
+/// A hash of what a client showed.
+type Key = [u8; 32];
+
+#[derive(Debug, Clone)]
+enum Answer {
+    Known(Caller),
+    Refused(MatrixError),
+}
+
+/// For how long an answer is good, whether or not it is asked for meanwhile.
+struct Lifetimes {
+    known: Duration,
+    refused: Duration,
+}
+
+impl Expiry<Key, Answer> for Lifetimes {
+    fn expire_after_create(&self, _: &Key, answer: &Answer, _: Instant) -> Option<Duration> {
+        Some(match answer {
+            Answer::Known(_) => self.known,
+            Answer::Refused(_) => self.refused,
+        })
+    }
+}
+
+/// The answer to a good token.
+#[derive(Deserialize)]
+struct Identity {
+    user_id: String,
+    device_id: Option<String>,
+    #[serde(default)]
+    is_guest: bool,
+}
+
+/// The answer to a bad one.
+#[derive(Deserialize, Default)]
+struct Refusal {
+    #[serde(default)]
+    errcode: String,
+    #[serde(default)]
+    soft_logout: bool,
+}
+
+impl Whoami {
+    pub(crate) fn new(config: &HomeserverConfig, local: ServerName) -> Result<Self, HomeserverError> {
+        let base = config.url.as_deref().ok_or(HomeserverError::Address)?;
+        let url = format!("{base}{PATH}").parse().map_err(|_| HomeserverError::Address)?;
+        let lifetimes = Lifetimes { known: config.cache, refused: config.cache_refused };
+        let answers = Cache::builder()
+            .max_capacity(config.cache_max)
+            .eviction_policy(EvictionPolicy::lru())
+            .expire_after(lifetimes)
+            .build();
+        Ok(Self {
+            http: client(config.timeout)?,
+            url,
+            timeout: config.timeout,
+            cache: config.cache,
+            local,
+            answers,
+            asking: Semaphore::new(MAX_ASKING),
+        })
+    }
+
+    /// `homeserver.cache`
+    pub(crate) fn forgets_after(&self) -> Duration {
+        self.cache
+    }
+
+    /// Whose the token is. Whoever shows the same one at the same time waits for the same answer. 503 while there is none: that
+    /// says nothing of the token, and is not remembered.
+    pub(crate) async fn caller(&self, shown: &Credentials) -> Result<Caller, MatrixError> {
+        if shown.token.expose().len() > MAX_TOKEN {
+            return Err(MatrixError::unknown_token("no access token is so long"));
+        }
+        match self.answers.try_get_with(key(shown), self.ask(shown)).await {
+            Ok(Answer::Known(caller)) => Ok(caller),
+            Ok(Answer::Refused(error)) => Err(error),
+            Err(error) => Err(MatrixError::clone(&error)),
+        }
+    }
+
+    async fn ask(&self, shown: &Credentials) -> Result<Answer, MatrixError> {
+        let turn = timeout(self.timeout, self.asking.acquire()).await;
+        let _turn = turn.map_err(|_| away("too many questions wait"))?.expect("the semaphore is never closed");
+        let mut token = HeaderValue::try_from(format!("Bearer {}", shown.token.expose()))
+            .map_err(|_| MatrixError::unknown_token("no access token has such characters"))?;
+        token.set_sensitive(true);
+        let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, token).send().await;
+        let response = asked.map_err(|error| away(&causes(&error)))?;
+        match response.status() {
+            StatusCode::OK => self.identity(&read(response).await?),
+            StatusCode::UNAUTHORIZED => Ok(Answer::Refused(unknown(&read(response).await.unwrap_or_default()))),
+            StatusCode::FORBIDDEN => {
+                Ok(Answer::Refused(MatrixError::forbidden("the homeserver does not let this token act")))
+            }
+            other => Err(away(&format!("it answers {other}"))),
+        }
+    }
+
+    /// Application services say for whom they act (Matrix spec, application service API, identity assertion).
+    fn url_for(&self, shown: &Credentials) -> Url {
+        let mut url = self.url.clone();
+        for (name, value) in &shown.asserted {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        url
+    }
+
+    fn identity(&self, identity: &Identity) -> Result<Answer, MatrixError> {
+        let user = UserId::parse(&identity.user_id).map_err(|error| away(&error.to_string()))?;
+        if !user.belongs_to(&self.local) {
+            return Err(away(&format!("it speaks for {}, not for {}", user.server_str(), self.local)));
+        }
+        if identity.is_guest {
+            return Ok(Answer::Refused(MatrixError::guest()));
+        }
+        let device = DeviceId::parse(identity.device_id.as_deref().unwrap_or(NO_DEVICE));
+        Ok(Answer::Known(Caller { user, device: device.map_err(|error| away(&error.to_string()))? }))
+    }
+}
+
+/// Towards one server that the operator named: no redirects, no proxies.
+fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
+    install_crypto();
+    Client::builder()
+        .user_agent(concat!("rollcall/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .http1_only()
+        .timeout(timeout)
+        .build()
+}
+
+fn key(shown: &Credentials) -> Key {
+    let asserted = shown.asserted.iter().flat_map(|(name, value)| [*name, value.as_str()]);
+    let mut hash = Sha256::new();
+    for part in std::iter::once(shown.token.expose()).chain(asserted) {
+        // With lengths, so that no two lists of parts look alike.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, MatrixError> {
+    let body = read_answer(response).await.map_err(|error| away(&error.to_string()))?;
+    serde_json::from_slice(&body).map_err(|error| away(&error.to_string()))
+}
+
+fn unknown(refusal: &Refusal) -> MatrixError {
+    match refusal.errcode.as_str() {
+        "M_USER_LOCKED" => MatrixError::locked(),
+        _ => MatrixError::unknown_token("the homeserver does not know this access token"),
+    }
+    .with_soft_logout(refusal.soft_logout)
+}
+
+/// The reason may tell of our network: it stays in the log.
+fn away(reason: &str) -> MatrixError {
+    tracing::warn!(reason, "the homeserver does not say whose an access token is");
+    MatrixError::unavailable("the homeserver cannot be asked whose this access token is", RETRY)
+}
