@@ -1,6 +1,6 @@
 """Two Synapse homeservers and rollcall on loopback, each under a name of its own, who federate as they would anywhere.
 
-    Synapse a, 127.0.0.1:…  ──TLS──▶  tap, 127.0.0.3:… ──▶ rollcall
+    Synapse a, 127.0.0.1:…  ──TLS──▶  rollcall, 127.0.0.3:…
     Synapse b, 127.0.0.2:…  ──TLS──▶
     rollcall  ──▶  tap  ──▶  Synapse a, Synapse b
 
@@ -41,12 +41,11 @@ class Bed(Owner):
         self.b = Homeserver(self.folder / "b", "127.0.0.2", self.certificate)
         broker, *_ = await asyncio.gather(Broker.start(), self.start(self.a), self.start(self.b))
         self.own(broker.stop)
-        self.rollcall = Rollcall(self._binary, self.folder / "rollcall", "127.0.0.3", broker.url, self.http)
+        where = self.folder / "rollcall"
+        self.rollcall = Rollcall(self._binary, where, "127.0.0.3", broker.url, self.http, self.certificate)
         self.to_a, self.to_b = await self._tap(self.a), await self._tap(self.b)
         self.rollcall.configure({self.a.name: url(self.to_a.address), self.b.name: url(self.to_b.address)}, _QUICK)
         await self.start(self.rollcall)
-        address, port = self.rollcall.name.split(":")
-        self.to_rollcall = await self.listen(Tap((address, int(port)), self.rollcall.edge, self.certificate))
 
     async def _tap(self, server: Homeserver) -> Tap:
         address, _ = server.plain

@@ -75,11 +75,19 @@ class Homeserver:
         """Waits until its (SQLite) database holds this of `user`."""
 
         def stored():
-            with sqlite3.connect(f"file:{self.folder / 'homeserver.db'}?mode=ro", uri=True) as database:
-                query = "SELECT state, status_msg FROM presence_stream WHERE user_id = ?"
-                return database.execute(query, (user,)).fetchone()
+            return self._read("SELECT state, status_msg FROM presence_stream WHERE user_id = ?", user)
 
         await until(lambda: stored() == (presence, message), lambda: f"{user} {presence} {message!r}, not {stored()}")
+
+    def has_delivered_all_to(self, server: str) -> bool:
+        """Whether `server` has answered 200 to the last event of every room that it is in."""
+        due = self._read("SELECT max(stream_ordering) FROM destination_rooms WHERE destination = ?", server)
+        done = self._read("SELECT last_successful_stream_ordering FROM destinations WHERE destination = ?", server)
+        return None not in (due, done) and None not in (*due, *done) and done >= due
+
+    def _read(self, query: str, value: str) -> tuple | None:
+        with sqlite3.connect(f"file:{self.folder / 'homeserver.db'}?mode=ro", uri=True) as database:
+            return database.execute(query, (value,)).fetchone()
 
     def complaints(self) -> list[str]:
         """What it logged as errors: it stumbled over something."""

@@ -11,20 +11,23 @@ from keys import Voice
 
 
 class Rollcall:
-    """One process with all roles. In front of its edge somebody has to speak TLS under its name."""
+    """One process with all roles. With a certificate its edge is found under its name, else in plain text beside it."""
 
-    def __init__(self, binary: Path, folder: Path, address: str, broker: str, http: aiohttp.ClientSession):
+    def __init__(
+        self, binary: Path, folder: Path, address: str, broker: str, http: aiohttp.ClientSession, certificate=None
+    ):
         folder.mkdir()
         self.folder = folder
         self.name = f"{address}:{free_port(address)}"
-        self.edge = (address, free_port(address))
+        self._edge = self.name if certificate else f"{address}:{free_port(address)}"
+        self._certificate = certificate
         self._ops = (address, free_port(address))
         self._binary, self._broker, self._http = binary, broker, http
         self._child = None
 
     @property
     def url(self) -> str:
-        return url(self.edge)
+        return f"{'https' if self._certificate else 'http'}://{self._edge}"
 
     @property
     def pid(self) -> int:
@@ -36,12 +39,14 @@ class Rollcall:
 
     def configure(self, peers: dict[str, str], extra: str = ""):
         """`peers` are server names and base URLs."""
+        tls = 'edge.tls.cert = "%s"\nedge.tls.key = "%s"' % self._certificate if self._certificate else ""
         resolve = ", ".join(f'"{name}" = "{url}"' for name, url in peers.items())
         (self.folder / "rollcall.toml").write_text(f"""
 server_name = "{self.name}"
 data_dir = "{self.folder}"
 bus.url = "{self._broker}"
-edge.listen = "{self.edge[0]}:{self.edge[1]}"
+edge.listen = "{self._edge}"
+{tls}
 ops.listen = "{self._ops[0]}:{self._ops[1]}"
 federation.resolve = {{ {resolve} }}
 {extra}

@@ -27,11 +27,12 @@ class MeasuringBed(Owner):
     async def set_up(self):
         self.certificate = make_certificate(self.folder, ["127.0.0.1"])
 
-    async def start_rollcall(self, peers: dict[str, str], extra: str = ""):
+    async def start_rollcall(self, peers: dict[str, str], extra: str = "", certificate=None):
         """With the defaults, but for `extra`."""
         self.broker = await Broker.start()
         self.own(self.broker.stop)
-        self.rollcall = Rollcall(self._binary, self.folder / "rollcall", "127.0.0.3", self.broker.url, self.http)
+        where = self.folder / "rollcall"
+        self.rollcall = Rollcall(self._binary, where, "127.0.0.3", self.broker.url, self.http, certificate)
         self.rollcall.configure(peers, extra)
         await self.start(self.rollcall)
 

@@ -26,9 +26,7 @@ async def run(binary: Path, given):
         await bed.start_synapse(on_postgres=False)
         tap = Tap(("127.0.0.1", free_port("127.0.0.1")), bed.synapse.plain)
         await bed.listen(tap)
-        await bed.start_rollcall({bed.synapse.name: url(tap.address)}, _STEADY)
-        address, port = bed.rollcall.name.split(":")
-        await bed.listen(Tap((address, int(port)), bed.rollcall.edge, bed.certificate))
+        await bed.start_rollcall({bed.synapse.name: url(tap.address)}, _STEADY, bed.certificate)
         (reader,) = await bed.register(1)
         room = await bed.make_room([reader])
         people = [bed.rollcall.person(f"user{n}") for n in range(given.users)]
