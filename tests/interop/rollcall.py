@@ -39,7 +39,10 @@ class Rollcall:
 
     def configure(self, peers: dict[str, str], extra: str = ""):
         """`peers` are server names and base URLs."""
-        tls = 'edge.tls.cert = "%s"\nedge.tls.key = "%s"' % self._certificate if self._certificate else ""
+        tls = ""
+        if self._certificate:
+            chain, key = self._certificate
+            tls = f'edge.tls.cert = "{chain}"\nedge.tls.key = "{key}"'
         resolve = ", ".join(f'"{name}" = "{url}"' for name, url in peers.items())
         (self.folder / "rollcall.toml").write_text(f"""
 server_name = "{self.name}"

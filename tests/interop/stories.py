@@ -79,10 +79,13 @@ async def a_homeserver_that_cannot_be_reached_holds_up_nobody_else(bed: Bed):
 async def what_synapse_could_not_deliver_to_rollcall_arrives_once_rollcall_speaks_again(bed: Bed):
     bob, alice = await bed.acquainted(bed.a, "bob7", "alice7")
     bed.rollcall.kill()
+    deaf = _Deaf(bed.rollcall.name, bed.certificate)
+    await deaf.open()
     await bob.set("unavailable", "unheard")
-    await asyncio.sleep(1)
+    await until(deaf.tried.is_set, "Synapse tries to tell")
+    await deaf.close()
     await bed.rollcall.start()
-    # Synapse leaves a server that did not answer alone for ten minutes, unless it hears of it.
+    # Synapse tries ever more rarely, and at once when it hears of the server again.
     await alice.poll()
     await alice.set("online", "here again")
     await bob.sees(alice.id, "online", "here again")
@@ -177,6 +180,18 @@ class _Lingering:
         content = voice.transaction([], [event])
         status, answer = await voice.ask(self._bed.http, server.url, server.name, "PUT", f"{SEND}lingering", content)
         assert status == 200, (status, answer)
+
+
+class _Deaf(Listener):
+    """Takes every connection under a server's name, and ends it."""
+
+    def __init__(self, name: str, certificate):
+        address, port = name.split(":")
+        super().__init__((address, int(port)), certificate)
+        self.tried = asyncio.Event()
+
+    async def serve(self, reader, writer):
+        self.tried.set()
 
 
 class _Silent(Listener):
