@@ -20,6 +20,17 @@ fn two_devices_make_one_presence_and_a_reconnect_does_not_flicker() {
 }
 
 #[test]
+fn a_lease_holds_a_device_that_spoke_only_after_it_began() {
+    let (mut now, mut a, mut b) = watched();
+    a.session(now, "@alice:a.example", Some(600_000));
+    a.set(now.plus(1), "@alice:a.example", Presence::Online, None);
+    let held = pass(&mut now, 600, &mut a, &mut b);
+    assert!(held.iter().all(|(_, body)| pushes(body).iter().all(|push| push["presence"] == "online")), "{held:?}");
+    pass(&mut now, 90, &mut a, &mut b);
+    assert_eq!(presence(&b, "@alice:a.example"), Presence::Offline, "a minute and a little after its end");
+}
+
+#[test]
 fn a_backlog_expires_nobody() {
     let (mut now, mut a, mut b) = watched();
     a.set(now, "@alice:a.example", Presence::Online, None);

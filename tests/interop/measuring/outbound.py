@@ -1,0 +1,148 @@
+"""What 300 users' changes cost on the way out: transactions, bytes and CPU seconds, to one peer and to twenty."""
+
+import argparse
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from children import free_port, until
+from keys import Voice
+from measuring_bed import MeasuringBed, Putter
+from meter import Meter
+from peers import Peer
+
+_SEED = 1
+
+
+@dataclass
+class Cost:
+    """What one run cost the sender."""
+
+    changes: int
+    transactions: int
+    bytes: int
+    seconds: dict[str, float]
+
+    @property
+    def cpu(self) -> float:
+        """Of the sender and its store; the broker is noted apart."""
+        return sum(seconds for name, seconds in self.seconds.items() if name != "broker")
+
+    def line(self, what: str) -> str:
+        per = self.changes
+        cpu = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.seconds.items())
+        return (
+            f"{what:<22} {self.transactions:>7} transactions {self.bytes:>10} bytes"
+            f" {self.transactions / per:>8.4f} and {self.bytes / per:>7.1f} a change; CPU s: {cpu}"
+        )
+
+
+def options(parser: argparse.ArgumentParser):
+    parser.add_argument("--users", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=50.0, help="changes a second")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--peers", type=int, nargs="+", default=[1, 20])
+
+
+async def run(binary: Path, given):
+    async with MeasuringBed(binary) as bed:
+        first = Voice.invented(f"127.0.1.1:{free_port('127.0.1.1')}")
+        names = [first.name, *(f"127.0.1.{n}:{free_port(f'127.0.1.{n}')}" for n in range(2, max(given.peers) + 1))]
+        peers = [
+            await bed.listen(Peer(first.as_server(name), bed.certificate, free_port(name.split(":")[0])))
+            for name in names
+        ]
+        await bed.start_rollcall({peer.name: peer.url for peer in peers}, 'list.accept = "everyone"')
+        await bed.start_synapse()
+        ours = [Putter.at_rollcall(bed, f"user{n}") for n in range(given.users)]
+        theirs = await bed.register(given.users)
+        room = await bed.make_room(theirs)
+        for count in given.peers:
+            await _compare(bed, given, peers[:count], ours, theirs, room)
+
+
+async def _compare(bed, given, peers, ours, theirs, room):
+    print(
+        f"\n{given.users} users, {given.rate:.0f} changes/s for {given.seconds:.0f} s, {len(peers)} peer(s)", flush=True
+    )
+    await _joined(bed, peers, room)
+    synapse = await _cost(given, peers, theirs, Meter(synapse=[bed.synapse.pid], postgres=[bed.postgres.pid]))
+    print(synapse.line("Synapse"), flush=True)
+    await _polled(bed, peers, ours)
+    rollcall = await _cost(given, peers, ours, Meter(rollcall=[bed.rollcall.pid], broker=[bed.broker.pid]))
+    print(rollcall.line("rollcall"))
+    print(
+        f"fewer                  {synapse.transactions / rollcall.transactions:.1f} x transactions,"
+        f" {synapse.bytes / rollcall.bytes:.1f} x bytes, {synapse.cpu / rollcall.cpu:.1f} x CPU seconds",
+        flush=True,
+    )
+
+
+async def _joined(bed, peers, room):
+    """One user of each peer is in the room: so Synapse tells that peer of all users there."""
+    for peer in peers:
+        if not getattr(peer, "joined", False):
+            await peer.voice.join(bed.http, bed.synapse.url, bed.synapse.name, room, f"@watcher:{peer.name}")
+            peer.joined = True
+    await _quiet(peers)
+
+
+async def _polled(bed, peers, ours):
+    """Each peer has asked for all users."""
+    poll = {"edu_type": "m.presence", "content": {"push": [], "poll": [putter.id for putter in ours]}}
+    for peer in peers:
+        await bed.send(bed.rollcall, peer.voice, f"poll{time.time_ns()}", [poll])
+    await until(lambda: all(putter.id in peer.shown for peer in peers for putter in ours), "all are told of all", 60)
+    await _quiet(peers)
+
+
+async def _quiet(peers, seconds: float = 7.0):
+    """Waits until nothing has come for longer than a window."""
+    last = None
+    while last != (last := [peer.pushes for peer in peers]):
+        await asyncio.sleep(seconds)
+
+
+async def _cost(given, peers, putters, meter: Meter) -> Cost:
+    for peer in peers:
+        peer.forget()
+    newest = await _change(given, putters)
+    await until(lambda: _all_shown(peers, newest), lambda: f"the end state: {_missing(peers, newest)}", 120, every=0.1)
+    seconds = meter.seconds()
+    changes = round(given.rate * given.seconds)
+    return Cost(changes, sum(peer.transactions for peer in peers), sum(peer.bytes for peer in peers), seconds)
+
+
+async def _change(given, putters) -> dict[str, str]:
+    """The same changes by the same clock, whoever takes them. Each user's last message."""
+    chance = random.Random(_SEED)
+    begun, newest, under_way = time.monotonic(), {}, []
+    for n in range(round(given.rate * given.seconds)):
+        putter = chance.choice(putters)
+        presence, message = chance.choice(["online", "unavailable"]), f"message {n}"
+        newest[putter.id] = message
+        await asyncio.sleep(max(0.0, begun + n / given.rate - time.monotonic()))
+        under_way.append(asyncio.create_task(putter.set(presence, message)))
+    await asyncio.gather(*under_way)
+    return newest
+
+
+def _all_shown(peers, newest: dict) -> bool:
+    return all(_shows(peer, user, message) for peer in peers for user, message in newest.items())
+
+
+def _missing(peers, newest: dict) -> str:
+    wrong = [
+        (peer.name, user, peer.shown.get(user), message)
+        for peer in peers
+        for user, message in newest.items()
+        if not _shows(peer, user, message)
+    ]
+    return f"{len(wrong)} wrong, such as {wrong[:3]}"
+
+
+def _shows(peer: Peer, user: str, message: str) -> bool:
+    """Each change has a message of its own. The presence may have timed out meanwhile: nobody syncs."""
+    return user in peer.shown and peer.shown[user][1] == message

@@ -1,0 +1,76 @@
+"""Peers that answer 200 and count: the cheapest there can be, the same for both senders."""
+
+import json
+
+from children import url
+from keys import Voice
+from wire import SEND, Listener, Seen, read_message, request_line
+
+_TAKEN = b'{"pdus":{}}'
+
+
+class Peer(Listener):
+    """One server. Over TLS under its name, as Synapse finds it, and in plain text beside it, as rollcall is told to."""
+
+    def __init__(self, voice: Voice, certificate, plain_port: int):
+        address, port = voice.name.split(":")
+        super().__init__((address, int(port)), certificate)
+        self.voice = voice
+        self.plain = Listener((address, plain_port))
+        self.plain.serve = self.serve
+        # What it was told last of each user.
+        self.shown: dict[str, tuple] = {}
+        self.forget()
+
+    @property
+    def name(self) -> str:
+        return self.voice.name
+
+    @property
+    def url(self) -> str:
+        return url(self.plain.address)
+
+    async def open(self):
+        await super().open()
+        await self.plain.open()
+
+    async def close(self):
+        await super().close()
+        await self.plain.close()
+
+    def forget(self):
+        """Counts from here. What it knows of users stays."""
+        self.transactions = self.bytes = self.pushes = 0
+
+    async def serve(self, reader, writer):
+        while True:
+            head, _, body = await read_message(reader)
+            method, path = request_line(head)
+            status, answer = self._answer(head, method, path, body)
+            writer.write(
+                f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n".encode()
+                + answer
+            )
+            await writer.drain()
+
+    def _answer(self, head: bytes, method: str, path: str, body: bytes) -> tuple[str, bytes]:
+        if path.startswith(SEND):
+            self._count(Seen(method, path, len(head), body, 200, _TAKEN))
+            return "200 OK", _TAKEN
+        if path.startswith("/_matrix/key/v2/server"):
+            return "200 OK", self.voice.key_document()
+        if "/user/devices/" in path:
+            user = path.rsplit("/", 1)[1].replace("%40", "@").replace("%3A", ":")
+            return "200 OK", json.dumps({"user_id": user, "stream_id": 1, "devices": []}).encode()
+        return self.other(method, path, body)
+
+    def other(self, method: str, path: str, body: bytes) -> tuple[str, bytes]:
+        """What else a server is asked."""
+        return "404 Not Found", b'{"errcode":"M_UNRECOGNIZED","error":"no"}'
+
+    def _count(self, seen: Seen):
+        self.transactions += 1
+        self.bytes += seen.bytes
+        for push in seen.pushes():
+            self.pushes += 1
+            self.shown[push["user_id"]] = (push["presence"], push.get("status_msg"))
