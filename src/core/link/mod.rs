@@ -232,19 +232,23 @@ impl Link {
 
     fn transaction(&mut self, inbound: Inbound, turn: &mut Turn<'_>) {
         let knew_permission = self.state.knows_permission();
-        if !self.is_news(inbound.extension.as_ref(), turn.now) {
-            return;
-        }
+        let is_news = self.is_news(inbound.extension.as_ref(), turn.now);
         self.note_subscription(&inbound, knew_permission, turn);
+        // What it asks and answers is told once, so it counts even if a later transaction was read first: the users' machines put
+        // it in the order of the peer's own numbers.
+        let order = inbound.extension.as_ref().map(|extension| extension.seq);
         for permission in inbound.permissions {
-            self.permission(&permission, turn);
+            self.permission(&permission, order, turn);
         }
         let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
         for user in polled {
-            self.polled(user, turn);
+            self.polled(user, order, turn);
         }
         for user in inbound.unpoll.into_iter().take(Settings::MAX_POLLS) {
-            self.unpolled(user, turn);
+            self.unpolled(user, is_news, order, turn);
+        }
+        if !is_news {
+            return;
         }
         // A peer that numbers its transactions is ordered by that, whatever the clocks say.
         let stamp = inbound.extension.is_none().then_some(inbound.origin_server_ts);

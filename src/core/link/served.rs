@@ -23,20 +23,22 @@ pub(super) struct Others {
 
 impl Link {
     /// S3: the peer wants to watch one of ours. Whether it may, and what is said, is up to that user's machine.
-    pub(super) fn polled(&mut self, user: UserId, turn: &mut Turn<'_>) {
+    pub(super) fn polled(&mut self, user: UserId, order: Option<Serial>, turn: &mut Turn<'_>) {
         if self.served.len() < Settings::MAX_SERVED || self.served.contains_key(&user) {
-            self.tell_watched(user, true, turn);
+            self.tell_watched(user, true, order, turn);
         }
     }
 
-    /// The peer does not want to any longer: nothing leaves from now on.
-    pub(super) fn unpolled(&mut self, user: UserId, turn: &mut Turn<'_>) {
-        self.stop_serving(&user, turn);
-        self.tell_watched(user, false, turn);
+    /// The peer does not want to any longer: nothing leaves from now on, unless it may have said otherwise since.
+    pub(super) fn unpolled(&mut self, user: UserId, is_news: bool, order: Option<Serial>, turn: &mut Turn<'_>) {
+        if is_news {
+            self.stop_serving(&user, turn);
+        }
+        self.tell_watched(user, false, order, turn);
     }
 
-    fn tell_watched(&self, user: UserId, on: bool, turn: &mut Turn<'_>) {
-        let serial = turn.next_serial();
+    fn tell_watched(&self, user: UserId, on: bool, order: Option<Serial>, turn: &mut Turn<'_>) {
+        let serial = order.unwrap_or_else(|| turn.next_serial());
         turn.tell_user(user, UserSignal::Watched { peer: self.server.clone(), on, serial });
     }
 
