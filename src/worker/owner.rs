@@ -112,6 +112,7 @@ impl<'a> Owner<'a> {
         let queues = Queue::of_partition(self.lease.partition).map(|queue| self.worker.with_prefetch(queue));
         let subscribing = self.worker.bus.subscribe(&queues);
         tokio::select! {
+            biased;
             () = stop.cancelled() => Ok(Err(Ended::Stopped)),
             () = self.keeper.lost().cancelled() => Ok(Err(Ended::lost("lease lost"))),
             subscribed = subscribing => match subscribed {
@@ -316,6 +317,7 @@ impl<'a> Owner<'a> {
         loop {
             let publishing = self.worker.bus.publish(messages.to_vec());
             let result = tokio::select! {
+                biased;
                 () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
                 () = stop.unwrap_or(&never).cancelled() => return Err(Ended::Stopped),
                 result = publishing => result,
