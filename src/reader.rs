@@ -2,6 +2,7 @@
 //! relations decide, of a peer's user what the peer answered.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::de::DeserializeOwned;
 
@@ -19,6 +20,8 @@ pub struct Reader {
     partitions: u16,
     rules: Rules,
 }
+
+type Links = BTreeMap<ServerName, LinkState>;
 
 /// What a reader learns of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,8 +44,9 @@ impl Reader {
             true => None,
             false => self.relations(reader).await?.lists(user),
         };
-        let may = self.may_see(reader, user, listed, &mut BTreeMap::new()).await?;
-        if may { self.known(user, now).await.map(Some) } else { Ok(None) }
+        let mut links = BTreeMap::new();
+        let may = self.may_see(reader, user, listed, &mut links).await?;
+        if may { self.known(user, now, &mut links).await.map(Some) } else { Ok(None) }
     }
 
     /// The presence list of `user`: whom, whether accepted, and what is known and may be seen.
@@ -58,12 +62,12 @@ impl Reader {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
-        let (mut list, mut plain) = (Vec::new(), BTreeMap::new());
+        let (mut list, mut links) = (Vec::new(), BTreeMap::new());
         let relations = self.relations(user).await?;
         let rest = relations.listed().filter(|(listed, _)| after.is_none_or(|after| *listed > after));
         for (listed, accepted) in rest.take(limit) {
-            let may = self.may_see(user, listed, Some(accepted), &mut plain).await?;
-            let known = if may { self.known(listed, now).await? } else { Known::default() };
+            let may = self.may_see(user, listed, Some(accepted), &mut links).await?;
+            let known = if may { self.known(listed, now, &mut links).await? } else { Known::default() };
             list.push((listed.clone(), accepted, known));
         }
         Ok(list)
@@ -82,13 +86,13 @@ impl Reader {
         Ok(published.map(|horizon| now.since(horizon)).max().unwrap_or(0))
     }
 
-    /// `listed`: whether `reader` lists `user`, and with their consent. `plain`: which peers know no permission, as found so far.
+    /// `listed`: whether `reader` lists `user`, and with their consent. `links`: those of the peers, as found so far.
     async fn may_see(
         &self,
         reader: &UserId,
         user: &UserId,
         listed: Option<bool>,
-        plain: &mut BTreeMap<ServerName, bool>,
+        links: &mut Links,
     ) -> Result<bool, StoreError> {
         if reader == user {
             return Ok(true);
@@ -100,24 +104,30 @@ impl Reader {
         if accepted {
             return Ok(true);
         }
-        let server = user.server();
-        if let Some(known) = plain.get(&server) {
-            return Ok(*known);
-        }
-        let link: LinkState = self.row(link_key(&server), server.as_str()).await?;
-        let is_plain = !link.knows_permission();
-        plain.insert(server, is_plain);
-        Ok(is_plain)
+        Ok(!self.link(user, links).await?.knows_permission())
     }
 
-    async fn known(&self, user: &UserId, now: Timestamp) -> Result<Known, StoreError> {
+    async fn link<'l>(&self, user: &UserId, links: &'l mut Links) -> Result<&'l LinkState, StoreError> {
+        match links.entry(user.server()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let server = unknown.key();
+                let link = self.row(link_key(server), server.as_str()).await?;
+                Ok(unknown.insert(link))
+            }
+        }
+    }
+
+    async fn known(&self, user: &UserId, now: Timestamp, links: &mut Links) -> Result<Known, StoreError> {
         if user.belongs_to(&self.local) {
             let state: UserState = self.row(user_key(RowKind::User, user), user.as_str()).await?;
             return Ok(Known { status: state.status().clone(), stale_ms: 0 });
         }
         let row: RemoteRow = self.row(user_key(RowKind::Remote, user), user.server_str()).await?;
         let stale_ms = if row.known_at.0 == 0 { 0 } else { now.since(row.known_at) };
-        Ok(Known { status: row.status, stale_ms })
+        // Of a peer that was given up nothing is known but what it said since.
+        let believed = self.link(user, links).await?.believes(row.known_at);
+        Ok(Known { status: if believed { row.status } else { Status::default() }, stale_ms })
     }
 
     async fn relations(&self, user: &UserId) -> Result<Relations, StoreError> {

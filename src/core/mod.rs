@@ -6,6 +6,7 @@
 
 mod deadlines;
 pub mod device;
+pub mod digest;
 pub mod effect;
 mod holds;
 pub mod link;

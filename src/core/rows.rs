@@ -17,6 +17,8 @@ pub struct ServedRow {
     pub owed: Option<Serial>,
     /// The user is not promised any longer, as of this word of their machine's, heard then: a tombstone.
     pub hidden: Option<(Serial, Timestamp)>,
+    /// What a peer that speaks rollcall was told last, as [`super::digest::weight`] weighs it; 0: nothing, or not noted.
+    pub told: u128,
 }
 
 /// A local user watches another.
@@ -41,6 +43,8 @@ pub struct SentRow {
     pub unpolls: Vec<UserId>,
     /// What it said of permission, and as of which word of the user's machine.
     pub permissions: Vec<(Permission, Serial)>,
+    /// Whether it carries a reminder.
+    pub remind: bool,
 }
 
 impl SentRow {

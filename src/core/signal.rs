@@ -50,6 +50,8 @@ pub enum UserSignal {
     Observed { observer: UserId, on: bool, serial: Serial },
     /// P1: what is known of somebody whom this user watches. Presence `unknown`: nothing, since `known_at`.
     Update { of: UserId, status: Status, known_at: Timestamp, serial: Serial },
+    /// E6: a peer is about to forget this user. Answered with the present status, unless that is `offline`.
+    Refresh { peer: ServerName },
 }
 
 /// When and by which event a thing was changed; orders two changes of the same thing (newest wins).

@@ -14,6 +14,7 @@ pub(crate) enum Is {
     Millis,
     Number,
     Array,
+    Object,
     CountPair,
 }
 
@@ -27,6 +28,7 @@ impl Is {
             Self::Count | Self::Millis => value.is_u64(),
             Self::Number => value.is_number(),
             Self::Array => value.is_array(),
+            Self::Object => value.is_object(),
             Self::CountPair => all(Value::is_u64) && value.as_array().is_some_and(|pair| pair.len() == 2),
         }
     }
@@ -40,6 +42,7 @@ impl Is {
             Self::Millis => "a whole number of milliseconds",
             Self::Number => "a number",
             Self::Array => "an array",
+            Self::Object => "an object",
             Self::CountPair => "two whole numbers",
         }
     }

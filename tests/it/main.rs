@@ -5,6 +5,7 @@
 
 mod bus;
 mod cli;
+mod conformance;
 mod contract;
 mod demo;
 mod federation;

@@ -26,7 +26,8 @@ advance 90s
     55.9s to @alice:b: @john:a online since 15s
     94.6s b → a: push @alice:b online since 64s
     95.7s to @john:a: @alice:b online since 65s
-    119.9s a → b: push @john:a unavailable since 79s
+    119.6s b → a: reminder (mine 1, yours 1)
+    119.9s a → b: push @john:a unavailable since 79s; answer
     120.9s to @alice:b: @john:a unavailable since 80s
 @john:a on DESK back
 advance 10s

@@ -25,3 +25,5 @@ advance 2m
     50.9s to @alice:b: @john:a offline since 20s
     94.6s b → a: push @alice:b online since 64s
     95.7s to @john:a: @alice:b online since 65s
+    114.6s b → a: reminder (mine 1, yours 1)
+    119.6s a → b: answer

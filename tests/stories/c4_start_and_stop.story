@@ -22,8 +22,11 @@ advance 40s
 # A reconnect within the linger says nothing.
 @john:a on DESK stops
 advance 20s
+    109.6s b → a: reminder (mine 1, yours 0)
+    114.6s a → b: answer
 @john:a on DESK starts for 10m
 advance 20s
 @john:a on DESK stops
 advance 60s
-    174.9s a → b: unpoll @alice:b
+    174.9s a → b: unpoll @alice:b; reminder (mine 0, yours 0)
+    179.6s b → a: answer

@@ -6,22 +6,31 @@
 
 mod permission;
 mod permits;
+mod plain;
+mod remind;
 mod remote;
 mod restore;
 mod send;
 mod served;
+mod told;
+mod watchdog;
 mod watches;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::permits::PermitRow;
 use self::permits::Permits;
+use self::remind::Words;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
 use self::served::Others;
+use self::told::Told;
+pub(super) use self::watchdog::Standing;
+use self::watchdog::Watchdog;
 use self::window::Window;
 use super::HoldId;
 use super::deadlines::Armed;
@@ -38,6 +47,10 @@ use crate::store::RowChange;
 pub struct Turn<'a> {
     /// The present.
     pub now: Timestamp,
+    /// Up to when all was read that the peer sent.
+    pub horizon: Timestamp,
+    /// So many peers fell silent at once that the fault may be ours: nobody is given up.
+    pub suspicious: bool,
     /// The constants.
     pub settings: &'a Settings,
     /// The local server.
@@ -71,9 +84,11 @@ impl Turn<'_> {
 #[derive(Debug)]
 pub struct Link {
     server: ServerName,
+    /// A hash of both servers' names: spreads in time what many links do.
+    seed: u64,
     state: LinkState,
-    /// Our users whose changes the peer was promised, and the newest status of each that a transaction held.
-    served: BTreeMap<UserId, Serial>,
+    /// Our users whose changes the peer was promised.
+    told: Told,
     /// Those of them whose status the peer should have been told and was not yet, and up to which change.
     owed: BTreeMap<UserId, Serial>,
     others: Others,
@@ -85,15 +100,26 @@ pub struct Link {
     pending: BTreeSet<Box<str>>,
     /// The peer's users whom it pushes though nobody here watches them: it is to hear so.
     unwanted: BTreeSet<Box<str>>,
+    /// How many of the peer's users somebody here wants to see and may.
+    wanted: usize,
     permits: Permits,
     /// Our users that watch: shared, since each watches many.
     observers: BTreeSet<UserId>,
+    watchdog: Watchdog,
+    words: Words,
+    /// When what a plain peer pushed is looked at, by the horizon.
+    plain_due: Option<Timestamp>,
+    /// The last part of `federation.plain_refresh` that was seen to.
+    refreshed: u64,
     window: Window,
     /// What the live transaction holds.
     live: Option<SentRow>,
     /// Transactions whose content is remembered in the store, oldest first.
     sent: VecDeque<(Serial, Timestamp)>,
+    /// By the clock.
     pub(super) armed: Armed,
+    /// By the horizon.
+    pub(super) armed_watchdog: Armed,
     /// Whether the link is on the list of those whose rows are to be written.
     pub(super) noted: bool,
     dirty: Dirty,
@@ -125,6 +151,10 @@ pub struct LinkState {
     spoke: Timestamp,
     /// When it last polled, unpolled or said something of permission.
     subscribed: Timestamp,
+    /// For how long the peer's pushes are a promise, ms, as it says.
+    promise_ms: Option<u64>,
+    /// Since when nothing that it said before is believed: it was given up, and has not confirmed anything yet.
+    lapsed: Option<Timestamp>,
 }
 
 impl LinkState {
@@ -132,6 +162,11 @@ impl LinkState {
     /// it pushes is for those alone whom it accepted, however long it has been silent.
     pub fn knows_permission(&self) -> bool {
         self.spoke.max(self.subscribed) > Timestamp(0)
+    }
+
+    /// Whether what the peer said at `known_at` may be shown.
+    pub fn believes(&self, known_at: Timestamp) -> bool {
+        self.lapsed.is_none_or(|lapsed| known_at > lapsed)
     }
 }
 
@@ -144,24 +179,31 @@ struct Live {
 }
 
 impl Link {
-    /// A link about which nothing is known.
-    pub fn new(server: ServerName) -> Self {
+    /// A link from `local` to `server`, about which nothing is known.
+    pub fn new(local: &ServerName, server: ServerName) -> Self {
         Self {
+            seed: xxh3_64(format!("{local}\0{server}").as_bytes()),
             server,
             state: LinkState::default(),
-            served: BTreeMap::new(),
+            told: Told::default(),
             owed: BTreeMap::new(),
             others: Others::default(),
             asked_at: Timestamp(0),
             remotes: BTreeMap::new(),
             pending: BTreeSet::new(),
             unwanted: BTreeSet::new(),
+            wanted: 0,
             permits: Permits::default(),
             observers: BTreeSet::new(),
+            watchdog: Watchdog::default(),
+            words: Words::default(),
+            plain_due: None,
+            refreshed: 0,
             window: Window::default(),
             live: None,
             sent: VecDeque::new(),
             armed: Armed::default(),
+            armed_watchdog: Armed::default(),
             noted: false,
             dirty: Dirty::default(),
         }
@@ -223,6 +265,7 @@ impl Link {
     }
 
     fn heard(&mut self, turn: &mut Turn<'_>) {
+        self.note_heard(turn);
         if self.state.attempts > 0 {
             self.state.attempts = 0;
             self.state.retry_at = turn.now;
@@ -236,11 +279,18 @@ impl Link {
         self.note_subscription(&inbound, knew_permission, turn);
         // What it asks and answers is told once, so it counts even if a later transaction was read first: the users' machines put
         // it in the order of the peer's own numbers.
-        let order = inbound.extension.as_ref().map(|extension| extension.seq);
+        let order = inbound.extension.as_ref().map(|extension| extension.seq).or(self.last_number());
         for permission in inbound.permissions {
             self.permission(&permission, order, turn);
         }
         let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
+        if is_news && inbound.extension.as_ref().is_some_and(|extension| extension.full) {
+            self.replace(&polled, &inbound.push, order, turn);
+        }
+        let asks = !polled.is_empty();
+        if asks {
+            self.note_asked(turn);
+        }
         for user in polled {
             self.polled(user, order, turn);
         }
@@ -250,12 +300,20 @@ impl Link {
         if !is_news {
             return;
         }
+        let says_something = !inbound.push.is_empty() || asks;
         // A peer that numbers its transactions is ordered by that, whatever the clocks say.
         let stamp = inbound.extension.is_none().then_some(inbound.origin_server_ts);
         for (user, status) in inbound.push {
             self.learn(&user, status, stamp, turn);
         }
-        for user in inbound.extension.into_iter().flat_map(|extension| extension.query).take(Settings::MAX_POLLS) {
+        let Some(extension) = inbound.extension else {
+            if says_something {
+                self.confirmed_by_word(turn);
+            }
+            return;
+        };
+        self.handle_extension(&extension, turn);
+        for user in extension.query.into_iter().take(Settings::MAX_POLLS) {
             turn.tell_user(user, UserSignal::Queried { peer: self.server.clone() });
         }
     }
@@ -316,7 +374,7 @@ impl Link {
     }
 
     fn is_useless(&self) -> bool {
-        let tells = !self.served.is_empty() || !self.others.hidden.is_empty() || self.window.len() > 0;
+        let tells = self.told.len() > 0 || !self.others.hidden.is_empty() || self.window.len() > 0;
         let learns = !self.remotes.is_empty() || !self.unwanted.is_empty();
         !tells && !learns && self.permits.is_empty() && self.state.live.is_none()
     }

@@ -126,6 +126,11 @@ impl Remote {
         self.known_at
     }
 
+    /// Whether anything is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.presence != Presence::Unknown
+    }
+
     /// We stopped watching: what was known is worth nothing from now on.
     pub(super) fn forget(&mut self) {
         self.put_status(Status::default());

@@ -3,6 +3,7 @@
 use super::remote::Remote;
 use super::{Link, LinkState, RemoteRow};
 use crate::core::rows::{SentRow, ServedRow, delete, link_key, put, sent_key, under_link, user_key};
+use crate::core::settings::Settings;
 use crate::model::{Timestamp, UserId};
 use crate::store::{RowChange, RowKind};
 
@@ -19,28 +20,33 @@ impl Link {
         if let Some(serial) = row.owed {
             self.owed.insert(user.clone(), serial);
         }
-        self.served.entry(user).or_default();
+        self.told.restore(user, row.told);
     }
 
-    /// After the last row.
-    pub(in crate::core) fn begin(&mut self, now: Timestamp) {
+    /// After the last row; `horizon` is the last owner's.
+    pub(in crate::core) fn begin(&mut self, now: Timestamp, horizon: Timestamp, settings: &Settings) {
         self.begin_permits(now);
+        self.restore_refresh(horizon, settings);
+        self.guard(now);
     }
 
     pub(in crate::core) fn restore_remote(&mut self, user: &UserId, row: RemoteRow, now: Timestamp) {
-        self.remotes.insert(user.localpart().into(), Remote::restore(row));
+        let remote = Remote::restore(row);
+        self.wanted += usize::from(remote.is_wanted());
+        if remote.is_known() {
+            // Looked at as soon as the horizon moves: it may be too old by now.
+            self.plain_due = Some(Timestamp(0));
+        }
+        self.remotes.insert(user.localpart().into(), remote);
         self.reconsider(user.localpart(), now);
     }
 
     /// What was sent is remembered, so that a delivery that comes again is not taken for news.
     pub(in crate::core) fn restore_sent(&mut self, row: SentRow) {
         for (user, serial) in &row.entries {
-            match self.served.get_mut(user) {
-                Some(sent) => *sent = (*sent).max(*serial),
-                None => {
-                    let once = self.others.once.entry(user.clone()).or_default();
-                    *once = (*once).max((*serial, row.at));
-                }
+            if !self.told.restore_serial(user, *serial) {
+                let once = self.others.once.entry(user.clone()).or_default();
+                *once = (*once).max((*serial, row.at));
             }
         }
         let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
@@ -58,9 +64,12 @@ impl Link {
         for user in std::mem::take(&mut self.dirty.served) {
             let key = under_link(RowKind::Served, &self.server, user.as_str());
             let hidden = self.others.hidden.get(&user).copied();
-            rows.push(match self.served.contains_key(&user) || hidden.is_some() {
-                true => put(key, &ServedRow { owed: self.owed.get(&user).copied(), hidden }),
-                false => delete(key),
+            let told = self.told.get(&user);
+            rows.push(if told.is_some() || hidden.is_some() {
+                let owed = self.owed.get(&user).copied();
+                put(key, &ServedRow { owed, hidden, told: told.map_or(0, |last| last.weight) })
+            } else {
+                delete(key)
             });
         }
         for localpart in std::mem::take(&mut self.dirty.remotes) {

@@ -21,7 +21,8 @@ impl Link {
         let abandoned = self.state.live.as_ref().map(|live| live.not_after.plus(Settings::SKEW_MS));
         let hold_over = self.held_since().map(|since| since.plus(settings.hold_max_ms));
         let leave = if self.state.live.is_some() { None } else { self.leaves_at(settings) };
-        [abandoned, hold_over, leave, self.permits.next_due()].into_iter().flatten().min()
+        let refresh = self.next_refresh(settings);
+        [abandoned, hold_over, leave, refresh, self.permits.next_due()].into_iter().flatten().min()
     }
 
     /// Closes the window early: `pressure` or `drain`. What may not leave is owed.
@@ -58,6 +59,7 @@ impl Link {
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
         self.trust_clock(turn);
         self.wake_permits(turn.now);
+        self.refresh_plain(turn);
         self.give_up_abandoned(turn);
         while let Some(reason) = self.due(turn) {
             self.flush(reason, turn);
@@ -115,7 +117,7 @@ impl Link {
         let permissions = self.permits.take(cap.saturating_sub(entries).min(edus_left(taken.len(), max_bytes)));
         self.window.close_if_empty();
         self.open_for_more(turn.now);
-        if entries == 0 && permissions.is_empty() {
+        if entries == 0 && permissions.is_empty() && !self.words.are_ready() {
             return;
         }
         for (_, waiting) in &taken {
@@ -134,7 +136,8 @@ impl Link {
 
     /// Opens the window if something waits for it beside statuses.
     pub(super) fn open_for_more(&mut self, now: Timestamp) {
-        if !self.pending.is_empty() || !self.unwanted.is_empty() || self.permits.has_ready() {
+        let asks = !self.pending.is_empty() || !self.unwanted.is_empty();
+        if asks || self.permits.has_ready() || self.words.are_ready() {
             self.window.open(now);
         }
     }
@@ -149,9 +152,12 @@ impl Link {
     ) -> usize {
         let seq = turn.next_serial();
         let entries: Vec<_> = taken.iter().map(|(user, waiting)| (user.clone(), waiting.serial)).collect();
-        for (user, serial) in &entries {
-            self.note_sent(user, *serial, turn.now);
+        self.told.begin(seq);
+        for (user, waiting) in &taken {
+            self.note_sent(user, &waiting.status, waiting.serial, turn.now);
         }
+        let said = self.take_words(seq);
+        let remind = said.reminder.is_some();
         let content = TransactionContent {
             pushes: taken.into_iter().map(|(user, waiting)| (user, waiting.status)).collect(),
             polls: polls.clone(),
@@ -159,15 +165,18 @@ impl Link {
             permissions: permissions.iter().map(|(permission, _)| permission.clone()).collect(),
             seq,
             promise_ms: turn.settings.long_ms,
-            full: false,
-            plain: turn.now.since(self.state.spoke) > Settings::SPEAKS_MS,
+            plain: !self.speaks(turn.now),
+            reminder: said.reminder,
+            answers: said.answers,
+            have: said.have,
+            differ: said.differ,
         };
         let body = build_transaction(turn.local, turn.now, &content);
         let bytes = body.get().len();
         let txn_id: Box<str> = format!("rollcall-{}-{}", seq.epoch, seq.counter).into();
         let not_after = turn.now.plus(turn.settings.resend_ms);
         self.state.live = Some(Live { txn_id: txn_id.clone(), seq, not_after });
-        self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls, permissions });
+        self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls, permissions, remind });
         let trace = self.window.take_trace();
         let destination = self.server.clone();
         turn.outputs.push(Output::Transmit(Transaction { destination, txn_id, not_after, body, trace }));
@@ -210,6 +219,7 @@ impl Link {
                 self.take_back(row, turn);
             }
             Outcome::TooLarge | Outcome::Failed | Outcome::Expired => {
+                self.note_delivery(false, turn.now);
                 self.state.attempts = self.state.attempts.saturating_add(1);
                 let wait = self.backoff_ms(turn.settings).max(retry_after_ms.unwrap_or(0));
                 self.state.retry_at = turn.now.plus(wait.min(turn.settings.backoff_max_ms));
@@ -220,6 +230,10 @@ impl Link {
 
     fn delivered(&mut self, row: &SentRow, turn: &Turn<'_>) {
         self.permits_delivered(&row.permissions, turn.now);
+        self.note_delivery(true, turn.now);
+        if row.remind {
+            self.reminder_delivered(row.seq, turn.now);
+        }
         self.state.attempts = 0;
         self.state.retry_at = Timestamp(0);
         self.asked_at = Timestamp(0);
@@ -240,7 +254,7 @@ impl Link {
     fn take_back(&mut self, row: SentRow, turn: &mut Turn<'_>) {
         self.permits_failed(&row.permissions, turn.now);
         for (user, serial) in row.entries {
-            if self.served.get(&user).is_some_and(|sent| *sent == serial) {
+            if self.told.serial(&user) == Some(serial) {
                 self.owe(user, serial, turn);
             }
         }
@@ -286,12 +300,16 @@ impl Link {
         }
     }
 
+    /// Up to `most`, by a hash of the two servers and the `nth` time: no randomness here.
+    pub(super) fn spread(&self, nth: u64, most: u64) -> u64 {
+        xxh3_64(&(self.seed ^ nth).to_le_bytes()) % (most + 1)
+    }
+
     /// Doubles with every failure, between half and whole, by a hash: no randomness here.
     fn backoff_ms(&self, settings: &Settings) -> u64 {
         let doublings = self.state.attempts.saturating_sub(1).min(32);
         let whole = settings.backoff_min_ms.saturating_mul(1 << doublings).min(settings.backoff_max_ms);
-        let seed = format!("{}{}", self.server, self.state.attempts);
-        whole / 2 + xxh3_64(seed.as_bytes()) % (whole / 2 + 1)
+        whole / 2 + self.spread(self.state.attempts.into(), whole / 2)
     }
 }
 

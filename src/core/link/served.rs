@@ -1,11 +1,12 @@
 //! What the peer is told of our users: whose changes it was promised, what waits, what is owed, and whom it may not be told of any
 //! longer. The users' machines decide; the link only carries it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::window::Waiting;
 use super::{Link, Turn};
 use crate::core::HoldId;
+use crate::core::digest::weight;
 use crate::core::settings::Settings;
 use crate::core::signal::UserSignal;
 use crate::model::{Serial, Status, Timestamp, UserId};
@@ -24,7 +25,7 @@ pub(super) struct Others {
 impl Link {
     /// S3: the peer wants to watch one of ours. Whether it may, and what is said, is up to that user's machine.
     pub(super) fn polled(&mut self, user: UserId, order: Option<Serial>, turn: &mut Turn<'_>) {
-        if self.served.len() < Settings::MAX_SERVED || self.served.contains_key(&user) {
+        if self.told.len() < Settings::MAX_SERVED || self.told.contains(&user) {
             self.tell_watched(user, true, order, turn);
         }
     }
@@ -37,13 +38,34 @@ impl Link {
         self.tell_watched(user, false, order, turn);
     }
 
+    /// A full exchange: what the peer does not poll it does not watch, and whom it does not push it is to be asked for again.
+    pub(super) fn replace(
+        &mut self,
+        polled: &BTreeSet<UserId>,
+        pushed: &[(UserId, Status)],
+        order: Option<Serial>,
+        turn: &mut Turn<'_>,
+    ) {
+        let unpolled: Vec<UserId> = self.told.users().filter(|user| !polled.contains(*user)).cloned().collect();
+        for user in unpolled {
+            self.unpolled(user, true, order, turn);
+        }
+        let pushed: BTreeSet<&UserId> = pushed.iter().map(|(user, _)| user).collect();
+        self.poll_again(|user| !pushed.contains(user));
+    }
+
+    /// The peer's own number of the last that was read of it, if it numbers what it says.
+    pub(super) fn last_number(&self) -> Option<Serial> {
+        Some(self.state.applied).filter(|applied| *applied > Serial::default())
+    }
+
     fn tell_watched(&self, user: UserId, on: bool, order: Option<Serial>, turn: &mut Turn<'_>) {
         let serial = order.unwrap_or_else(|| turn.next_serial());
         turn.tell_user(user, UserSignal::Watched { peer: self.server.clone(), on, serial });
     }
 
     fn stop_serving(&mut self, user: &UserId, turn: &mut Turn<'_>) {
-        if self.served.remove(user).is_some() {
+        if self.told.remove(user) {
             self.dirty.served.insert(user.clone());
         }
         self.owed.remove(user);
@@ -83,19 +105,19 @@ impl Link {
     fn settled(&self, user: &UserId) -> Serial {
         let once = self.others.once.get(user).map(|(serial, _)| *serial);
         let hidden = self.others.hidden.get(user).map(|(serial, _)| *serial);
-        [self.served.get(user).copied(), once, hidden].into_iter().flatten().max().unwrap_or_default()
+        [self.told.serial(user), once, hidden].into_iter().flatten().max().unwrap_or_default()
     }
 
     /// Whether there is room for the promise.
     fn promise(&mut self, user: &UserId) -> bool {
-        if self.served.contains_key(user) {
+        if self.told.contains(user) {
             return true;
         }
-        if self.served.len() >= Settings::MAX_SERVED {
+        if self.told.len() >= Settings::MAX_SERVED {
             return false;
         }
         self.others.hidden.remove(user);
-        self.served.insert(user.clone(), Serial::default());
+        self.told.promise(user.clone());
         self.dirty.served.insert(user.clone());
         true
     }
@@ -103,7 +125,7 @@ impl Link {
     /// The user's machine says that nobody there may see them, or wants to: at once, whatever waits.
     pub(super) fn hide(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
         let waiting = self.window.serial(&user);
-        let newest = [self.served.get(&user).copied(), self.owed.get(&user).copied(), waiting];
+        let newest = [self.told.serial(&user), self.owed.get(&user).copied(), waiting];
         let hidden = self.others.hidden.get(&user).map(|(serial, _)| *serial);
         if newest.into_iter().chain([hidden]).flatten().any(|known| known > serial) {
             return;
@@ -115,7 +137,7 @@ impl Link {
 
     /// Notes that the peer must yet be told of the change `serial`, whatever older one waits.
     pub(super) fn owe(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
-        if !self.served.contains_key(&user) || self.owed.get(&user).is_some_and(|owed| *owed >= serial) {
+        if !self.told.contains(&user) || self.owed.get(&user).is_some_and(|owed| *owed >= serial) {
             return;
         }
         if let Some(hold) = self.window.remove_older(&user, serial) {
@@ -126,10 +148,12 @@ impl Link {
     }
 
     /// A transaction holds this.
-    pub(super) fn note_sent(&mut self, user: &UserId, serial: Serial, now: Timestamp) {
-        match self.served.get_mut(user) {
-            Some(sent) => *sent = serial,
-            None => drop(self.others.once.insert(user.clone(), (serial, now))),
+    pub(super) fn note_sent(&mut self, user: &UserId, status: &Status, serial: Serial, now: Timestamp) {
+        if !self.told.tell(user, serial, weight(user, status)) {
+            self.others.once.insert(user.clone(), (serial, now));
+        } else if self.speaks(now) {
+            // Its row says what the peer should hold, so that a digest can be told after a restart.
+            self.dirty.served.insert(user.clone());
         }
         if self.owed.get(user).is_some_and(|owed| *owed <= serial) {
             self.owed.remove(user);

@@ -21,9 +21,12 @@ impl Link {
         }
         let observer = self.shared(observer);
         let remote = self.remotes.entry(target.localpart().into()).or_default();
+        let was_wanted = remote.is_wanted();
         if !remote.observe(observer.clone(), on.then_some(accepted), serial, turn.now) {
             return;
         }
+        self.wanted += usize::from(remote.is_wanted());
+        self.wanted -= usize::from(was_wanted);
         super::mark(remote, target.localpart(), &mut self.dirty.remotes);
         self.window.note_trace(turn.trace);
         self.reconsider(target.localpart(), turn.now);
@@ -42,11 +45,12 @@ impl Link {
         else {
             return self.decline(user, turn.now);
         };
-        let before = remote.status();
+        let before = if self.state.believes(remote.known_at()) { remote.status() } else { Status::default() };
         if !remote.learn(status, stamp, turn.at) {
             return;
         }
         let news = is_noticeable(&before, &remote.status(), turn.settings.granularity_ms);
+        self.plain_due.get_or_insert(remote.known_at().plus(turn.settings.plain_promise_ms));
         super::mark(remote, user.localpart(), &mut self.dirty.remotes);
         if news {
             self.tell_observers(user.localpart(), turn);
@@ -76,7 +80,7 @@ impl Link {
             return;
         }
         let of = UserId::from_parts(localpart, &self.server);
-        let status = remote.status();
+        let status = self.believed(remote.status(), known_at);
         for observer in remote.shown_to(!self.state.knows_permission()).filter(|observer| whom(observer)) {
             let serial = turn.next_serial();
             let update = UserSignal::Update { of: of.clone(), status: status.clone(), known_at, serial };

@@ -1,6 +1,7 @@
 //! Periodic jobs, as each partition does them.
 
 use super::{Machines, note_dirty};
+use crate::core::link::Standing;
 use crate::core::rows::{delete, user_key};
 use crate::model::Timestamp;
 use crate::store::RowKind;
@@ -42,6 +43,7 @@ impl Machines {
         }
         for server in gone {
             let Some(mut link) = self.links.remove(&server) else { continue };
+            self.suspicion.note(link.standing(), Standing::default());
             let mut rows = Vec::new();
             link.take_rows(&mut rows);
             rows.retain(|row| row.value.is_none());

@@ -2,6 +2,7 @@
 
 mod jobs;
 mod restore;
+mod suspicion;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,6 +23,7 @@ use crate::store::{RowChange, RowKind};
 const CLOCK_STEP_MS: u64 = 1_000;
 
 pub use self::restore::RestoreError;
+use self::suspicion::Suspicion;
 
 /// All machines of one partition.
 ///
@@ -39,6 +41,9 @@ pub struct Machines {
     expiries: Deadlines<UserId>,
     /// When links want to be looked at, by the clock.
     windows: Deadlines<ServerName>,
+    /// When links want to be looked at, judged against `peers_horizon`.
+    watchdogs: Deadlines<ServerName>,
+    suspicion: Suspicion,
     /// When users have something for their clients, by the clock.
     pushes: Deadlines<UserId>,
     /// The last time that was told.
@@ -62,6 +67,8 @@ pub struct Totals {
     pub users: usize,
     /// Links.
     pub links: usize,
+    /// Links whose peer was given up: its users are unknown.
+    pub lapsed: usize,
     /// Links that owe their peer something.
     pub owing: usize,
     /// Statuses that peers are owed.
@@ -81,6 +88,8 @@ impl Machines {
             links: BTreeMap::new(),
             expiries: Deadlines::new(),
             windows: Deadlines::new(),
+            watchdogs: Deadlines::new(),
+            suspicion: Suspicion::default(),
             pushes: Deadlines::new(),
             clock: Timestamp(0),
             users_horizon: Timestamp(0),
@@ -147,11 +156,23 @@ impl Machines {
         self.peers_horizon = advanced(self.peers_horizon, now, at);
     }
 
-    /// Looks at every link that is due by the clock, and at users that are due by their horizon: so many at once that a run
-    /// stays small.
+    fn expire_links(&mut self, now: Timestamp) {
+        for _ in 0..Settings::MAX_EXPIRIES {
+            let Some(server) = self.watchdogs.pop_due(self.peers_horizon) else { break };
+            if let Some(link) = self.links.get_mut(&server) {
+                link.armed_watchdog = Armed::default();
+                self.with_link(server, now, now, None, |link, turn| link.handle_watchdog(turn));
+            }
+        }
+        self.judge_ourselves(now);
+    }
+
+    /// Looks at every link that is due by the clock, and at users and watchdogs that are due by their horizon: so many at once that
+    /// a run stays small.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.trust_clock(now);
         self.expire_users(now);
+        self.expire_links(now);
         while let Some(user) = self.pushes.pop_due(now) {
             self.with_user(&user, now, now, None, |machine, turn| machine.push_updates(&user, turn));
         }
@@ -166,7 +187,8 @@ impl Machines {
     /// When [`Machines::handle_timeout`] is wanted next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let expiries = self.expiries.next().filter(|at| *at <= self.users_horizon);
-        [self.windows.next(), self.pushes.next(), expiries].into_iter().flatten().min()
+        let watchdogs = self.watchdogs.next().filter(|at| *at <= self.peers_horizon);
+        [self.windows.next(), self.pushes.next(), expiries, watchdogs].into_iter().flatten().min()
     }
 
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
@@ -229,6 +251,7 @@ impl Machines {
         Totals {
             users: self.users.len(),
             links: self.links.len(),
+            lapsed: self.links.values().filter(|link| link.is_lapsed()).count(),
             owing: self.links.values().filter(|link| link.owed() > 0).count(),
             owed: self.links.values().map(Link::owed).sum(),
             remotes: self.links.values().map(Link::remotes).sum(),
@@ -240,9 +263,12 @@ impl Machines {
         if now.plus(CLOCK_STEP_MS) < self.clock {
             self.expiries = Deadlines::new();
             self.windows = Deadlines::new();
+            self.watchdogs = Deadlines::new();
             self.pushes = Deadlines::new();
             self.users.values_mut().for_each(|user| user.disarm(now, &self.settings));
-            self.links.values_mut().for_each(|link| link.armed = Armed::default());
+            for link in self.links.values_mut() {
+                (link.armed, link.armed_watchdog) = (Armed::default(), Armed::default());
+            }
             self.arm_everything();
             let servers: Vec<ServerName> = self.links.keys().cloned().collect();
             for server in servers {
@@ -289,11 +315,14 @@ impl Machines {
         handle: impl FnOnce(&mut Link, &mut link::Turn<'_>),
     ) {
         if !self.links.contains_key(&server) {
-            self.links.insert(server.clone(), Link::new(server.clone()));
+            self.links.insert(server.clone(), Link::new(&self.local, server.clone()));
         }
         let Some(link) = self.links.get_mut(&server) else { return };
+        let before = link.standing();
         let mut turn = link::Turn {
             now,
+            horizon: self.peers_horizon,
+            suspicious: self.suspicion.is_on(),
             settings: &self.settings,
             local: &self.local,
             serial: &mut self.serial,
@@ -304,8 +333,13 @@ impl Machines {
             trace,
         };
         handle(link, &mut turn);
+        link.guard(now);
+        self.suspicion.note(before, link.standing());
         let at = link.poll_timeout(&self.settings);
         self.windows.arm(&mut link.armed, at, &server);
+        // What is due already was looked at: the next look is for the next beat.
+        let at = link.poll_watchdog(&self.settings).map(|at| at.max(self.peers_horizon.plus(1)));
+        self.watchdogs.arm(&mut link.armed_watchdog, at, &server);
         if !std::mem::replace(&mut link.noted, true) {
             self.dirty_links.push(server);
         }
@@ -323,6 +357,8 @@ impl Machines {
         for (server, link) in &mut self.links {
             let at = link.poll_timeout(&self.settings);
             self.windows.arm(&mut link.armed, at, server);
+            let at = link.poll_watchdog(&self.settings);
+            self.watchdogs.arm(&mut link.armed_watchdog, at, server);
         }
     }
 }

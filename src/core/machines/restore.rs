@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Machines, Settings};
-use crate::core::link::Link;
+use crate::core::link::{Link, Standing};
 use crate::core::rows::{ObserverRow, Relations, UserState};
 use crate::model::{ServerName, Timestamp, UserId};
 use crate::store::{RowKey, RowKind};
@@ -57,7 +57,15 @@ impl Machines {
                 user.ask_anew(&key, now, horizon);
             });
         }
-        self.links.values_mut().for_each(|link| link.begin(now));
+        let horizon = self.peers_horizon;
+        for link in self.links.values_mut() {
+            link.begin(now, horizon, &self.settings);
+            self.suspicion.note(Standing::default(), link.standing());
+        }
+        // What peers said while nobody was there to hear it is not lost, but what they meant to say before may be.
+        let guarding: Vec<ServerName> =
+            self.links.iter().filter(|(_, link)| link.standing().guards).map(|(server, _)| server.clone()).collect();
+        self.remind_in_turn(now, guarding, None);
     }
 
     fn restore_row(
@@ -109,7 +117,7 @@ impl Machines {
 
     fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
         let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
-        Ok(self.links.entry(server.clone()).or_insert_with(|| Link::new(server)))
+        Ok(self.links.entry(server.clone()).or_insert_with(|| Link::new(&self.local, server)))
     }
 }
 

@@ -144,6 +144,7 @@ impl User {
             UserSignal::Answer { observer, allow, stamp } => self.answer(me, &observer, allow, &stamp, turn),
             UserSignal::Watched { peer, on, serial } => self.watched(me, &peer, on, serial, turn),
             UserSignal::Tell { peer } => self.tell_again(me, &peer, turn),
+            UserSignal::Refresh { peer } => self.refresh(me, &peer, turn),
             UserSignal::Queried { peer } => self.queried(me, &peer, turn),
             UserSignal::Invited { observer, on, serial } => self.invited(me, &observer, on, serial, turn),
             UserSignal::Answered { observed, allow, serial } => self.answered(me, &observed, allow, serial, turn),
@@ -203,7 +204,10 @@ impl User {
                 if devices.len() >= Settings::MAX_DEVICES {
                     evict_oldest(devices);
                 }
-                devices.push((id, Device::default()));
+                let sessions = self.state.sessions.iter().filter(|session| session.device == id);
+                let mut device = Device::default();
+                device.lease_until(sessions.map(|session| session.until).max().unwrap_or_default());
+                devices.push((id, device));
                 devices.len() - 1
             }
         };

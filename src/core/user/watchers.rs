@@ -62,6 +62,13 @@ impl User {
         }
     }
 
+    /// A peer of today forgets who is not said again. To be offline needs no saying: it is what such a peer falls back to.
+    pub(super) fn refresh(&mut self, me: &UserId, peer: &ServerName, turn: &mut Turn<'_>) {
+        if self.state.told.presence > Presence::Offline {
+            self.tell_again(me, peer, turn);
+        }
+    }
+
     /// S3: a peer asks once.
     pub(super) fn queried(&mut self, me: &UserId, peer: &ServerName, turn: &mut Turn<'_>) {
         if self.relations.is_seen_at(peer, turn.settings.rules()) {

@@ -105,7 +105,8 @@ impl Routed {
                 | UserSignal::Invited { .. }
                 | UserSignal::Answered { .. }
                 | UserSignal::Observed { .. }
-                | UserSignal::Update { .. } => return "internal",
+                | UserSignal::Update { .. }
+                | UserSignal::Refresh { .. } => return "internal",
             },
             Self::Peer(signal) => match signal.signal {
                 PeerSignal::Transaction(_) => Kind::Transaction,

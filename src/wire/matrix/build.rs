@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::core::signal::{Permission, PermissionKind};
+use super::digest::{HaveObject, ReminderObject, number};
+use crate::core::signal::{Have, Permission, PermissionKind, Reminder};
 use crate::model::{DeviceTypes, Presence, Serial, ServerName, Status, Timestamp, UserId};
 
 use super::MAX_INTEGER;
@@ -31,10 +32,16 @@ pub struct TransactionContent {
     pub seq: Serial,
     /// For how long the pushes are a promise, ms.
     pub promise_ms: u64,
-    /// Whether pushes and polls replace what the peer has.
-    pub full: bool,
     /// Whether the peer is not known to speak rollcall: `busy` reads `online`.
     pub plain: bool,
+    /// W5: asks for a sign of life.
+    pub reminder: Option<Reminder>,
+    /// Reminders of the peer's that this answers.
+    pub answers: Vec<Box<str>>,
+    /// What we hold of the peer's users, by bucket.
+    pub have: Option<Have>,
+    /// Buckets in which the peer holds something else than it was told.
+    pub differ: Vec<u8>,
 }
 
 /// The body of a transaction that `origin` sends at `now`. There is always an m.presence EDU (even an empty one), because it
@@ -100,12 +107,18 @@ impl<'a> Entry<'a> {
 }
 
 #[derive(Serialize)]
-struct RollcallObject {
+struct RollcallObject<'a> {
     v: u8,
     seq: (u64, u64),
     promise_ms: u64,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    full: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reminder: Option<ReminderObject>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    answers: &'a [Box<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    have: Option<HaveObject>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    differ: &'a [u8],
 }
 
 /// Writes EDUs one after the other, and starts a new one when the present one is full.
@@ -194,8 +207,15 @@ impl Edus {
     }
 
     fn extension(&mut self, content: &TransactionContent) {
-        let Serial { epoch, counter } = content.seq;
-        let object = RollcallObject { v: 1, seq: (epoch, counter), promise_ms: content.promise_ms, full: content.full };
+        let object = RollcallObject {
+            v: 1,
+            seq: number(content.seq),
+            promise_ms: content.promise_ms,
+            reminder: content.reminder.as_ref().map(ReminderObject::from),
+            answers: &content.answers,
+            have: content.have.as_ref().map(HaveObject::from),
+            differ: &content.differ,
+        };
         put(&mut self.out, b"\"rollcall\":");
         json(&mut self.out, &object);
         self.out.push(b',');

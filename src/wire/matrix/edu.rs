@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::digest::{HaveObject, ReminderObject};
 use crate::wire::json::{Age, Object, Text};
 use crate::wire::reject::Fault;
 use crate::wire::shape::{self, Field, Is};
@@ -66,6 +67,14 @@ pub(super) struct RollcallObject {
     pub(super) seq: (u64, u64),
     pub(super) promise_ms: Option<u64>,
     pub(super) full: Option<bool>,
+    pub(super) reminder: Option<ReminderObject>,
+    #[serde(default)]
+    pub(super) answers: Vec<Box<str>>,
+    pub(super) have: Option<HaveObject>,
+    #[serde(default)]
+    pub(super) differ: Vec<u8>,
+    #[serde(default)]
+    pub(super) query: Vec<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +115,11 @@ impl Shape for RollcallObject {
         ("seq", Is::CountPair, true),
         ("promise_ms", Is::Millis, false),
         ("full", Is::Flag, false),
+        ("reminder", Is::Object, false),
+        ("answers", Is::Texts, false),
+        ("have", Is::Object, false),
+        ("differ", Is::Array, false),
+        ("query", Is::Texts, false),
     ];
 }
 

@@ -2,6 +2,7 @@
 //! ([`build_transaction`]).
 
 mod build;
+mod digest;
 mod edu;
 mod parse;
 

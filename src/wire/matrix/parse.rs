@@ -6,11 +6,13 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
+use crate::core::Settings;
 use crate::core::signal::{Extension, Inbound, Permission, PermissionKind};
-use crate::model::{DeviceTypes, Presence, Serial, ServerName, Status, Timestamp, UserId};
+use crate::model::{DeviceTypes, Presence, ServerName, Status, Timestamp, UserId};
 use crate::wire::json::{Object, Text};
 use crate::wire::reject::{Fault, Reject, class, cut};
 
+use super::digest::{is_id, serial};
 use super::edu::{Content, Edu, LooseContent, PermissionContent, Push, RollcallObject, RollcallVersion, read};
 use super::{DEVICE_TYPE_BYTES, DEVICE_TYPES_MAX, MAX_INTEGER, MESSAGE_MAX};
 
@@ -104,7 +106,14 @@ impl Reader<'_> {
             push: content.push.into_iter().map(|Object(entry)| self.push(entry).ok()).collect::<Option<_>>()?,
             poll: users(&content.poll)?,
             unpoll: users(&content.unpoll)?,
-            extension: content.rollcall.and_then(|Object(object)| extension(&object)),
+            extension: match content.rollcall {
+                Some(Object(object)) if object.v == 1 => {
+                    let (extension, faults) = extension(&object, self.local);
+                    faults.is_empty().then_some(Some(extension))?
+                }
+                // A version that we do not know says nothing to us.
+                _ => None,
+            },
         })
     }
 
@@ -151,13 +160,18 @@ impl Reader<'_> {
     fn loose_extension(&mut self, raw: Option<&RawValue>, place: &str) -> Option<Extension> {
         let raw = raw.filter(|raw| raw.get() != "null")?;
         let object = read::<RollcallVersion>(raw).and_then(|version| match version.v {
-            1 => read(raw).map(|object| extension(&object)),
+            1 => read(raw).map(|object| Some(extension(&object, self.local))),
             _ => Ok(None),
         });
-        object.unwrap_or_else(|fault| {
+        let (extension, faults) = match object {
+            Ok(Some((extension, faults))) => (Some(extension), faults),
+            Ok(None) => (None, Vec::new()),
+            Err(fault) => (None, vec![fault]),
+        };
+        for fault in faults {
             self.rejects.add(raw, fault, place);
-            None
-        })
+        }
+        extension
     }
 
     fn push(&self, entry: Push<'_>) -> Result<(UserId, Status), Fault> {
@@ -240,15 +254,43 @@ fn device_types(texts: Vec<Text<'_>>) -> DeviceTypes {
     fitting.take(DEVICE_TYPES_MAX).map(|text| (*text).into()).collect()
 }
 
-/// A version that we do not know says nothing to us.
-fn extension(object: &RollcallObject) -> Option<Extension> {
-    let (epoch, counter) = object.seq;
-    (object.v == 1).then(|| Extension {
-        seq: Serial { epoch, counter },
+/// What the `rollcall` object says, without the parts of it that are wrong.
+fn extension(object: &RollcallObject, local: &ServerName) -> (Extension, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let reminder = object.reminder.as_ref().and_then(|reminder| {
+        let read = reminder.read();
+        let rule = "an id of 1 to 64 bytes with digests of 32 hexadecimal digits";
+        faults.extend(read.is_none().then(|| Fault::must("reminder", rule, "something else")));
+        read
+    });
+    let have = object.have.as_ref().and_then(|have| {
+        let read = have.read();
+        let rule = "256 numbers of 8 bytes as unpadded base64";
+        faults.extend(read.is_none().then(|| Fault::must("have.buckets", rule, "something else")));
+        read
+    });
+    let mut query = Vec::new();
+    for text in object.query.iter().take(Settings::MAX_POLLS) {
+        match user_of("query", text, local) {
+            Ok(user) => query.push(user),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let answers = object.answers.iter().filter(|id| is_id(id)).take(Settings::MAX_ANSWERS).cloned().collect();
+    let mut differ = object.differ.clone();
+    differ.sort_unstable();
+    differ.dedup();
+    let extension = Extension {
+        seq: serial(object.seq),
         promise_ms: object.promise_ms.map(|ms| ms.min(MAX_INTEGER)),
         full: object.full.unwrap_or(false),
-        ..Extension::default()
-    })
+        reminder,
+        answers,
+        have,
+        differ,
+        query,
+    };
+    (extension, faults)
 }
 
 /// The last push of each user, in the place of the first.

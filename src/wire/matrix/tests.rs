@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::core::signal::{Extension, Inbound, Permission, PermissionKind};
+use crate::core::digest::BUCKETS;
+use crate::core::signal::{Extension, Have, Inbound, Permission, PermissionKind, Reminder, Summary};
 use crate::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
 use crate::wire::reject::class;
 
@@ -195,8 +196,8 @@ fn a_transaction_reads_as_the_design_has_it() {
 
 #[test]
 fn an_empty_transaction_still_says_who_we_are() {
-    let body = build_transaction(&server("a.example"), NOW, &TransactionContent { full: true, ..Default::default() });
-    let expected = [presence(json!({"push": [], "rollcall": {"v": 1, "seq": [0, 0], "promise_ms": 0, "full": true}}))];
+    let body = build_transaction(&server("a.example"), NOW, &TransactionContent::default());
+    let expected = [presence(json!({"push": [], "rollcall": {"v": 1, "seq": [0, 0], "promise_ms": 0}}))];
     assert_eq!(edus_of(&body), expected);
 }
 
@@ -247,6 +248,25 @@ fn statuses() -> impl Strategy<Value = Status> {
     )
 }
 
+/// What an extension may say of reminders.
+fn words() -> impl Strategy<Value = Extension> {
+    let serial = || any::<(u64, u64)>().prop_map(|(epoch, counter)| Serial { epoch, counter });
+    let summary = (serial(), any::<u64>(), any::<u128>());
+    let summary = proptest::option::of(summary.prop_map(|(as_of, count, digest)| Summary { as_of, count, digest }));
+    let reminder = ("[0-9]{1,20}-[0-9]{1,20}", summary.clone(), summary);
+    let reminder = reminder.prop_map(|(id, mine, yours)| Reminder { id: id.into(), mine, yours });
+    let buckets = proptest::collection::vec(any::<u64>(), BUCKETS);
+    let have = (serial(), buckets).prop_map(|(as_of, buckets)| Have { as_of, buckets });
+    let answers = proptest::collection::vec("[0-9]{1,20}".prop_map(Into::into), 0..=8);
+    let differ = proptest::collection::btree_set(any::<u8>(), 0..=256);
+    (proptest::option::of(reminder), answers, proptest::option::of(have), differ).prop_map(
+        |(reminder, answers, have, differ)| {
+            let differ = differ.into_iter().collect();
+            Extension { reminder, answers, have, differ, ..Extension::default() }
+        },
+    )
+}
+
 fn truncate(text: &str) -> Box<str> {
     text[..text.floor_char_boundary(1024)].into()
 }
@@ -257,7 +277,7 @@ proptest! {
         statuses in proptest::collection::vec(statuses(), 0..40),
         polls in 0..20_usize,
         unpolls in 0..20_usize,
-        full: bool,
+        words in words(),
         counter: u64,
     ) {
         let ids = |n: usize| (0..n).map(|n| user(&format!("@p{n}:b.example"))).collect::<Vec<_>>();
@@ -267,7 +287,10 @@ proptest! {
             unpolls: ids(unpolls),
             seq: Serial { epoch: 3, counter },
             promise_ms: 60_000,
-            full,
+            reminder: words.reminder.clone(),
+            answers: words.answers.clone(),
+            have: words.have.clone(),
+            differ: words.differ.clone(),
             ..TransactionContent::default()
         };
         let body = build_transaction(&server("a.example"), NOW, &content);
@@ -276,7 +299,7 @@ proptest! {
         prop_assert_eq!(inbound.push, content.pushes);
         prop_assert_eq!(inbound.poll, content.polls);
         prop_assert_eq!(inbound.unpoll, content.unpolls);
-        prop_assert_eq!(inbound.extension, Some(Extension { seq: content.seq, promise_ms: Some(60_000), full, ..Extension::default() }));
+        prop_assert_eq!(inbound.extension, Some(Extension { seq: content.seq, promise_ms: Some(60_000), ..words }));
     }
 
     #[test]

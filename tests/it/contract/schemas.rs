@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jsonschema::Validator;
-use rollcall::core::signal::{Permission, PermissionKind};
+use rollcall::core::signal::{Have, Permission, PermissionKind, Reminder, Summary};
 use rollcall::model::{Partition, Presence, Serial, ServerName, Status, Timestamp, UserId};
 use rollcall::wire::contract::Source;
 use rollcall::wire::matrix::{TransactionContent, build_transaction};
@@ -184,6 +184,7 @@ fn content() -> TransactionContent {
         device_types: if n.is_multiple_of(2) { ["mobile".into(), "web".into()].into() } else { [].into() },
     };
     let permission = |kind| Permission { kind, observed: user(1, "b.example"), observer: user(1, "a.example") };
+    let summary = Summary { as_of: Serial { epoch: 1_795_400_000, counter: 17 }, count: 600, digest: 7 };
     TransactionContent {
         pushes: (0..600).map(|n| (user(n, "a.example"), status(n))).collect(),
         polls: (0..3_000).map(|n| user(n, "b.example")).collect(),
@@ -191,7 +192,10 @@ fn content() -> TransactionContent {
         permissions: [PermissionKind::Invite, PermissionKind::Accept, PermissionKind::Deny].map(permission).to_vec(),
         seq: Serial { epoch: 1_795_400_000, counter: 17 },
         promise_ms: 3_600_000,
-        full: true,
         plain: false,
+        reminder: Some(Reminder { id: "1795400000-17".into(), mine: Some(summary), yours: Some(summary) }),
+        answers: vec!["1795400000-16".into()],
+        have: Some(Have { as_of: summary.as_of, buckets: (0..256).collect() }),
+        differ: vec![0, 255],
     }
 }

@@ -7,6 +7,7 @@ mod local;
 mod permission;
 mod restarts;
 mod updates;
+mod watchdogs;
 mod watching;
 mod windows;
 

@@ -4,7 +4,7 @@ use rollcall::core::signal::UserSignal;
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 
 use super::{ALICE, BOB, HOUR, friends};
-use crate::support::pair::{Server, pass, user};
+use crate::support::pair::{Server, pass, said, user};
 
 /// Bob listens at an edge; Alice is online.
 fn listening() -> (Timestamp, Server, Server) {
@@ -96,8 +96,8 @@ fn a_restart_asks_for_the_present_again() {
     pass(&mut now, 5, &mut a, &mut b);
     b.updates.clear();
     b.restart(now);
-    let transactions = pass(&mut now, 14, &mut a, &mut b);
-    assert!(transactions.is_empty(), "without asking the peer: {transactions:?}");
+    let seen = said(&pass(&mut now, 14, &mut a, &mut b));
+    assert!(seen.is_empty(), "without polling the peer: {seen:?}");
     assert_eq!(b.updated(), ["@bob:b.example: @alice:a.example busy"]);
 }
 

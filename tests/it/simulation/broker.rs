@@ -49,13 +49,18 @@ impl Broker {
         queue.filter(|queue| !self.missing.contains(queue))
     }
 
-    /// Puts one in. Updates go to whoever watches the watch, not into a queue.
+    /// Puts one in.
     pub fn put(&mut self, queue: Queue, message: Outgoing) {
+        self.put_before(queue, message, 0);
+    }
+
+    /// Puts one in, in front of the last so many: nobody may rely on the order of a queue.
+    pub fn put_before(&mut self, queue: Queue, message: Outgoing, last: usize) {
         let id = self.number();
         let Outgoing { routing_key, body, headers, .. } = message;
         let message = Message { id, routing_key: routing_key.into(), body, headers, returns: 0 };
         if let Some(waiting) = self.queues.get_mut(&queue) {
-            waiting.push_back(message);
+            waiting.insert(waiting.len().saturating_sub(last), message);
             self.wake(&queue);
         }
     }

@@ -55,7 +55,8 @@ impl SimBus {
             sim.note(message.body.len() as u64, || {
                 format!("{:?} puts {} bytes on {queue}", self.life, message.body.len())
             });
-            broker.put(queue, message);
+            let overtaken = if sim.plan.reorders && sim.strikes(300) { sim.rng().usize(1..=4) } else { 0 };
+            broker.put_before(queue, message, overtaken);
         }
     }
 

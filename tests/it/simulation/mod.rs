@@ -28,8 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::world::play;
 
-/// Seeds that each run of the tests plays.
-const SEEDS: u64 = 2_000;
+/// Seeds that each run of the tests plays: half a second of processor each, without optimisation.
+const SEEDS: u64 = 500;
 /// Of too many failures the first tell enough.
 const FAILURES: usize = 5;
 

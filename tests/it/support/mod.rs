@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod edge;
+pub mod herd;
 pub mod pair;
 pub mod person;
 pub mod process;

@@ -24,7 +24,7 @@ pub fn defaults() -> Settings {
     Settings { accept: ListAccept::Reciprocal, symmetric: true, ..settings() }
 }
 
-/// Everybody may see everybody and shows nothing unasked: for what is not about permission.
+/// Everybody may see everybody and shows nothing unasked: for what is not about permission. Watchdogs are out of the way.
 pub fn settings() -> Settings {
     Settings {
         window_ms: 5_000,
@@ -34,7 +34,7 @@ pub fn settings() -> Settings {
         resend_ms: 60_000,
         backoff_min_ms: 1_000,
         backoff_max_ms: 600_000,
-        short_ms: 60_000,
+        short_ms: 1_800_000,
         long_ms: 3_600_000,
         tries: 3,
         give_up_ms: 600_000,

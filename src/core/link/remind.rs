@@ -1,0 +1,216 @@
+//! Reminders, and how two servers find out in few bytes whether they hold the same (W5, W6, E7).
+//!
+//! A reminder says by digest what its sender promised and what it holds of the other's users. If both match, the answer is a few
+//! bytes. If not, whoever holds something else says what it has by bucket ([`Have`]), is told which buckets differ, and asks for the
+//! users of those again, while the other side says them again; so afterwards both know all of them, and no others.
+
+use super::{Link, Remote, Turn};
+use crate::core::digest::{Buckets, Sum, bucket_of, weight};
+use crate::core::settings::Settings;
+use crate::core::signal::{Extension, Have, Reminder, Summary};
+use crate::model::{Serial, Timestamp, UserId};
+
+/// What the next transaction says beside statuses, requests and permissions. In memory: whoever misses it asks again.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    /// W5: a reminder.
+    pub(super) remind: bool,
+    /// Reminders of the peer's that it answers. Bounded.
+    answers: Vec<Box<str>>,
+    /// What we hold, by bucket.
+    have: bool,
+    /// Buckets in which the peer holds something else than we told it.
+    differ: Vec<u8>,
+    /// When the two sides were last compared.
+    pub(super) compared: Timestamp,
+    /// When a reminder was last answered by another.
+    countered: Timestamp,
+}
+
+impl Words {
+    /// Whether there is anything to be said.
+    pub(super) fn are_ready(&self) -> bool {
+        self.remind || self.have || !self.answers.is_empty() || !self.differ.is_empty()
+    }
+}
+
+impl Link {
+    /// What the extension of a transaction says of reminders, once everything else of it has counted.
+    pub(super) fn handle_extension(&mut self, extension: &Extension, turn: &mut Turn<'_>) {
+        self.note_promise(extension.promise_ms);
+        let answered = self.is_answer(extension);
+        if answered || extension.reminder.is_some() {
+            self.reset_watchdogs(turn);
+        }
+        let mine = extension.reminder.as_ref().and_then(|reminder| reminder.mine);
+        let holds = mine.is_some_and(|mine| self.compare(&mine, turn) == Some(true));
+        if let Some(reminder) = &extension.reminder {
+            self.answer(reminder, turn);
+        }
+        if let Some(have) = &extension.have {
+            self.find_differences(have);
+        }
+        if !extension.differ.is_empty() {
+            self.ask_again(&extension.differ, turn);
+        }
+        // An answer without a reminder of its own says that what we hold is right.
+        if holds || answered && extension.reminder.is_none() {
+            self.believe(turn);
+        }
+        self.open_for_more(turn.now);
+    }
+
+    fn note_promise(&mut self, promise_ms: Option<u64>) {
+        if promise_ms.is_some() && promise_ms != self.state.promise_ms {
+            self.state.promise_ms = promise_ms;
+            self.dirty.state = true;
+        }
+    }
+
+    fn is_answer(&self, extension: &Extension) -> bool {
+        let Some(seq) = self.watchdog.reminder else { return false };
+        let id = reminder_id(seq);
+        extension.answers.iter().any(|answer| **answer == *id)
+    }
+
+    /// Whether we hold what the peer says that it told us; `None`: that cannot be said while polls are on their way.
+    fn compare(&mut self, theirs: &Summary, turn: &Turn<'_>) -> Option<bool> {
+        let patient = turn.now.since(self.words.compared) < turn.settings.long_ms;
+        if theirs.as_of != self.state.applied || patient && !self.is_settled() {
+            return None;
+        }
+        self.words.compared = turn.now;
+        let same = self.held_sum().is(theirs);
+        self.words.have |= !same;
+        Some(same)
+    }
+
+    /// Whether both sides mean the same users.
+    fn is_settled(&self) -> bool {
+        let asking = self.live.as_ref().is_some_and(|live| !live.polls.is_empty() || !live.unpolls.is_empty());
+        self.pending.is_empty() && self.unwanted.is_empty() && !asking
+    }
+
+    /// A reminder by which the peer holds something else than it was told, or something older than we remember, is answered by one
+    /// of ours, which it can judge exactly. Not again and again: such a one has to wait for its answer then.
+    fn answer(&mut self, reminder: &Reminder, turn: &Turn<'_>) {
+        self.note_asked(turn);
+        let is_right = |yours: Summary| self.told.sum_at(yours.as_of).is_some_and(|sum| sum.is(&yours));
+        if !reminder.yours.is_none_or(is_right) {
+            if turn.now.since(self.words.countered) < turn.settings.short_ms {
+                return;
+            }
+            self.words.countered = turn.now;
+            self.words.remind = true;
+        }
+        if self.words.answers.len() < Settings::MAX_ANSWERS && !self.words.answers.contains(&reminder.id) {
+            self.words.answers.push(reminder.id.clone());
+        }
+    }
+
+    /// The peer holds this: says again what differs. What it held is too old to tell: it is asked to compare again.
+    fn find_differences(&mut self, have: &Have) {
+        let Some(buckets) = self.told.buckets_at(have.as_of) else {
+            self.words.remind = true;
+            return;
+        };
+        self.words.differ = buckets.differing(have);
+        let differ = self.words.differ.clone();
+        self.owe_again(|user| differ.binary_search(&bucket_of(user)).is_ok());
+    }
+
+    /// In these buckets the peer told something else than we hold: asks for all of them, and believes none of them meanwhile, if the
+    /// peer was given up.
+    fn ask_again(&mut self, differ: &[u8], turn: &mut Turn<'_>) {
+        let is_doubtful = |user: &UserId| differ.contains(&bucket_of(user));
+        if let Some(lapsed) = self.state.lapsed {
+            for (localpart, remote) in &mut self.remotes {
+                let doubtful = remote.known_at() <= lapsed && is_doubtful(&UserId::from_parts(localpart, &self.server));
+                if doubtful && remote.known_at() > Timestamp(0) {
+                    remote.forget();
+                    super::mark(remote, localpart, &mut self.dirty.remotes);
+                }
+            }
+        }
+        self.poll_again(is_doubtful);
+        self.believe(turn);
+    }
+
+    /// Takes what is to be said. `seq` is the transaction that says it, and what that holds counts as told.
+    pub(super) fn take_words(&mut self, seq: Serial) -> Said {
+        let words = std::mem::take(&mut self.words);
+        (self.words.compared, self.words.countered) = (words.compared, words.countered);
+        let reminder = words.remind.then(|| {
+            self.watchdog.reminder = Some(seq);
+            let applied = self.state.applied;
+            Reminder {
+                id: reminder_id(seq),
+                // While something is owed it is not known what the peer was told.
+                mine: self.owed.is_empty().then(|| self.told.sum().as_of(seq)),
+                yours: (applied > Serial::default()).then(|| self.held_sum().as_of(applied)),
+            }
+        });
+        let have = words.have.then(|| self.held_buckets().into_have(self.state.applied));
+        Said { reminder, answers: words.answers, have, differ: words.differ }
+    }
+
+    /// The peer's users of whom it promised to tell us, and did.
+    fn held(&self) -> impl Iterator<Item = (UserId, &Remote)> {
+        let held = |remote: &&Remote| remote.polled && remote.is_wanted() && remote.is_known();
+        let remotes = self.remotes.iter().filter(move |(_, remote)| held(remote));
+        remotes.map(|(localpart, remote)| (UserId::from_parts(localpart, &self.server), remote))
+    }
+
+    fn held_sum(&self) -> Sum {
+        let mut sum = Sum::default();
+        self.held().for_each(|(user, remote)| sum.add(weight(&user, &remote.status())));
+        sum
+    }
+
+    fn held_buckets(&self) -> Buckets {
+        let mut buckets = Buckets::default();
+        self.held().for_each(|(user, remote)| buckets.add(&user, weight(&user, &remote.status())));
+        buckets
+    }
+
+    /// Localparts of those of whom anything is known.
+    pub(super) fn known_users(&self) -> impl Iterator<Item = &str> {
+        self.remotes.iter().filter(|(_, remote)| remote.is_known()).map(|(localpart, _)| &**localpart)
+    }
+
+    /// Polls these users anew, as far as they are wanted.
+    pub(super) fn poll_again(&mut self, which: impl Fn(&UserId) -> bool) {
+        for (localpart, remote) in self.remotes.iter_mut().filter(|(_, remote)| remote.polled && remote.is_wanted()) {
+            if which(&UserId::from_parts(localpart, &self.server)) {
+                remote.polled = false;
+                super::mark(remote, localpart, &mut self.dirty.remotes);
+                self.pending.insert(localpart.clone());
+            }
+        }
+    }
+
+    /// Has these users told anew.
+    pub(super) fn owe_again(&mut self, which: impl Fn(&UserId) -> bool) {
+        let again = self.told.iter().filter(|(user, _)| which(user) && !self.owed.contains_key(*user));
+        let again: Vec<(UserId, Serial)> = again.map(|(user, last)| (user.clone(), last.serial)).collect();
+        for (user, serial) in again {
+            self.owed.insert(user.clone(), serial);
+            self.dirty.served.insert(user);
+        }
+        self.asked_at = Timestamp(0);
+    }
+}
+
+/// What a transaction says beside statuses, requests and permissions.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) reminder: Option<Reminder>,
+    pub(super) answers: Vec<Box<str>>,
+    pub(super) have: Option<Have>,
+    pub(super) differ: Vec<u8>,
+}
+
+/// A reminder is named by the transaction that carries it.
+fn reminder_id(seq: Serial) -> Box<str> {
+    format!("{}-{}", seq.epoch, seq.counter).into()
+}

@@ -1,0 +1,306 @@
+//! The two watchdogs of a link (W3–W7), and what becomes of the promises that they guard.
+//!
+//! Only peers that know what a promise is have them: those that speak rollcall, polled, or said something of permission. A timer is
+//! a hint and the facts are looked at anew, so that a reset is one store of a number. Silence is judged against the horizon, never
+//! against the clock: what lies unread in a queue is no silence.
+
+use super::{Link, Turn};
+use crate::core::settings::Settings;
+use crate::model::{Serial, Status, Timestamp, UserId};
+
+/// A peer's promise counts for no longer than this, ms.
+const PROMISE_MAX_MS: u64 = 24 * 3600 * 1000;
+
+/// See the module. All times are of the local clock.
+#[derive(Debug, Default)]
+pub(super) struct Watchdog {
+    /// Whether there is anything to guard.
+    on: bool,
+    /// When anything was last heard of the peer: resets the short one (W4).
+    heard: Timestamp,
+    /// When a reminder, or the answer to ours, was last heard: resets both (W6).
+    pub(super) reset: Timestamp,
+    /// When the peer last polled or reminded: our own promises end without.
+    asked: Timestamp,
+    /// A reminder is due by then, whatever was heard: after a restart, or because the peer came back.
+    due: Option<Timestamp>,
+    /// The number of the transaction that carries our last reminder, until it is answered.
+    pub(super) reminder: Option<Serial>,
+    /// When one was last delivered.
+    reminded: Timestamp,
+    /// How many were delivered since the last answer.
+    tries: u32,
+    /// Since when nothing could be delivered.
+    failing: Option<Timestamp>,
+    /// The short one expired, and nothing was heard since.
+    silent: bool,
+    /// How often the peer answered a reminder.
+    answers: u32,
+}
+
+/// What the machines of a partition know of a link's watchdogs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::core) struct Standing {
+    /// It has something to guard.
+    pub(in crate::core) guards: bool,
+    /// The peer is silent.
+    pub(in crate::core) silent: bool,
+    /// How often it answered.
+    pub(in crate::core) answers: u32,
+}
+
+impl Link {
+    pub(in crate::core) fn standing(&self) -> Standing {
+        let dog = &self.watchdog;
+        Standing { guards: dog.on, silent: dog.silent, answers: dog.answers }
+    }
+
+    pub(super) fn is_guarded(&self) -> bool {
+        self.watchdog.on
+    }
+
+    /// A peer without the `rollcall` object cannot answer but by saying or asking something.
+    pub(super) fn confirmed_by_word(&mut self, turn: &mut Turn<'_>) {
+        if !self.speaks(turn.now) {
+            self.reset_watchdogs(turn);
+            self.believe(turn);
+        }
+    }
+
+    /// Whether what is known of the peer's users is no longer believed.
+    pub fn is_lapsed(&self) -> bool {
+        self.state.lapsed.is_some()
+    }
+
+    /// Starts the watchdogs with the first promise, and stops them with the last.
+    pub(in crate::core) fn guard(&mut self, now: Timestamp) {
+        // One that has been silent for a day is asked for as long as somebody here wants to know.
+        let listens = self.speaks(now) || self.subscribes(now) || self.state.knows_permission() && self.wanted > 0;
+        let on = listens && (self.told.len() > 0 || self.wanted > 0);
+        let dog = &mut self.watchdog;
+        if on && !dog.on {
+            *dog = Watchdog { on, heard: now, reset: now, asked: now, ..Watchdog::default() };
+            self.words.compared = now;
+        } else if !on && dog.on {
+            *dog = Watchdog::default();
+        }
+    }
+
+    /// This peer's turn to be reminded comes `offset_ms` from now on, as after a restart.
+    pub(in crate::core) fn remind_later(&mut self, horizon: Timestamp, offset_ms: u64) {
+        if self.watchdog.on {
+            self.watchdog.due = Some(horizon.plus(offset_ms));
+        }
+    }
+
+    /// The silence since about `since` was our own fault: the peer gets all its chances again. Whoever could not be reached for long
+    /// before then gets no more.
+    pub(in crate::core) fn forgive(&mut self, now: Timestamp, since: Timestamp, settings: &Settings) {
+        let dog = &mut self.watchdog;
+        (dog.heard, dog.silent, dog.tries) = (now, false, 0);
+        dog.failing = dog.failing.filter(|failing| failing.plus(2 * settings.short_ms) < since);
+        self.state.attempts = 0;
+        self.state.retry_at = self.state.retry_at.min(now);
+        self.dirty.state = true;
+    }
+
+    /// W4: any authenticated request of the peer.
+    pub(super) fn note_heard(&mut self, turn: &Turn<'_>) {
+        let long = self.long_due(turn.settings);
+        let dog = &mut self.watchdog;
+        dog.heard = dog.heard.max(turn.at.min(turn.now));
+        dog.silent = false;
+        if turn.horizon < long {
+            dog.tries = 0;
+        }
+        if self.state.lapsed.is_some() && dog.on {
+            // It is back: what it promised may have changed meanwhile.
+            dog.due = Some(turn.horizon.max(dog.reminded.plus(turn.settings.short_ms)));
+            self.remind_if_due(turn);
+        }
+    }
+
+    /// W6: a reminder, or the answer to ours.
+    pub(super) fn reset_watchdogs(&mut self, turn: &Turn<'_>) {
+        let dog = &mut self.watchdog;
+        dog.reset = dog.reset.max(turn.at.min(turn.now));
+        dog.answers = dog.answers.wrapping_add(u32::from(dog.reminder.is_some()));
+        (dog.tries, dog.reminder) = (0, None);
+    }
+
+    /// The peer wants to know something of us: our promises to it go on.
+    pub(super) fn note_asked(&mut self, turn: &Turn<'_>) {
+        self.watchdog.asked = self.watchdog.asked.max(turn.at.min(turn.now));
+    }
+
+    /// A reminder reached the peer. From now on its answer is waited for.
+    pub(super) fn reminder_delivered(&mut self, seq: Serial, now: Timestamp) {
+        let dog = &mut self.watchdog;
+        if dog.reminder == Some(seq) {
+            dog.reminded = now;
+            dog.tries = dog.tries.saturating_add(1);
+        }
+    }
+
+    /// Something reached the peer, or could not.
+    pub(super) fn note_delivery(&mut self, is_delivered: bool, now: Timestamp) {
+        let failing = self.watchdog.failing.unwrap_or(now);
+        self.watchdog.failing = (!is_delivered).then_some(failing);
+    }
+
+    /// The next moment of the horizon at which silence alone leads to something.
+    pub(in crate::core) fn poll_watchdog(&self, settings: &Settings) -> Option<Timestamp> {
+        let guarded = self.watchdog.on.then(|| {
+            let lost = self.lost_at(settings).filter(|_| self.state.lapsed.is_none());
+            let ends = (self.told.len() > 0).then(|| self.promises_end(settings));
+            [self.next_reminder(settings), self.silent_at(settings), lost, ends].into_iter().flatten().min()
+        });
+        [guarded.flatten(), self.plain_due].into_iter().flatten().min()
+    }
+
+    /// Looks at the facts again: the horizon has moved.
+    pub(in crate::core) fn handle_watchdog(&mut self, turn: &mut Turn<'_>) {
+        self.trust_watchdog(turn.now);
+        self.expire_plain(turn);
+        if self.watchdog.on {
+            self.watchdog.silent |= self.silent_at(turn.settings).is_some_and(|at| at <= turn.horizon);
+            self.end_promises(turn);
+            if self.state.lapsed.is_none() && !turn.suspicious && self.is_lost(turn) {
+                self.lapse(turn);
+            }
+            self.remind_if_due(turn);
+        }
+        self.advance(turn);
+    }
+
+    /// W5: one reminder at a time, and the next one only once this one had its time.
+    fn remind_if_due(&mut self, turn: &Turn<'_>) {
+        if self.next_reminder(turn.settings).is_none_or(|at| at > turn.horizon) {
+            return;
+        }
+        self.watchdog.due = None;
+        self.words.remind = true;
+        if !self.speaks(turn.now) && self.subscribes(turn.now) {
+            self.repeat_everything();
+        }
+        self.open_for_more(turn.now);
+    }
+
+    /// The reminder of peers that cannot tell a digest: everything again, and everything asked for again.
+    fn repeat_everything(&mut self) {
+        self.owe_again(|_| true);
+        self.poll_again(|_| true);
+    }
+
+    fn next_reminder(&self, settings: &Settings) -> Option<Timestamp> {
+        let dog = &self.watchdog;
+        if self.words.remind || self.live.as_ref().is_some_and(|live| live.remind) {
+            return None;
+        }
+        let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
+        let again = if dog.tries > 0 { dog.reminded.plus(self.patience_ms(settings)) } else { Timestamp(0) };
+        let regular = overdue.max(again);
+        Some(dog.due.map_or(regular, |due| due.min(regular)))
+    }
+
+    /// How long an answer is waited for: the short watchdog's time, and ever longer after the peer is given up, up to the long one's.
+    /// Less up to a half then, by a hash: no randomness here.
+    fn patience_ms(&self, settings: &Settings) -> u64 {
+        let probes = self.watchdog.tries.saturating_sub(settings.tries);
+        if probes == 0 {
+            return settings.short_ms;
+        }
+        let whole = settings.short_ms.saturating_mul(1 << probes.min(32)).min(settings.long_ms);
+        whole / 2 + self.spread(probes.into(), whole / 2)
+    }
+
+    /// When the short one expires, if it has not yet.
+    fn silent_at(&self, settings: &Settings) -> Option<Timestamp> {
+        (!self.watchdog.silent).then(|| self.watchdog.heard.plus(settings.short_ms))
+    }
+
+    /// W7: when the long one expires: at this link's own phase of the period, so that those of many peers stay spread whatever resets
+    /// them, and never later than one period after the reset.
+    fn long_due(&self, settings: &Settings) -> Timestamp {
+        let period = self.long_ms(settings).max(1);
+        let phase = self.seed % period;
+        let latest = self.watchdog.reset.plus(period).0;
+        Timestamp(latest - (latest % period + period - phase) % period)
+    }
+
+    fn long_ms(&self, settings: &Settings) -> u64 {
+        let promised = self.state.promise_ms.unwrap_or(settings.long_ms).min(settings.long_ms);
+        promised.clamp(2 * settings.short_ms, PROMISE_MAX_MS.max(2 * settings.short_ms))
+    }
+
+    /// When the peer is given up, if it says nothing: reminders went unanswered, or none could be delivered.
+    fn lost_at(&self, settings: &Settings) -> Option<Timestamp> {
+        let dog = &self.watchdog;
+        let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
+        let unanswered = (dog.tries >= settings.tries).then(|| dog.reminded.plus(settings.short_ms));
+        let failing = dog.failing.map(|since| since.plus(settings.give_up_ms));
+        Some([unanswered, failing].into_iter().flatten().min()?.max(overdue))
+    }
+
+    fn is_lost(&self, turn: &Turn<'_>) -> bool {
+        self.lost_at(turn.settings).is_some_and(|at| at <= turn.horizon)
+    }
+
+    /// When our own promises end, if the peer asks for nothing.
+    fn promises_end(&self, settings: &Settings) -> Timestamp {
+        self.watchdog.asked.plus(2 * settings.long_ms)
+    }
+
+    /// E6: a promise holds for twice its time; who has not asked by then does not rely on it.
+    fn end_promises(&mut self, turn: &mut Turn<'_>) {
+        if self.told.len() == 0 || self.promises_end(turn.settings) > turn.horizon {
+            return;
+        }
+        let users: Vec<UserId> = self.told.users().cloned().collect();
+        for user in users {
+            self.unpolled(user, true, self.last_number(), turn);
+        }
+    }
+
+    /// The peer is given up: what it said is believed no longer. Of one that speaks rollcall it is kept, since a digest can confirm it.
+    fn lapse(&mut self, turn: &mut Turn<'_>) {
+        let speaks = self.speaks(turn.now);
+        self.state.lapsed = Some(turn.horizon);
+        self.dirty.state = true;
+        let known: Vec<Box<str>> = self.known_users().map(Into::into).collect();
+        for localpart in known {
+            if !speaks && let Some(remote) = self.remotes.get_mut(&localpart) {
+                remote.forget();
+                super::mark(remote, &localpart, &mut self.dirty.remotes);
+            }
+            self.tell_observers(&localpart, turn);
+        }
+    }
+
+    /// What the peer said is believed again, as far as it is still known.
+    pub(super) fn believe(&mut self, turn: &mut Turn<'_>) {
+        let Some(lapsed) = self.state.lapsed.take() else { return };
+        self.dirty.state = true;
+        let restored: Vec<Box<str>> = self.known_users().map(Into::into).collect();
+        for localpart in restored {
+            if self.remotes.get(&localpart).is_some_and(|remote| remote.known_at() <= lapsed) {
+                self.tell_observers(&localpart, turn);
+            }
+        }
+    }
+
+    /// What may be shown of what is known, and was said at `known_at`.
+    pub(super) fn believed(&self, status: Status, known_at: Timestamp) -> Status {
+        if self.state.believes(known_at) { status } else { Status::default() }
+    }
+
+    /// Times in the future count as now: a stepped clock freezes nobody.
+    fn trust_watchdog(&mut self, now: Timestamp) {
+        let dog = &mut self.watchdog;
+        for time in [&mut dog.heard, &mut dog.reset, &mut dog.asked, &mut dog.reminded] {
+            *time = (*time).min(now);
+        }
+        dog.failing = dog.failing.map(|since| since.min(now));
+        self.state.lapsed = self.state.lapsed.map(|at| at.min(now));
+    }
+}

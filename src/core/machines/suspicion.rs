@@ -1,0 +1,94 @@
+//! Whose fault it is when many peers fall silent at once: ours, until one of them is heard again.
+
+use super::Machines;
+use crate::core::link::Standing;
+use crate::model::{ServerName, Timestamp};
+
+/// Fewer links than this say nothing about us.
+const FEWEST: usize = 10;
+/// Peers that still speak and are asked to prove that it is not us.
+const WITNESSES: usize = 3;
+
+/// Counts the links with watchdogs, and those whose peer is silent.
+#[derive(Debug, Default)]
+pub(super) struct Suspicion {
+    guarding: usize,
+    silent: usize,
+    /// More than half fell silent, and nobody has proved yet that we can be heard.
+    is_on: bool,
+    /// Since when, by the horizon.
+    since: Timestamp,
+    /// Somebody did, then.
+    proved: Timestamp,
+    /// Looked at when the present signal is done.
+    is_proved: bool,
+}
+
+impl Suspicion {
+    /// Nobody is given up meanwhile.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// A link changed.
+    pub(super) fn note(&mut self, before: Standing, after: Standing) {
+        self.guarding += usize::from(after.guards);
+        self.guarding -= usize::from(before.guards);
+        self.silent += usize::from(after.silent);
+        self.silent -= usize::from(before.silent);
+        // A silent peer that is heard again, or an answer to a reminder.
+        self.is_proved |= self.is_on && (before.silent && !after.silent || after.answers > before.answers);
+    }
+}
+
+impl Machines {
+    /// Looks at the facts after links were looked at.
+    pub(super) fn judge_ourselves(&mut self, now: Timestamp) {
+        let Suspicion { guarding, silent, is_on, proved, is_proved, .. } = self.suspicion;
+        if is_on && is_proved {
+            self.forgive_everybody(now);
+        } else if !is_on && guarding >= FEWEST && silent > guarding / 2 && self.may_suspect(proved) {
+            (self.suspicion.is_on, self.suspicion.since) = (true, self.peers_horizon);
+            self.ask_witnesses(now);
+        }
+        self.suspicion.is_proved = false;
+    }
+
+    /// Who was found able to be heard is not suspected again before the others had all their chances.
+    fn may_suspect(&self, proved: Timestamp) -> bool {
+        let chances = u64::from(self.settings.tries) + 2;
+        self.peers_horizon.since(proved) > self.settings.short_ms.saturating_mul(chances)
+    }
+
+    /// What went unanswered meanwhile was our fault: the silent get all their chances again, one after the other.
+    fn forgive_everybody(&mut self, now: Timestamp) {
+        self.suspicion.is_on = false;
+        self.suspicion.proved = self.peers_horizon;
+        let is_silent = |server: &&ServerName| self.links[*server].standing().silent;
+        let silent: Vec<ServerName> = self.links.keys().filter(is_silent).cloned().collect();
+        self.remind_in_turn(now, silent, Some(self.suspicion.since));
+    }
+
+    fn ask_witnesses(&mut self, now: Timestamp) {
+        let speaks = |server: &&ServerName| {
+            let standing = self.links[*server].standing();
+            standing.guards && !standing.silent
+        };
+        let speaking: Vec<ServerName> = self.links.keys().filter(speaks).take(WITNESSES).cloned().collect();
+        self.remind_in_turn(now, speaking, None);
+    }
+
+    /// Spreads reminders to these evenly over the short watchdog's time. Their silence is `forgiven` from about then on.
+    pub(super) fn remind_in_turn(&mut self, now: Timestamp, servers: Vec<ServerName>, forgiven: Option<Timestamp>) {
+        let (count, short_ms) = (servers.len() as u64, self.settings.short_ms);
+        for (nth, server) in (0..).zip(servers) {
+            let offset_ms = short_ms * nth / count.max(1);
+            self.with_link(server, now, now, None, |link, turn| {
+                if let Some(since) = forgiven {
+                    link.forgive(turn.now, since, turn.settings);
+                }
+                link.remind_later(turn.horizon, offset_ms);
+            });
+        }
+    }
+}

@@ -1,0 +1,20 @@
+# W8: what somebody set, idleness that was inferred and a client that timed out leave in one message.
+config presence.idle_after = 60s
+config presence.offline_after = 55s
+servers a b(foreign)
+@john:a lists @alice:b
+@jane:a lists @alice:b
+@mary:a lists @alice:b
+@jane:a on DESK online
+@jane:a on DESK starts for 10m
+@mary:a on WEB online
+advance 10s
+    4.9s a → b: push @jane:a online active, @john:a offline, @mary:a online active; invite @jane:a for @alice:b; invite @john:a for @alice:b; invite @mary:a for @alice:b
+b sends a poll @john:a
+b sends a poll @jane:a
+b sends a poll @mary:a
+advance 48s
+    14.9s a → b: push @jane:a online active, @john:a offline, @mary:a online active
+@john:a on PHONE busy
+advance 15s
+    62.9s a → b: push @jane:a online since 62s, @john:a online active, @mary:a offline since 62s
