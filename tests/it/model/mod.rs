@@ -146,7 +146,7 @@ impl Run {
                 self.home(user).list(now, USERS[user], add, remove);
             }
             Operation::Answer { user, observer, allow } => {
-                self.home(user).answer(now, USERS[user], USERS[observer], allow)
+                self.home(user).answer(now, USERS[user], USERS[observer], allow);
             }
             Operation::Tick(times) => (1..times).for_each(|_| self.be_quiet(true)),
             Operation::Restart { server } => self.servers[server].restart(now),

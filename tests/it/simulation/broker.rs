@@ -50,18 +50,18 @@ impl Broker {
     }
 
     /// Puts one in.
-    pub fn put(&mut self, queue: Queue, message: Outgoing) {
+    pub fn put(&mut self, queue: &Queue, message: Outgoing) {
         self.put_before(queue, message, 0);
     }
 
     /// Puts one in, in front of the last so many: nobody may rely on the order of a queue.
-    pub fn put_before(&mut self, queue: Queue, message: Outgoing, last: usize) {
+    pub fn put_before(&mut self, queue: &Queue, message: Outgoing, last: usize) {
         let id = self.number();
         let Outgoing { routing_key, body, headers, .. } = message;
         let message = Message { id, routing_key: routing_key.into(), body, headers, returns: 0 };
-        if let Some(waiting) = self.queues.get_mut(&queue) {
+        if let Some(waiting) = self.queues.get_mut(queue) {
             waiting.insert(waiting.len().saturating_sub(last), message);
-            self.wake(&queue);
+            self.wake(queue);
         }
     }
 
@@ -99,10 +99,11 @@ impl Broker {
             let Some(sub) = self.subs.get(&id) else { return Err(()) };
             let at = (sub.turn + step) % count;
             let (queue, prefetch, held) = sub.queues[at].clone();
-            if held < prefetch && self.serves(&queue, id) {
-                if let Some(message) = self.queues.get_mut(&queue).and_then(VecDeque::pop_front) {
-                    return Ok(self.hand_over(id, at, queue, message));
-                }
+            if held < prefetch
+                && self.serves(&queue, id)
+                && let Some(message) = self.queues.get_mut(&queue).and_then(VecDeque::pop_front)
+            {
+                return Ok(self.hand_over(id, at, queue, message));
             }
         }
         Ok(None)

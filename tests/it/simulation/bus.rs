@@ -56,7 +56,7 @@ impl SimBus {
                 format!("{:?} puts {} bytes on {queue}", self.life, message.body.len())
             });
             let overtaken = if sim.plan.reorders && sim.strikes(300) { sim.rng().usize(1..=4) } else { 0 };
-            broker.put_before(queue, message, overtaken);
+            broker.put_before(&queue, message, overtaken);
         }
     }
 

@@ -67,9 +67,9 @@ impl Host {
         let life = Life::new(self.sim.clone(), self.index, id, make.offset_ms);
         let mut processes = self.processes.lock().unwrap();
         if slot < processes.len() {
-            processes[slot] = life.clone()
+            processes[slot] = life.clone();
         } else {
-            processes.push(life.clone())
+            processes.push(life.clone());
         }
         drop(processes);
         self.sim.note(id, || format!("{life:?} starts"));
@@ -185,10 +185,10 @@ impl Host {
     /// An edge that never fails, with a clock that is right: straight onto the queue.
     pub fn steady_event(&self, event: &Value) {
         let message = Outgoing::new(Exchange::Inbound, "client", event.to_string());
-        self.broker.lock().unwrap().put(Queue::Inbound, message);
+        self.broker.lock().unwrap().put(&Queue::Inbound, message);
     }
 
-    pub fn poison(&self, queue: Queue, body: &str) {
+    pub fn poison(&self, queue: &Queue, body: &str) {
         let exchange = queue.exchange();
         let key = queue.binding_keys().swap_remove(0);
         self.broker.lock().unwrap().put(queue, Outgoing::new(exchange, key, body.to_owned()));

@@ -97,7 +97,7 @@ impl Ledger {
         self.truth.forgotten(server);
     }
 
-    pub fn to_be_said(&mut self, server: usize, message: u64) {
+    pub fn owes_word(&mut self, server: usize, message: u64) {
         *self.unsaid.entry((server, message)).or_default() += 1;
         self.committed.insert((server, message));
     }
@@ -189,15 +189,15 @@ impl Ledger {
     }
 
     /// A user's machine committed what it says; whether a steady user went offline by that.
-    pub fn tells(&mut self, user: UserId, status: Status, now: u64) -> bool {
-        self.says(&user, &status);
+    pub fn tells(&mut self, user: &UserId, status: Status, now: u64) -> bool {
+        self.says(user, &status);
         let told = self.told.entry(user.clone()).or_default();
         let was_there = told.status.presence > Presence::Offline;
         let left = was_there && status.presence == Presence::Offline;
         if told.status != status {
             (told.status, told.since) = (status, now);
         }
-        left && self.steady.contains(&user)
+        left && self.steady.contains(user)
     }
 
     /// A server committed what it knows of a user elsewhere; what is wrong with that.

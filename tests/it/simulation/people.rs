@@ -75,13 +75,13 @@ impl People {
             40..52 => self.answer(&person, &host, &self.any(), die < 45),
             52..66 => self.open_session(&person, &host, 5_000 + 500 * die),
             66..71 => self.close_sessions(&person, &host),
-            71..80 => self.with_device(&person, &host, "client.activity", json!({})),
+            71..80 => self.with_device(&person, &host, "client.activity", &json!({})),
             80..84 if !self.is_steady(&person) => {
-                self.with_device(&person, &host, "client.idle", json!({"idle_ms": die * 100}))
+                self.with_device(&person, &host, "client.idle", &json!({"idle_ms": die * 100}));
             }
             84..88 if !self.is_steady(&person) => {
                 let kind = if die < 87 { json!("mobile") } else { Value::Null };
-                self.with_device(&person, &host, "client.device", json!({"device_type": kind}));
+                self.with_device(&person, &host, "client.device", &json!({"device_type": kind}));
             }
             _ => self.act_elsewhere(),
         }
@@ -104,7 +104,7 @@ impl People {
         let message = truth::message(ledger.truth.new_token(&person.id, now));
         let status_msg = Some(message.as_str().into());
         let status = Status { presence: Presence::parse(presence).unwrap(), status_msg, ..Status::default() };
-        ledger.tells(person.id.clone(), status, now);
+        ledger.tells(&person.id, status, now);
         drop(ledger);
         let to = self.net.hosts().map(|host| host.index);
         plain.set(&person.id, presence, &message, to);
@@ -177,7 +177,7 @@ impl People {
         host.steady_event(&event);
     }
 
-    fn with_device(&self, person: &Person, host: &Arc<Host>, kind: &str, fields: Value) {
+    fn with_device(&self, person: &Person, host: &Arc<Host>, kind: &str, fields: &Value) {
         let mut event = self.event(host, person, kind);
         event["device_id"] = json!(self.device(person));
         event.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());

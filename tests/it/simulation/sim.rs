@@ -101,6 +101,7 @@ impl Sim {
     }
 
     /// An invariant is broken.
+    #[expect(clippy::needless_pass_by_value, reason = "all that is said here is made for it")]
     pub fn blame(&self, what: String) {
         let now = self.elapsed();
         if self.talks {

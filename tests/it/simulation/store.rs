@@ -96,7 +96,7 @@ impl SimStore {
         tables.write(commit);
         drop(tables);
         self.sim().note(epoch, || format!("{:?} commits {} rows in {partition}", self.life, commit.rows.len()));
-        super::watch::committed(self.sim(), self.life.server, &*self.life, commit);
+        super::watch::committed(self.sim(), self.life.server, &self.life, commit);
         Ok(())
     }
 }

@@ -75,12 +75,12 @@ impl Storm {
         }
         if self.sim().strikes(blows.compact) {
             let job = Outgoing::new(Exchange::Inbound, "beat", encode_job(Job::Compact, self.sim().now()));
-            host.broker.lock().unwrap().put(Queue::Inbound, job);
+            host.broker.lock().unwrap().put(&Queue::Inbound, job);
         }
         if self.sim().strikes(blows.poison) {
             let queues =
                 [Queue::Inbound, Queue::Users(Partition(0)), Queue::Peers(Partition(0)), Queue::Batch(Partition(0))];
-            host.poison(queues[self.sim().rng().usize(..4)].clone(), POISON);
+            host.poison(&queues[self.sim().rng().usize(..4)], POISON);
         }
     }
 

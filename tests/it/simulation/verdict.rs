@@ -36,9 +36,8 @@ impl Verdict<'_> {
         }
         for person in &self.people.all {
             self.own_status(person);
-            match self.people.net.host(person.server) {
-                Some(host) => self.list(person, host).await,
-                None => {}
+            if let Some(host) = self.people.net.host(person.server) {
+                self.list(person, host).await;
             }
         }
         for host in self.people.net.hosts() {
@@ -48,7 +47,7 @@ impl Verdict<'_> {
         for site in &self.people.net.sites {
             let Site::Plain(plain) = site else { continue };
             for person in &self.people.all {
-                self.seen_elsewhere(person, plain.index, plain.known(&person.id));
+                self.seen_elsewhere(person, plain.index, plain.known(&person.id).as_ref());
             }
         }
     }
@@ -117,7 +116,7 @@ impl Verdict<'_> {
         }
     }
 
-    fn seen_elsewhere(&self, person: &Person, plain: usize, known: Option<serde_json::Value>) {
+    fn seen_elsewhere(&self, person: &Person, plain: usize, known: Option<&serde_json::Value>) {
         let ledger = self.sim().ledger();
         let make = &self.sim().plan.servers[person.server];
         let promised = self.people.all.iter().any(|other| {
@@ -130,7 +129,7 @@ impl Verdict<'_> {
         }
         let told = ledger.told.get(&person.id).map(|told| told.status.clone()).unwrap_or_default();
         drop(ledger);
-        let message = known.as_ref().and_then(|known| known["status_msg"].as_str());
+        let message = known.and_then(|known| known["status_msg"].as_str());
         if message != told.status_msg.as_deref() {
             self.sim().blame(format!("s{plain} was told {message:?} of {}, who is {}", person.id, words(&told)));
         }

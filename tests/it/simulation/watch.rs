@@ -70,7 +70,7 @@ struct Numbered {
 pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit) {
     let outbox = commit.outbox.as_ref().map(|(_, outbox)| decode_own::<Vec<Kept>>(outbox).expect("a list of messages"));
     for kept in outbox.into_iter().flatten() {
-        sim.ledger().to_be_said(server, hash(&kept.routing_key, &kept.body));
+        sim.ledger().owes_word(server, hash(&kept.routing_key, &kept.body));
         match kept.exchange {
             OUTBOUND => {
                 let message = serde_json::from_slice(&kept.body).expect("what leaves is JSON");
@@ -104,7 +104,7 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
         RowKind::User => {
             let state: UserState = decode(value).expect("a user's row");
             let user = UserId::parse(&row.key.key).expect("a user's key");
-            let left = sim.ledger().tells(user, state.status().clone(), sim.elapsed());
+            let left = sim.ledger().tells(&user, state.status().clone(), sim.elapsed());
             if left && !sim.ledger().is_excused(server) {
                 sim.blame(format!(
                     "{} is taken for gone, though they said all the time that they are there",

@@ -58,7 +58,7 @@ fn settle(sim: &Arc<Sim>) -> (Arc<Net>, Arc<People>) {
     for site in &net.sites {
         match site {
             Site::Rollcall(host) => {
-                (0..sim.plan.servers[host.index].processes).for_each(|slot| start(&net, host, slot))
+                (0..sim.plan.servers[host.index].processes).for_each(|slot| start(&net, host, slot));
             }
             Site::Plain(plain) => drop(spawn("a plain server", plain.clone().run(net.clone()))),
         }
