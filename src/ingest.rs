@@ -76,8 +76,9 @@ impl Ingest {
         // A broker that does not answer must not hold up the end.
         let inbound = [(Queue::Inbound, self.prefetch)];
         let subscribed = tokio::select! {
-            subscribed = self.bus.subscribe(&inbound) => subscribed?,
+            biased;
             () = stop.cancelled() => return Err(Ended::Stopped),
+            subscribed = self.bus.subscribe(&inbound) => subscribed?,
         };
         *backoff = Backoff::default();
         Session::new(self, stop, subscribed).run().await
@@ -198,6 +199,7 @@ impl<'i> Session<'i> {
         self.launch_gathered();
         while self.in_flight() > 0 {
             tokio::select! {
+                biased;
                 Some(landed) = self.flights.next() => self.land(landed?).await?,
                 Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
             }

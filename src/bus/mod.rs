@@ -105,6 +105,18 @@ impl Delivery {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub(crate) u64);
 
+impl Token {
+    /// For implementations of [`Bus`]: the right to acknowledge the delivery that bears `number` there.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// For implementations of [`Bus`]: which delivery this is the right to acknowledge.
+    pub fn number(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Why a publish did not succeed. Nothing is known of the messages that the error does not name.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {

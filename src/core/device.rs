@@ -121,7 +121,12 @@ impl Device {
     }
 }
 
-/// Newest wins. A stored time in the future of our clock counts as now: a stepped clock freezes nobody.
+/// Newest wins. What bears a time further ahead than clocks may differ is of a clock that was ahead and came back: what is said now
+/// outdoes it, or a stepped clock would freeze everybody until that time.
 pub(super) fn supersedes(new: &Stamp, stored: &Stamp, now: Timestamp) -> bool {
-    (new.ts, &new.id) > (stored.ts.min(now), &stored.id)
+    let is_ahead = |stamp: &Stamp| stamp.ts > now.plus(Settings::SKEW_MS);
+    if is_ahead(stored) && !is_ahead(new) {
+        return now.since(new.ts) <= Settings::SKEW_MS;
+    }
+    new > stored
 }

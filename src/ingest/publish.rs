@@ -83,8 +83,9 @@ impl Backoff {
         let pause = self.0.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.0 = (self.0 * 2).min(Self::MAX);
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 

@@ -36,6 +36,7 @@ impl Keeper {
         let stopped = stop.clone();
         let task = lifecycle::spawn("lease", async move {
             tokio::select! {
+                biased;
                 () = stopped.cancelled() => {}
                 () = renewing => {}
             }

@@ -104,6 +104,7 @@ impl Worker {
                 Err(error) => tracing::error!(%partition, %error, "cannot own the partition"),
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }

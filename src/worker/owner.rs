@@ -119,6 +119,7 @@ impl<'a> Owner<'a> {
         let queues = Queue::of_partition(self.lease.partition).map(|queue| self.worker.with_prefetch(queue));
         let subscribing = self.worker.bus.subscribe(&queues);
         tokio::select! {
+            biased;
             () = stop.cancelled() => Ok(Err(Ended::Stopped)),
             () = self.keeper.lost().cancelled() => Ok(Err(Ended::lost("lease lost"))),
             subscribed = subscribing => match subscribed {

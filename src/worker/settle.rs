@@ -114,6 +114,7 @@ impl Owner<'_> {
         }
         let urgent = messages.iter().any(|message| message.exchange == Exchange::Outbound);
         let confirmed = tokio::select! {
+            biased;
             () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
             confirmed = self.pool.hand_in(messages, urgent) => confirmed,
         };
@@ -128,6 +129,7 @@ impl Owner<'_> {
     pub(super) async fn land_all(&mut self) -> Result<(), Ended> {
         while !self.flights.is_empty() {
             let landed = tokio::select! {
+                biased;
                 () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
                 landed = self.flights.land() => landed?,
             };
@@ -155,6 +157,7 @@ impl Owner<'_> {
         loop {
             let publishing = self.worker.bus.publish(messages.to_vec());
             let result = tokio::select! {
+                biased;
                 () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
                 () = stop.unwrap_or(&never).cancelled() => return Err(Ended::Stopped),
                 result = publishing => result,

@@ -39,7 +39,7 @@ use super::holds::Holds;
 use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
-use crate::model::{Serial, ServerName, Status, Timestamp, TraceId, UserId};
+use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
 use crate::store::RowChange;
 
 /// What a link needs to know to handle one signal.
@@ -275,26 +275,30 @@ impl Link {
 
     fn transaction(&mut self, inbound: Inbound, turn: &mut Turn<'_>) {
         let knew_permission = self.state.knows_permission();
-        if !self.is_news(inbound.extension.as_ref(), turn.now) {
-            return;
-        }
+        let is_news = self.is_news(inbound.extension.as_ref(), turn.now);
         self.note_subscription(&inbound, knew_permission, turn);
+        // What it asks and answers is told once, so it counts even if a later transaction was read first: the users' machines put
+        // it in the order of the peer's own numbers.
+        let order = inbound.extension.as_ref().map(|extension| extension.seq).or(self.last_number());
         for permission in inbound.permissions {
-            self.permission(&permission, turn);
+            self.permission(&permission, order, turn);
         }
         let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
-        if inbound.extension.as_ref().is_some_and(|extension| extension.full) {
-            self.replace(&polled, &inbound.push, turn);
+        if is_news && inbound.extension.as_ref().is_some_and(|extension| extension.full) {
+            self.replace(&polled, &inbound.push, order, turn);
         }
         let asks = !polled.is_empty();
         if asks {
             self.note_asked(turn);
         }
         for user in polled {
-            self.polled(user, turn);
+            self.polled(user, order, turn);
         }
         for user in inbound.unpoll.into_iter().take(Settings::MAX_POLLS) {
-            self.unpolled(user, turn);
+            self.unpolled(user, is_news, order, turn);
+        }
+        if !is_news {
+            return;
         }
         let says_something = !inbound.push.is_empty() || asks;
         // A peer that numbers its transactions is ordered by that, whatever the clocks say.
@@ -312,16 +316,6 @@ impl Link {
         for user in extension.query.into_iter().take(Settings::MAX_POLLS) {
             turn.tell_user(user, UserSignal::Queried { peer: self.server.clone() });
         }
-    }
-
-    /// A full exchange: what the peer does not poll it does not watch, and whom it does not push it is to be asked for again.
-    fn replace(&mut self, polled: &BTreeSet<UserId>, pushed: &[(UserId, Status)], turn: &mut Turn<'_>) {
-        let unpolled: Vec<UserId> = self.told.users().filter(|user| !polled.contains(*user)).cloned().collect();
-        for user in unpolled {
-            self.unpolled(user, turn);
-        }
-        let pushed: BTreeSet<&UserId> = pushed.iter().map(|(user, _)| user).collect();
-        self.poll_again(|user| !pushed.contains(user));
     }
 
     /// Who polls, unpolls or speaks of permission knows what that is.

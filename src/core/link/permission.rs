@@ -20,8 +20,8 @@ impl Link {
         self.open_for_more(turn.now);
     }
 
-    /// What the peer says.
-    pub(super) fn permission(&mut self, permission: &Permission, turn: &mut Turn<'_>) {
+    /// What the peer says, in the `order` of its own numbers if it has any.
+    pub(super) fn permission(&mut self, permission: &Permission, order: Option<Serial>, turn: &mut Turn<'_>) {
         let pair = pair_of(permission);
         match permission.kind {
             PermissionKind::Invite => {
@@ -33,13 +33,13 @@ impl Link {
             PermissionKind::Accept => {
                 // A yes that nobody asked for changes nothing.
                 if self.permits.answered(&pair) {
-                    tell_answered(pair, true, turn);
+                    tell_answered(pair, true, order, turn);
                 }
             }
             PermissionKind::Deny => {
                 // A no always counts: it may end what was allowed long ago.
                 self.permits.answered(&pair);
-                tell_answered(pair, false, turn);
+                tell_answered(pair, false, order, turn);
             }
         }
     }
@@ -84,7 +84,7 @@ fn tell_invited((observed, observer): Pair, on: bool, turn: &mut Turn<'_>) {
     turn.tell_user(observed, UserSignal::Invited { observer, on, serial });
 }
 
-fn tell_answered((observed, observer): Pair, allow: bool, turn: &mut Turn<'_>) {
-    let serial = turn.next_serial();
+fn tell_answered((observed, observer): Pair, allow: bool, order: Option<Serial>, turn: &mut Turn<'_>) {
+    let serial = order.unwrap_or_else(|| turn.next_serial());
     turn.tell_user(observer, UserSignal::Answered { observed, allow, serial });
 }

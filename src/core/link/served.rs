@@ -1,7 +1,7 @@
 //! What the peer is told of our users: whose changes it was promised, what waits, what is owed, and whom it may not be told of any
 //! longer. The users' machines decide; the link only carries it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::window::Waiting;
 use super::{Link, Turn};
@@ -24,20 +24,43 @@ pub(super) struct Others {
 
 impl Link {
     /// S3: the peer wants to watch one of ours. Whether it may, and what is said, is up to that user's machine.
-    pub(super) fn polled(&mut self, user: UserId, turn: &mut Turn<'_>) {
+    pub(super) fn polled(&mut self, user: UserId, order: Option<Serial>, turn: &mut Turn<'_>) {
         if self.told.len() < Settings::MAX_SERVED || self.told.contains(&user) {
-            self.tell_watched(user, true, turn);
+            self.tell_watched(user, true, order, turn);
         }
     }
 
-    /// The peer does not want to any longer: nothing leaves from now on.
-    pub(super) fn unpolled(&mut self, user: UserId, turn: &mut Turn<'_>) {
-        self.stop_serving(&user, turn);
-        self.tell_watched(user, false, turn);
+    /// The peer does not want to any longer: nothing leaves from now on, unless it may have said otherwise since.
+    pub(super) fn unpolled(&mut self, user: UserId, is_news: bool, order: Option<Serial>, turn: &mut Turn<'_>) {
+        if is_news {
+            self.stop_serving(&user, turn);
+        }
+        self.tell_watched(user, false, order, turn);
     }
 
-    fn tell_watched(&self, user: UserId, on: bool, turn: &mut Turn<'_>) {
-        let serial = turn.next_serial();
+    /// A full exchange: what the peer does not poll it does not watch, and whom it does not push it is to be asked for again.
+    pub(super) fn replace(
+        &mut self,
+        polled: &BTreeSet<UserId>,
+        pushed: &[(UserId, Status)],
+        order: Option<Serial>,
+        turn: &mut Turn<'_>,
+    ) {
+        let unpolled: Vec<UserId> = self.told.users().filter(|user| !polled.contains(*user)).cloned().collect();
+        for user in unpolled {
+            self.unpolled(user, true, order, turn);
+        }
+        let pushed: BTreeSet<&UserId> = pushed.iter().map(|(user, _)| user).collect();
+        self.poll_again(|user| !pushed.contains(user));
+    }
+
+    /// The peer's own number of the last that was read of it, if it numbers what it says.
+    pub(super) fn last_number(&self) -> Option<Serial> {
+        Some(self.state.applied).filter(|applied| *applied > Serial::default())
+    }
+
+    fn tell_watched(&self, user: UserId, on: bool, order: Option<Serial>, turn: &mut Turn<'_>) {
+        let serial = order.unwrap_or_else(|| turn.next_serial());
         turn.tell_user(user, UserSignal::Watched { peer: self.server.clone(), on, serial });
     }
 

@@ -258,7 +258,7 @@ impl Link {
         }
         let users: Vec<UserId> = self.told.users().cloned().collect();
         for user in users {
-            self.unpolled(user, turn);
+            self.unpolled(user, true, self.last_number(), turn);
         }
     }
 

@@ -1,0 +1,215 @@
+//! What was committed, said, sent, heard and shown in a world: kept to notice at once what must never happen.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rollcall::core::signal::Outcome;
+use rollcall::model::{Presence, Serial, Status, Timestamp, UserId};
+
+use super::plan::Plan;
+use super::truth::{Truth, token};
+
+/// See the module.
+pub struct Ledger {
+    pub truth: Truth,
+    processes: u64,
+    shaky: Vec<bool>,
+    /// Servers that were restored from a backup: what they promised of late they know no longer.
+    pub restored: BTreeSet<usize>,
+    /// What workers committed to say and have not said yet, by hash.
+    pub unsaid: BTreeMap<(usize, u64), u32>,
+    /// All that workers ever committed to say.
+    committed: BTreeSet<(usize, u64)>,
+    serials: HashMap<(usize, Serial, UserId), u64>,
+    pub pairs: BTreeMap<(usize, usize), Pair>,
+    pub told: BTreeMap<UserId, Told>,
+    /// How new what a server shows of a user elsewhere is.
+    seen: BTreeMap<(usize, UserId), usize>,
+    /// The last update of each observer on each user: when, and what.
+    pub shown: BTreeMap<(UserId, UserId), (u64, Status)>,
+    /// Users who never stop saying that they are there.
+    pub steady: BTreeSet<UserId>,
+}
+
+/// From one server to another.
+#[derive(Default)]
+pub struct Pair {
+    pub sent: Vec<Sent>,
+    by_id: BTreeMap<String, usize>,
+    /// Whether a 413 has made windows small.
+    pub capped: bool,
+    /// Whom the one asked the other to push, as the other heard it last.
+    pub polled: BTreeMap<UserId, (usize, bool)>,
+}
+
+/// One transaction.
+pub struct Sent {
+    pub txn_id: String,
+    pub seq: Serial,
+    pub made: Timestamp,
+    pub not_after: Timestamp,
+    pub body: u64,
+    pub is_over: bool,
+    pub arrived: bool,
+    pub polls: Vec<(UserId, bool)>,
+}
+
+/// What a user's machine says of the user.
+#[derive(Default)]
+pub struct Told {
+    pub status: Status,
+    /// Since when, ms.
+    pub since: u64,
+    /// The order in which it said its messages.
+    order: HashMap<usize, usize>,
+}
+
+impl Ledger {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            truth: Truth::new(plan),
+            processes: 0,
+            shaky: plan.servers.iter().map(|make| make.shaky).collect(),
+            restored: BTreeSet::new(),
+            unsaid: BTreeMap::new(),
+            committed: BTreeSet::new(),
+            serials: HashMap::new(),
+            pairs: BTreeMap::new(),
+            told: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            steady: BTreeSet::new(),
+        }
+    }
+
+    pub fn next_process(&mut self) -> u64 {
+        self.processes += 1;
+        self.processes
+    }
+
+    /// Clocks that are shaken, and memories that were lost, are no fault of the machines.
+    pub fn is_excused(&self, server: usize) -> bool {
+        self.shaky[server] || self.restored.contains(&server)
+    }
+
+    pub fn restored(&mut self, server: usize) {
+        self.restored.insert(server);
+        self.unsaid.retain(|(of, _), _| *of != server);
+        self.truth.forgotten(server);
+    }
+
+    pub fn owes_word(&mut self, server: usize, message: u64) {
+        *self.unsaid.entry((server, message)).or_default() += 1;
+        self.committed.insert((server, message));
+    }
+
+    /// `false`: it was never committed.
+    pub fn said(&mut self, server: usize, message: u64) -> bool {
+        if let Some(times) = self.unsaid.get_mut(&(server, message)) {
+            *times -= 1;
+            if *times == 0 {
+                self.unsaid.remove(&(server, message));
+            }
+        }
+        self.committed.contains(&(server, message))
+    }
+
+    /// `false`: the serial was used for something else.
+    pub fn numbered(&mut self, server: usize, serial: Serial, user: &UserId, content: u64) -> bool {
+        *self.serials.entry((server, serial, user.clone())).or_insert(content) == content
+    }
+
+    /// A transaction is committed; what is wrong with that.
+    pub fn transmitted(
+        &mut self,
+        (from, to): (usize, usize),
+        sent: Sent,
+        now: Timestamp,
+        drains: bool,
+        window_ms: u64,
+    ) -> Option<String> {
+        let excused = self.is_excused(from);
+        let pair = self.pairs.entry((from, to)).or_default();
+        let (id, seq) = (sent.txn_id.clone(), sent.seq);
+        let mut wrong = None;
+        if let Some(last) = pair.sent.last().filter(|_| !excused) {
+            let too_soon = sent.made.since(last.made) < window_ms * 8 / 10 - 1;
+            if last.seq.epoch == seq.epoch && too_soon && !drains && !pair.capped {
+                wrong = Some(format!("{id} leaves {} ms after {}", sent.made.since(last.made), last.txn_id));
+            }
+            if !last.is_over && now < last.not_after {
+                wrong = Some(format!("{id} leaves while {} may still be sent", last.txn_id));
+            }
+        }
+        if pair.by_id.contains_key(&id) || pair.sent.iter().any(|other| other.seq == seq) {
+            wrong = Some(format!("{id} ({seq:?}) is used a second time"));
+        }
+        pair.by_id.insert(id, pair.sent.len());
+        pair.sent.push(sent);
+        wrong
+    }
+
+    /// A sender says what became of a transaction.
+    pub fn receipted(&mut self, pair: (usize, usize), txn_id: &str, outcome: Outcome) {
+        let Some(pair) = self.pairs.get_mut(&pair) else { return };
+        pair.capped |= outcome == Outcome::TooLarge;
+        let Some(at) = pair.by_id.get(txn_id) else { return };
+        pair.sent[*at].is_over |= outcome != Outcome::Expired;
+    }
+
+    pub fn sent(&self, pair: (usize, usize), txn_id: &str) -> Option<&Sent> {
+        let pair = self.pairs.get(&pair)?;
+        pair.by_id.get(txn_id).map(|at| &pair.sent[*at])
+    }
+
+    /// A transaction arrived; `false`: a later one did before, though this one may still be sent.
+    pub fn arrived(&mut self, (from, to): (usize, usize), txn_id: &str, now: Timestamp) -> bool {
+        let excused = self.is_excused(from);
+        let Some(pair) = self.pairs.get_mut(&(from, to)) else { return true };
+        let Some(at) = pair.by_id.get(txn_id).copied() else { return true };
+        let overtaken = pair.sent[at + 1..].iter().any(|later| later.arrived);
+        let sent = &mut pair.sent[at];
+        // One that was refused is over; that a sender who died before it noted so may try it again is known.
+        let in_order = sent.arrived || !overtaken || now > sent.not_after || sent.is_over || excused;
+        sent.arrived = true;
+        for (user, on) in std::mem::take(&mut sent.polls) {
+            let known = pair.polled.entry(user).or_insert((at, on));
+            if known.0 <= at {
+                *known = (at, on);
+            }
+        }
+        in_order
+    }
+
+    /// A user's machine committed to say this of the user.
+    pub fn says(&mut self, user: &UserId, status: &Status) {
+        let Some(token) = status.status_msg.as_deref().and_then(token) else { return };
+        let order = &mut self.told.entry(user.clone()).or_default().order;
+        let next = order.len();
+        order.entry(token).or_insert(next);
+    }
+
+    /// A user's machine committed what it says; whether a steady user went offline by that.
+    pub fn tells(&mut self, user: &UserId, status: Status, now: u64) -> bool {
+        self.says(user, &status);
+        let told = self.told.entry(user.clone()).or_default();
+        let was_there = told.status.presence > Presence::Offline;
+        let left = was_there && status.presence == Presence::Offline;
+        if told.status != status {
+            (told.status, told.since) = (status, now);
+        }
+        left && self.steady.contains(user)
+    }
+
+    /// A server committed what it knows of a user elsewhere; what is wrong with that.
+    pub fn knows(&mut self, server: usize, home: usize, user: &UserId, status: &Status) -> Option<String> {
+        let token = status.status_msg.as_deref().and_then(token)?;
+        let place = self.told.get(user).and_then(|told| told.order.get(&token)).copied();
+        let excused = self.is_excused(server) || self.is_excused(home);
+        let Some(place) = place else {
+            return (!excused).then(|| format!("s{server} shows #{token} of {user}, which nobody said"));
+        };
+        let known = self.seen.insert((server, user.clone()), place);
+        let back = known.is_some_and(|known| known > place) && !excused;
+        back.then(|| format!("s{server} goes back to #{token} of {user}"))
+    }
+}

@@ -1,0 +1,195 @@
+//! What must hold once the storm is over and all is quiet.
+
+use std::sync::Arc;
+
+use rollcall::bus::Queue;
+use rollcall::core::rows::ServedRow;
+use rollcall::model::{Presence, Status, UserId};
+use rollcall::store::RowKind;
+use rollcall::wire::envelope::decode;
+
+use super::host::Host;
+use super::net::Site;
+use super::people::{People, Person};
+use super::plan::WINDOW_MS;
+use super::sim::Sim;
+use super::storm::POISON;
+use super::truth::Sees;
+use super::watch::home_of;
+
+/// See the module.
+pub struct Verdict<'a> {
+    pub people: &'a People,
+    /// Who has a session since then, ms.
+    pub watching_since: u64,
+}
+
+impl Verdict<'_> {
+    fn sim(&self) -> &Sim {
+        &self.people.net.sim
+    }
+
+    /// Everybody who may see somebody sees them as they are, and nobody else does.
+    pub async fn judge(&self) {
+        if self.people.unconfirmed() > 0 {
+            self.sim().blame(format!("{} events were never confirmed", self.people.unconfirmed()));
+        }
+        for person in &self.people.all {
+            self.own_status(person);
+            if let Some(host) = self.people.net.host(person.server) {
+                self.list(person, host).await;
+            }
+        }
+        for host in self.people.net.hosts() {
+            self.queues(host);
+            self.promises(host);
+        }
+        for site in &self.people.net.sites {
+            let Site::Plain(plain) = site else { continue };
+            for person in &self.people.all {
+                self.seen_elsewhere(person, plain.index, plain.known(&person.id).as_ref());
+            }
+        }
+    }
+
+    /// What an edge confirmed is not lost.
+    fn own_status(&self, person: &Person) {
+        let ledger = self.sim().ledger();
+        if self.people.net.host(person.server).is_none() || ledger.is_excused(person.server) {
+            return;
+        }
+        let set = ledger.truth.newest_message(&person.id);
+        let told = ledger.told.get(&person.id).and_then(|told| told.status.status_msg.clone());
+        drop(ledger);
+        if set.as_deref() != told.as_deref() {
+            self.sim().blame(format!("{} set {set:?} and is {told:?}", person.id));
+        }
+    }
+
+    async fn list(&self, person: &Person, host: &Arc<Host>) {
+        let excused = self.sim().ledger().is_excused(host.index);
+        let now = rollcall::clock::Clock::now(&*host.lives()[0]);
+        let list = host.reader().list(&person.id, now).await.expect("a table that never fails");
+        for (of, accepted, known) in list {
+            let home = home_of(self.sim(), &of);
+            if excused || self.sim().ledger().is_excused(home) {
+                continue;
+            }
+            let plain = self.people.net.host(home).is_none();
+            let sees = if plain { Sees::Yes } else { self.sim().ledger().truth.sees(&person.id, &of, home) };
+            match sees {
+                Sees::Yes => self.shows(person, &of, accepted || plain, &known.status),
+                Sees::Perhaps if accepted => self.shows(person, &of, true, &known.status),
+                Sees::No if accepted || known.status.presence != Presence::Unknown => {
+                    self.sim().blame(format!("{} sees {of}, who does not let them", person.id));
+                }
+                Sees::Perhaps | Sees::No => {}
+            }
+        }
+    }
+
+    fn shows(&self, person: &Person, of: &UserId, accepted: bool, known: &Status) {
+        let ledger = self.sim().ledger();
+        let told = ledger.told.get(of).map(|told| told.status.clone()).unwrap_or_default();
+        let changed = ledger.told.get(of).map_or(0, |told| told.since);
+        let update = ledger.shown.get(&(person.id.clone(), of.clone())).cloned();
+        drop(ledger);
+        if !accepted {
+            return self.sim().blame(format!("{} was never accepted by {of}", person.id));
+        }
+        // What time changes just now is on its way.
+        if self.sim().elapsed() < changed + 3 * WINDOW_MS {
+            return;
+        }
+        if !looks_like(known, &told) {
+            self.sim().blame(format!("{} sees {of} as {}, and they are {}", person.id, words(known), words(&told)));
+        }
+        // Who was told nothing since the session began has read the list.
+        let Some((_, update)) = update.filter(|(at, _)| *at >= self.watching_since) else { return };
+        if !looks_like(&update, &told) {
+            self.sim().blame(format!(
+                "clients of {} were told {of} is {}, and they are {}",
+                person.id,
+                words(&update),
+                words(&told)
+            ));
+        }
+    }
+
+    fn seen_elsewhere(&self, person: &Person, plain: usize, known: Option<&serde_json::Value>) {
+        let ledger = self.sim().ledger();
+        let make = &self.sim().plan.servers[person.server];
+        let promised = self.people.all.iter().any(|other| {
+            other.server == plain
+                && ledger.truth.lists(&person.id, &other.id)
+                && ledger.truth.sees(&other.id, &person.id, person.server) == Sees::Yes
+        });
+        if make.plain || !promised || !make.symmetric || ledger.is_excused(person.server) {
+            return;
+        }
+        let told = ledger.told.get(&person.id).map(|told| told.status.clone()).unwrap_or_default();
+        drop(ledger);
+        let message = known.and_then(|known| known["status_msg"].as_str());
+        if message != told.status_msg.as_deref() {
+            self.sim().blame(format!("s{plain} was told {message:?} of {}, who is {}", person.id, words(&told)));
+        }
+    }
+
+    /// Nothing lies about, and nothing was put aside but what was put there to be.
+    fn queues(&self, host: &Host) {
+        let broker = host.broker.lock().unwrap();
+        let depths = broker.depths();
+        for message in broker.dead().filter(|message| message.body != POISON) {
+            self.sim().blame(format!("s{} buried a message: {:?}", host.index, message.headers.reason));
+        }
+        drop(broker);
+        for (queue, depth) in depths.into_iter().filter(|(queue, depth)| *queue != Queue::Dead && *depth > 6) {
+            self.sim().blame(format!("{depth} messages lie on {queue} of s{}", host.index));
+        }
+        let unsaid = self.sim().ledger().unsaid.keys().filter(|(server, _)| *server == host.index).count();
+        if unsaid > 0 {
+            self.sim().blame(format!("s{} never said {unsaid} messages that it committed to say", host.index));
+        }
+    }
+
+    /// No link promises what its user takes back.
+    fn promises(&self, host: &Host) {
+        let rows = host.tables.lock().unwrap().rows.clone();
+        for ((_, key), value) in rows.iter().filter(|((_, key), _)| key.kind == RowKind::Served) {
+            let served: ServedRow = decode(value).expect("a row of ours");
+            let (peer, user) = key.key.split_once('\0').expect("a key of two parts");
+            let (peer, user) = (self.people.net.index_of(peer), UserId::parse(user).expect("a user"));
+            let hidden = self.sim().ledger().truth.hidden_since(&user, host.index, peer);
+            if served.hidden.is_none() && hidden.is_some() && !self.sim().ledger().is_excused(host.index) {
+                self.sim()
+                    .blame(format!("s{} keeps promising {user} to s{peer}, where nobody may see them", host.index));
+            }
+        }
+    }
+
+    /// E1: nobody has a session any longer, so nobody is polled.
+    pub fn nobody_is_polled(&self) {
+        let ledger = self.sim().ledger();
+        let mut wrong = Vec::new();
+        for ((from, to), pair) in &ledger.pairs {
+            let polled = pair.polled.iter().filter(|(_, (_, on))| *on).map(|(user, _)| user);
+            let excused = ledger.is_excused(*from) || self.sim().plan.servers[*to].plain;
+            wrong.extend(polled.filter(|_| !excused).map(|user| format!("s{from} polls {user} of s{to} for nobody")));
+        }
+        drop(ledger);
+        wrong.into_iter().for_each(|wrong| self.sim().blame(wrong));
+    }
+}
+
+/// Whether they are the same to whoever looks.
+fn looks_like(known: &Status, told: &Status) -> bool {
+    known.presence == told.presence && known.status_msg == told.status_msg && known.currently_active == told.currently_active
+        && known.device_types == told.device_types
+        // Of a user who never was there nothing need be known.
+        || told.presence == Presence::Unknown
+}
+
+fn words(status: &Status) -> String {
+    let active = if status.currently_active { " and active" } else { "" };
+    format!("{}{active} {}", status.presence, status.status_msg.as_deref().unwrap_or("-"))
+}
