@@ -143,7 +143,7 @@ impl Reader {
             return Ok(Known { status: state.status().clone(), stale_ms: 0 });
         }
         let row: RemoteRow = self.row(user_key(RowKind::Remote, user), user.server_str()).await?;
-        let stale_ms = if row.known_at.0 == 0 { 0 } else { now.since(row.known_at) };
+        let stale_ms = if row.known_at.0 == 0 { 0 } else { now.since(row.heard_at()) };
         // Of a peer that was given up nothing is known but what it said since.
         let believed = self.link(user, links).await?.believes(row.known_at);
         Ok(Known { status: if believed { row.status } else { Status::default() }, stale_ms })

@@ -78,6 +78,11 @@ impl Device {
         self.heard = self.heard.max(until);
     }
 
+    /// C4. A lease ended early; `rest` is when the last of the others ends.
+    pub(super) fn cut_lease(&mut self, rest: Timestamp, now: Timestamp) {
+        self.heard = self.heard.min(now).max(rest);
+    }
+
     /// What it contributes at `horizon`; `None`: it never said anything.
     pub(super) fn presence(&self, horizon: Timestamp, settings: &Settings) -> Option<Presence> {
         let set = self.set?;

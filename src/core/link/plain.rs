@@ -41,7 +41,7 @@ impl Link {
         let good_for = turn.settings.plain_promise_ms;
         let mut gone = Vec::new();
         for (localpart, remote) in self.remotes.iter_mut().filter(|(_, remote)| remote.is_known()) {
-            let until = remote.known_at().plus(good_for);
+            let until = remote.heard_at().plus(good_for);
             if until <= turn.horizon {
                 remote.forget();
                 super::mark(remote, localpart, &mut self.dirty.remotes);

@@ -9,8 +9,10 @@ use crate::model::{DeviceTypes, Presence, Serial, Status, Timestamp, UserId};
 #[derive(Debug, Default)]
 pub(super) struct Remote {
     last_active: Timestamp,
-    /// When the peer last told; 0: never. Orders the pushes of peers that do not number them.
+    /// When the peer last told, by its own clock if it does not number its pushes: orders them then. 0: never.
     known_at: Timestamp,
+    /// How much later that arrived, in seconds: the peer's clock may be behind.
+    late_s: u32,
     extra: Option<Box<Extra>>,
     observers: Observers,
     presence: Presence,
@@ -67,15 +69,23 @@ enum Observers {
 pub struct RemoteRow {
     /// What is known; presence `unknown` if nothing is.
     pub status: Status,
-    /// When the peer last told; 0: never.
+    /// When the peer last told, by its own clock if it does not number its pushes; 0: never.
     pub known_at: Timestamp,
+    late_s: u32,
     polled: bool,
     observers: Vec<Observer>,
 }
 
+impl RemoteRow {
+    /// When the peer last told, by our clock; 0: never.
+    pub fn heard_at(&self) -> Timestamp {
+        self.known_at.plus(u64::from(self.late_s) * 1000)
+    }
+}
+
 impl Remote {
     pub(super) fn restore(row: RemoteRow) -> Self {
-        let mut remote = Self { known_at: row.known_at, polled: row.polled, ..Self::default() };
+        let mut remote = Self { known_at: row.known_at, late_s: row.late_s, polled: row.polled, ..Self::default() };
         remote.put_status(row.status);
         remote.observers = Observers::from(row.observers);
         remote
@@ -85,6 +95,7 @@ impl Remote {
         RemoteRow {
             status: self.status(),
             known_at: self.known_at,
+            late_s: self.late_s,
             polled: self.polled,
             observers: self.observers.as_slice().to_vec(),
         }
@@ -118,12 +129,18 @@ impl Remote {
         }
         self.put_status(status);
         self.known_at = stamp.unwrap_or(at);
+        self.late_s = u32::try_from(at.since(self.known_at) / 1000).unwrap_or(u32::MAX);
         true
     }
 
     /// When the peer last told; 0: never.
     pub(super) fn known_at(&self) -> Timestamp {
         self.known_at
+    }
+
+    /// When that arrived, by our clock: what its age is counted from.
+    pub(super) fn heard_at(&self) -> Timestamp {
+        self.known_at.plus(u64::from(self.late_s) * 1000)
     }
 
     /// Whether anything is known.

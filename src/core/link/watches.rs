@@ -50,7 +50,7 @@ impl Link {
             return;
         }
         let news = is_noticeable(&before, &remote.status(), turn.settings.granularity_ms);
-        self.plain_due.get_or_insert(remote.known_at().plus(turn.settings.plain_promise_ms));
+        self.plain_due.get_or_insert(remote.heard_at().plus(turn.settings.plain_promise_ms));
         super::mark(remote, user.localpart(), &mut self.dirty.remotes);
         if news {
             self.tell_observers(user.localpart(), turn);
@@ -75,12 +75,12 @@ impl Link {
 
     fn tell(&self, localpart: &str, whom: impl Fn(&UserId) -> bool, turn: &mut Turn<'_>) {
         let Some(remote) = self.remotes.get(localpart) else { return };
-        let known_at = remote.known_at();
-        if known_at == Timestamp(0) {
+        if remote.known_at() == Timestamp(0) {
             return;
         }
         let of = UserId::from_parts(localpart, &self.server);
-        let status = self.believed(remote.status(), known_at);
+        let status = self.believed(remote.status(), remote.known_at());
+        let known_at = remote.heard_at();
         for observer in remote.shown_to(!self.state.knows_permission()).filter(|observer| whom(observer)) {
             let serial = turn.next_serial();
             let update = UserSignal::Update { of: of.clone(), status: status.clone(), known_at, serial };

@@ -240,8 +240,9 @@ impl Relations {
             return false;
         }
         let asked = known.map_or(Serial::default(), |grant| grant.asked);
-        if let Some(entry) = self.list.get_mut(observer).filter(|entry| !allow && outdoes(&entry.stamp)) {
-            entry.shares = false;
+        // As the listing itself did: whom the user lists and lets see them, they show themselves to.
+        if let Some(entry) = self.list.get_mut(observer).filter(|entry| outdoes(&entry.stamp)) {
+            entry.shares = allow;
         }
         let state = if allow { GrantState::Allowed } else { GrantState::Refused };
         self.put_grant(observer, Grant { state, stamp: stamp.clone(), asked, since: now }, rules)

@@ -20,8 +20,10 @@ impl User {
         if !sessions::apply(&mut self.state.sessions, device, action, until, stamp, turn.now) {
             return;
         }
+        let leases = self.state.sessions.iter().filter(|session| session.device == *device);
+        let rest = leases.map(|session| session.until).max().unwrap_or_default();
         if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {
-            device.lease_until(until);
+            if until > Timestamp(0) { device.lease_until(until) } else { device.cut_lease(rest, turn.now) }
         }
         self.dirty.state = true;
         self.tell_changes(me, turn, Cause::Inferred);

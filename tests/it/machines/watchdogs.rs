@@ -2,15 +2,15 @@
 
 use rollcall::core::Settings;
 use rollcall::core::rows::{RemoteRow, user_key};
-use rollcall::core::signal::PeerSignal;
-use rollcall::model::{Presence, Timestamp};
+use rollcall::core::signal::{Inbound, PeerSignal};
+use rollcall::model::{Presence, Status, Timestamp};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::{decode, encode};
 use serde_json::Value;
 
 use super::{ALICE, HOUR, known};
 use crate::support::herd::{Herd, Peers, peer, reminder_of};
-use crate::support::pair::{START, Server, pass, settings, user};
+use crate::support::pair::{START, Server, pass, server, settings, user};
 
 const SHORT_S: u64 = 60;
 
@@ -191,4 +191,32 @@ fn a_lapsed_peer_is_unknown_until_it_confirms() {
     assert_eq!(b.sees(now, bob, ALICE).unwrap().status.presence, Presence::Unknown, "a restart knows no more");
     pass(&mut now, 40, &mut a, &mut b);
     assert_eq!(b.sees(now, bob, ALICE).unwrap().status.presence, Presence::Busy);
+}
+
+/// A plain peer's pushes are ordered by its clock, and good for as long as they have been here.
+#[test]
+fn a_peer_whose_clock_is_behind_is_believed_for_as_long_as_any() {
+    let mut a = Server::with("a.example", Settings { symmetric: true, ..watchful() });
+    let (mut now, john, bob) = (START, "@john:a.example", "@bob:b.example");
+    a.list(now, john, &[bob], &[]);
+    a.session(now, john, HOUR);
+    let push = |now: Timestamp| Inbound {
+        origin_server_ts: now.minus(7_200_000),
+        push: vec![(user(bob), Status { presence: Presence::Online, ..Status::default() })],
+        ..Inbound::default()
+    };
+    a.peer(now, &server("b.example"), PeerSignal::Transaction(Box::new(push(now))));
+    for minutes in [29, 2] {
+        for _ in 0..minutes * 60 {
+            now = now.plus(1_000);
+            a.tick(now);
+        }
+        let known = a.sees(now, john, bob).unwrap();
+        let expected = if minutes == 29 { Presence::Online } else { Presence::Unknown };
+        assert_eq!(
+            (known.status.presence, known.stale_ms),
+            (expected, now.since(START)),
+            "after {minutes} minutes more"
+        );
+    }
 }

@@ -4,6 +4,8 @@
 use rollcall::config::{Config, ListAccept};
 use rollcall::model::ServerName;
 
+/// How far a server's clock may be off.
+const FAR_MS: i64 = 3_600_000;
 /// How long the faults last, ms.
 const STORMS_MS: std::ops::RangeInclusive<u64> = 25_000..=60_000;
 pub const SHORT_MS: u64 = 20_000;
@@ -121,8 +123,6 @@ impl Plan {
 impl Make {
     fn draw(rng: &mut fastrand::Rng, n: usize, count: usize, plain_worlds: bool, shaky_worlds: bool) -> Self {
         let accepts = [ListAccept::Reciprocal, ListAccept::Ask, ListAccept::Everyone];
-        // What plain servers push is as old as they say, and good for half an hour.
-        let far = if plain_worlds { 120_000 } else { 3_600_000 };
         let processes = if count > 11 { 1 } else { rng.usize(1..=2) };
         Self {
             name: ServerName::parse(&format!("s{n}.example")).unwrap(),
@@ -134,7 +134,7 @@ impl Make {
             processes,
             ingests: rng.usize(1..=processes),
             users: rng.usize(1..=3),
-            offset_ms: if rng.bool() { 0 } else { rng.i64(-far..=far) },
+            offset_ms: if rng.bool() { 0 } else { rng.i64(-FAR_MS..=FAR_MS) },
             shaky: shaky_worlds && rng.bool(),
         }
     }

@@ -7,7 +7,7 @@ use rollcall::core::rows::{RemoteRow, UserState};
 use rollcall::core::signal::{LinkSignal, Outcome};
 use rollcall::model::{Serial, Timestamp, TraceId, UserId};
 use rollcall::store::{Commit, RowChange, RowKind};
-use rollcall::wire::envelope::{Packet, decode, decode_own};
+use rollcall::wire::envelope::{Packet, decode, decode_own, encode};
 use rollcall::wire::outbound::OutboundMessage;
 use rollcall::wire::update::UpdateMessage;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,9 @@ struct Numbered {
 pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit) {
     let outbox = commit.outbox.as_ref().map(|(_, outbox)| decode_own::<Vec<Kept>>(outbox).expect("a list of messages"));
     for kept in outbox.into_iter().flatten() {
-        sim.ledger().owes_word(server, hash(&kept.routing_key, &kept.body));
+        for word in words(&kept.routing_key, &kept.body) {
+            sim.ledger().owes_word(server, word);
+        }
         match kept.exchange {
             OUTBOUND => {
                 let message = serde_json::from_slice(&kept.body).expect("what leaves is JSON");
@@ -161,8 +163,10 @@ pub fn published(sim: &Sim, server: usize, message: &Outgoing) {
     if !is_committed_first(message.exchange) {
         return;
     }
-    if !sim.ledger().said(server, hash(&message.routing_key, &message.body)) {
-        sim.blame(format!("s{server} says on {} what is not committed", message.exchange.name()));
+    for word in words(&message.routing_key, &message.body) {
+        if !sim.ledger().said(server, word) {
+            sim.blame(format!("s{server} says on {} what is not committed", message.exchange.name()));
+        }
     }
 }
 
@@ -217,6 +221,17 @@ pub fn arrived(sim: &Sim, from: usize, to: usize, txn_id: &str) {
 pub fn receipted(sim: &Sim, from: usize, to: usize, txn_id: &str, outcome: Outcome) {
     sim.note(outcome as u64, || format!("s{from} -> s{to} {txn_id}: {}", outcome.as_str()));
     sim.ledger().receipted((from, to), txn_id, outcome);
+}
+
+/// What a message says, each thing by itself: packets of several runs leave as one.
+fn words(routing_key: &str, body: &[u8]) -> Vec<u64> {
+    let singles: Vec<Packet> = match decode(body) {
+        Ok(Packet::Users(signals)) => signals.into_iter().map(|signal| Packet::Users(vec![signal])).collect(),
+        Ok(Packet::Peers(signals)) => signals.into_iter().map(|signal| Packet::Peers(vec![signal])).collect(),
+        Ok(Packet::Batch(signals)) => signals.into_iter().map(|signal| Packet::Batch(vec![signal])).collect(),
+        _ => return vec![hash(routing_key, body)],
+    };
+    singles.iter().map(|single| hash(routing_key, &encode(single))).collect()
 }
 
 fn hash(routing_key: &str, body: &[u8]) -> u64 {

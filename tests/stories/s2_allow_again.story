@@ -1,0 +1,16 @@
+# S2, E2: whom the user refuses is shown nothing, though listed; whom the user then allows again is shown everything, as by the list.
+servers a b(foreign)
+@john:a on PHONE online
+@john:a lists @alice:b
+advance 10s
+    4.9s a → b: push @john:a online active; invite @john:a for @alice:b
+@john:a denies @alice:b
+@john:a on PHONE busy
+advance 10s
+    14.9s a → b: deny @alice:b by @john:a
+@john:a allows @alice:b
+advance 10s
+    24.9s a → b: push @john:a online active; accept @alice:b by @john:a
+@john:a on PHONE online
+advance 10s
+    34.9s a → b: push @john:a online active
