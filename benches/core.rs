@@ -1,5 +1,8 @@
 //! `cargo bench --bench core`: how fast the pure machines are, and what a known user of a peer costs.
 //!
+//! A link's cost is the growth of the resident set with a million links that each watch one user of a peer that speaks rollcall,
+//! both watchdogs armed; a reset is one "heard" of a peer by name, in random order, taken by the machines as in production.
+//!
 //! Events a second are CPU-bound on one thread, rows encoded (as they are for every commit) and effects dropped. Memory is the
 //! growth of the resident set while a million users of peers become known, each watched by one local user, none of it estimated.
 
@@ -8,13 +11,14 @@
 use std::hint::black_box;
 
 use rollcall::config::ListAccept;
-use rollcall::core::signal::{Addressed, Inbound, LinkSignal, MessageEdit, PeerSignal, Stamp, UserSignal};
+use rollcall::core::signal::{Addressed, Extension, Inbound, LinkSignal, MessageEdit, PeerSignal, Stamp, UserSignal};
 use rollcall::core::{Machines, Settings};
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, UserId};
 
 const USERS: usize = 100_000;
 const EVENTS: usize = 2_000_000;
 const REMOTES: usize = 1_000_000;
+const LINKS: usize = 1_000_000;
 /// Signals between two commits.
 const RUN: usize = 1_000;
 const START: Timestamp = Timestamp(1_795_400_000_000);
@@ -26,6 +30,9 @@ fn main() {
     );
     let bytes = remote_memory();
     println!("known remote user: {bytes:.0} B each at {REMOTES} users (resident set, all told)");
+    let (bytes, reset) = links();
+    println!("link: {bytes:.0} B each at {LINKS} links, one promise each (resident set, all told)");
+    println!("watchdogs reset by name: {reset:.0} ns each, in random order");
 }
 
 fn settings() -> Settings {
@@ -103,6 +110,45 @@ fn remote_memory() -> f64 {
     let grown = resident_bytes() - before;
     assert_eq!(machines.totals().remotes, REMOTES);
     grown as f64 / REMOTES as f64
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn links() -> (f64, f64) {
+    let mut machines = machines();
+    let peers: Vec<ServerName> =
+        (0..LINKS).map(|n| ServerName::parse(&format!("peer{n}.example")).expect("valid")).collect();
+    let before = resident_bytes();
+    for (run, peers) in peers.chunks(RUN).enumerate() {
+        for peer in peers {
+            guard(&mut machines, peer, run as u64);
+        }
+        drop(black_box(machines.take_effects()));
+    }
+    let grown = resident_bytes() - before;
+    assert_eq!(machines.totals().links, LINKS);
+    let heard = |n: usize| Addressed {
+        to: peers[n * 7_919 % LINKS].clone(),
+        at: START.plus(1),
+        reply: None,
+        trace: None,
+        signal: PeerSignal::Heard,
+    };
+    let signals: Vec<_> = (0..LINKS).map(heard).collect();
+    let begun = std::time::Instant::now();
+    for signal in signals {
+        machines.handle_peer(START.plus(1), signal);
+    }
+    (grown as f64 / LINKS as f64, begun.elapsed().as_nanos() as f64 / LINKS as f64)
+}
+
+/// One local user watches one of the peer's, who is known to speak rollcall.
+fn guard(machines: &mut Machines, peer: &ServerName, run: u64) {
+    let target = UserId::parse(&format!("@user:{peer}")).expect("valid");
+    watch(machines, peer, &[target], 0);
+    let extension = Some(Extension { seq: Serial { epoch: 1, counter: run }, ..Extension::default() });
+    let inbound = Inbound { txn_id: "1".into(), origin_server_ts: START, extension, ..Inbound::default() };
+    let signal = PeerSignal::Transaction(Box::new(inbound));
+    machines.handle_peer(START, Addressed { to: peer.clone(), at: START, reply: None, trace: None, signal });
 }
 
 /// A hundred contacts a local user.

@@ -71,6 +71,11 @@ pub const METRICS: &[Metric] = &[
     },
     gauge("rollcall_partition_epoch", "partition", "The newest epoch of a partition: each change is a new owner"),
     gauge("rollcall_partitions_owned", "", "Partitions that this process owns"),
+    gauge(
+        "rollcall_links",
+        "state",
+        "Links of these partitions: all, unknown (the peer was given up), or owed something",
+    ),
     counter("rollcall_windows_total", "reason", "Windows closed: due, entries, bytes, pressure or drain"),
     counter("rollcall_window_entries_total", "reason", "Entries that left in these windows"),
     bytes("rollcall_window_bytes_total", "reason", "Bytes of transaction that left in these windows"),

@@ -154,8 +154,12 @@ impl Observer {
         if standings.len() == usize::from(self.partitions) {
             let sum =
                 |count: fn(&Totals) -> usize| standings.values().map(|standing| count(&standing.totals) as u64).sum();
-            let (total, owed) = (sum(|totals| totals.links), sum(|totals| totals.owing));
-            return Ok(LinkStatus { total: Some(total), unknown: None, owed: Some(owed) });
+            let (total, unknown) = (sum(|totals| totals.links), sum(|totals| totals.lapsed));
+            return Ok(LinkStatus {
+                total: Some(total),
+                unknown: Some(unknown),
+                owed: Some(sum(|totals| totals.owing)),
+            });
         }
         let total = in_time(self.store.count(RowKind::Link)).await?;
         Ok(LinkStatus { total: Some(total), ..LinkStatus::default() })

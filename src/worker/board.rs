@@ -34,16 +34,27 @@ impl Board {
         let standing = Standing { epoch: lease.epoch, horizon: machines.horizon(), totals: machines.totals() };
         let mut standings = self.lock();
         standings.insert(lease.partition, standing);
-        gauge!("rollcall_partitions_owned").set(standings.len() as f64);
+        measure(&standings);
     }
 
     pub(super) fn remove(&self, partition: Partition) {
         let mut standings = self.lock();
         standings.remove(&partition);
-        gauge!("rollcall_partitions_owned").set(standings.len() as f64);
+        measure(&standings);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn measure(standings: &BTreeMap<Partition, Standing>) {
+    gauge!("rollcall_partitions_owned").set(standings.len() as f64);
+    let links = |state: &'static str, count: fn(&Totals) -> usize| {
+        let links: usize = standings.values().map(|standing| count(&standing.totals)).sum();
+        gauge!("rollcall_links", "state" => state).set(links as f64);
+    };
+    links("all", |totals| totals.links);
+    links("unknown", |totals| totals.lapsed);
+    links("owed", |totals| totals.owing);
 }

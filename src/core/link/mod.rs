@@ -98,6 +98,8 @@ pub struct Link {
     remotes: BTreeMap<Box<str>, Remote>,
     /// Those of them whom the peer must be asked to push, or to push no longer.
     pending: BTreeSet<Box<str>>,
+    /// Those of them whom the peer was asked to push and is to be asked again.
+    again: BTreeSet<Box<str>>,
     /// The peer's users whom it pushes though nobody here watches them: it is to hear so.
     unwanted: BTreeSet<Box<str>>,
     /// How many of the peer's users somebody here wants to see and may.
@@ -191,6 +193,7 @@ impl Link {
             asked_at: Timestamp(0),
             remotes: BTreeMap::new(),
             pending: BTreeSet::new(),
+            again: BTreeSet::new(),
             unwanted: BTreeSet::new(),
             wanted: 0,
             permits: Permits::default(),
@@ -365,6 +368,7 @@ impl Link {
         for localpart in gone {
             self.remotes.remove(&localpart);
             self.pending.remove(&localpart);
+            self.again.remove(&localpart);
         }
         self.state.cap = None;
         self.observers.retain(|observer| observer.is_shared());

@@ -88,7 +88,7 @@ impl Link {
     /// Whether both sides mean the same users.
     fn is_settled(&self) -> bool {
         let asking = self.live.as_ref().is_some_and(|live| !live.polls.is_empty() || !live.unpolls.is_empty());
-        self.pending.is_empty() && self.unwanted.is_empty() && !asking
+        self.pending.is_empty() && self.again.is_empty() && self.unwanted.is_empty() && !asking
     }
 
     /// A reminder by which the peer holds something else than it was told, or something older than we remember, is answered by one
@@ -178,15 +178,12 @@ impl Link {
         self.remotes.iter().filter(|(_, remote)| remote.is_known()).map(|(localpart, _)| &**localpart)
     }
 
-    /// Polls these users anew, as far as they are wanted.
+    /// Polls these users anew, as far as they are wanted. That the peer was polled before stays known: whoever is not wanted any
+    /// longer by then has to be unpolled.
     pub(super) fn poll_again(&mut self, which: impl Fn(&UserId) -> bool) {
-        for (localpart, remote) in self.remotes.iter_mut().filter(|(_, remote)| remote.polled && remote.is_wanted()) {
-            if which(&UserId::from_parts(localpart, &self.server)) {
-                remote.polled = false;
-                super::mark(remote, localpart, &mut self.dirty.remotes);
-                self.pending.insert(localpart.clone());
-            }
-        }
+        let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
+        let again = polled.filter(|(localpart, _)| which(&UserId::from_parts(localpart, &self.server)));
+        self.again.extend(again.map(|(localpart, _)| localpart.clone()));
     }
 
     /// Has these users told anew.

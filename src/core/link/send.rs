@@ -136,7 +136,7 @@ impl Link {
 
     /// Opens the window if something waits for it beside statuses.
     pub(super) fn open_for_more(&mut self, now: Timestamp) {
-        let asks = !self.pending.is_empty() || !self.unwanted.is_empty();
+        let asks = !self.pending.is_empty() || !self.again.is_empty() || !self.unwanted.is_empty();
         if asks || self.permits.has_ready() || self.words.are_ready() {
             self.window.open(now);
         }

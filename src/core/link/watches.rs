@@ -129,7 +129,7 @@ impl Link {
         let fixed = self.server.as_str().len() + 5;
         let mut size = 0;
         let mut taken = Vec::new();
-        for localpart in self.pending.iter().chain(&self.unwanted).take(entries) {
+        for localpart in self.pending.iter().chain(&self.again).chain(&self.unwanted).take(entries) {
             size += localpart.len() + fixed;
             if size > bytes && !taken.is_empty() {
                 break;
@@ -139,14 +139,16 @@ impl Link {
         let (mut polls, mut unpolls) = (Vec::new(), Vec::new());
         for localpart in taken {
             let was_pending = self.pending.remove(&localpart);
-            self.unwanted.remove(&localpart);
+            let again = self.again.remove(&localpart);
+            let was_unwanted = self.unwanted.remove(&localpart);
             let wanted = self.remotes.get(&localpart).map(Remote::is_wanted);
             // Somebody may have come to watch whom nobody wanted, or nobody knows any longer who was to be polled.
-            if wanted.is_some_and(|wanted| wanted && !was_pending) || wanted.is_none() && was_pending {
-                continue;
-            }
-            let wanted = wanted.unwrap_or(false);
-            let side = if wanted { &mut polls } else { &mut unpolls };
+            let side = match wanted {
+                Some(true) if was_pending || again => &mut polls,
+                Some(false) if was_pending || was_unwanted => &mut unpolls,
+                None if was_unwanted => &mut unpolls,
+                _ => continue,
+            };
             side.push(UserId::from_parts(&localpart, &self.server));
         }
         (polls, unpolls)

@@ -1,11 +1,11 @@
 //! Who is polled, and when (E1, E5).
 
-use rollcall::core::signal::Outcome;
-use rollcall::model::Presence;
+use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal};
+use rollcall::model::{Presence, Serial};
 use rollcall::wire::envelope::Job;
 use serde_json::{Value, json};
 
-use super::{HOUR, presence, watched};
+use super::{ALICE, BOB, HOUR, presence, watched};
 use crate::support::pair::{START, Server, pass, receive, said, server};
 
 #[test]
@@ -137,4 +137,18 @@ fn strangers_polls_leave_nothing_behind() {
     a.tick(now);
     assert_eq!((a.machines.totals().users, a.machines.totals().links), (0, 0));
     assert!(a.rows.is_empty(), "{:?}", a.rows.keys());
+}
+
+/// What is asked for again was asked for before: whoever stops to care meanwhile still has to say so.
+#[test]
+fn whoever_is_not_watched_any_longer_when_a_second_poll_is_due_is_unpolled() {
+    let (mut now, mut a, mut b) = watched();
+    b.session(now, BOB, None);
+    pass(&mut now, 28, &mut a, &mut b);
+    let seq = Serial { epoch: 1, counter: 1_000_000 };
+    let extension = Some(Extension { seq, differ: (0..=255).collect(), ..Extension::default() });
+    let inbound = Inbound { origin_server_ts: now, extension, ..Inbound::default() };
+    b.peer(now, &server("a.example"), PeerSignal::Transaction(Box::new(inbound)));
+    let seen = said(&pass(&mut now, 20, &mut a, &mut b));
+    assert_eq!(seen, [format!("b.example: unpoll {ALICE}")]);
 }

@@ -55,11 +55,12 @@ fn a_world_is_the_same_whenever_it_is_played() {
     }
 }
 
-/// As many at once as there are processors; what broke, by seed.
+/// Several at once; what broke, by seed.
 fn play_all(seeds: Range<u64>) -> Vec<String> {
     let next = AtomicU64::new(seeds.start);
     let failures = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // One processor is left to the tests that meanwhile wait for real brokers.
+    let threads = std::thread::available_parallelism().map_or(1, |all| usize::from(all).saturating_sub(1).max(1));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
