@@ -15,6 +15,10 @@ use rollcall::core::signal::{Addressed, Extension, Inbound, LinkSignal, MessageE
 use rollcall::core::{Machines, Settings};
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, UserId};
 
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USERS: usize = 100_000;
 const EVENTS: usize = 2_000_000;
 const REMOTES: usize = 1_000_000;

@@ -23,11 +23,14 @@ pub use pack::{dead_letter, pack};
 use publish::{Backoff, GaveUp};
 
 /// Deliveries of one run. More would make a run last longer than it gains.
-const RUN_DELIVERIES: usize = 2_000;
+const RUN_DELIVERIES: usize = 1_000;
 /// Bytes after which a run takes no more: 4 MiB.
 const RUN_BYTES: usize = 4 << 20;
-/// How long a run waits for more when much comes: with the prefetch it bounds the rate.
-const LONG_LINGER: Duration = Duration::from_millis(20);
+/// How long a run waits for more when much comes: every message to a partition costs the broker about the same, however many
+/// signals it holds. A run that has half of the prefetch leaves at once, or the wait would bound the rate.
+const LONG_LINGER: Duration = Duration::from_millis(100);
+/// How often a run that waits takes what has come meanwhile.
+const GLANCE: Duration = Duration::from_millis(10);
 /// Runs that are being published at once.
 const FLIGHTS: usize = 3;
 
@@ -139,8 +142,8 @@ impl Run {
         self.deliveries.is_empty()
     }
 
-    fn is_full(&self) -> bool {
-        self.deliveries.len() >= RUN_DELIVERIES || self.bytes >= RUN_BYTES
+    fn is_full(&self, most: usize) -> bool {
+        self.deliveries.len() >= most || self.bytes >= RUN_BYTES
     }
 }
 
@@ -160,6 +163,8 @@ struct Session<'i> {
     pace: Pace,
     /// When the gathering run leaves, full or not.
     due: Instant,
+    /// When it is looked at again.
+    glance: Instant,
     /// Ordered: a run lands after all that were taken before it.
     flights: FuturesOrdered<BoxFuture<'i, Result<Landed, GaveUp>>>,
     broadcasts: FuturesUnordered<BoxFuture<'i, Result<Vec<Token>, GaveUp>>>,
@@ -174,6 +179,7 @@ impl<'i> Session<'i> {
             gathering: Run::default(),
             pace: Pace::new(ingest.linger, LONG_LINGER),
             due: Instant::now(),
+            glance: Instant::now(),
             flights: FuturesOrdered::new(),
             broadcasts: FuturesUnordered::new(),
         }
@@ -187,7 +193,7 @@ impl<'i> Session<'i> {
                 () = self.stop.cancelled() => {}
                 Some(landed) = self.flights.next() => self.land(landed?).await?,
                 Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
-                () = sleep_until(self.due), if room && !self.gathering.is_empty() => self.wake(),
+                () = sleep_until(self.glance), if room && !self.gathering.is_empty() => self.wake(),
                 delivery = self.subscription.next(), if room && !self.sleeps() => self.take(delivery?),
             }
         }
@@ -211,17 +217,22 @@ impl<'i> Session<'i> {
         self.flights.len() + self.broadcasts.len()
     }
 
-    /// Whether the gathering run is left to fill by itself until it is due.
+    /// Whether the gathering run is left to fill by itself until the next glance: being woken for each message costs more than the
+    /// message.
     fn sleeps(&self) -> bool {
         self.pace.is_busy() && !self.gathering.is_empty()
     }
 
-    /// The gathering run is due: takes what has come meanwhile.
+    /// Takes what has come meanwhile, and lets the gathering run leave if it is due.
     fn wake(&mut self) {
         if let Some(first) = self.subscription.try_next() {
             self.take(first);
         }
-        self.launch_gathered();
+        if Instant::now() >= self.due {
+            self.launch_gathered();
+        } else {
+            self.glance = self.due.min(Instant::now() + GLANCE);
+        }
     }
 
     /// Gathers `first` and what else is here already.
@@ -234,9 +245,10 @@ impl<'i> Session<'i> {
             }
             if self.gathering.is_empty() {
                 self.due = Instant::now() + self.pace.linger();
+                self.glance = self.due.min(Instant::now() + GLANCE);
             }
             self.gathering.push(delivery);
-            if self.gathering.is_full() {
+            if self.gathering.is_full(self.run_deliveries()) {
                 return self.launch_gathered();
             }
             next = self.subscription.try_next();
@@ -248,6 +260,11 @@ impl<'i> Session<'i> {
         self.launch_gathered();
         self.gathering.push(delivery);
         self.launch_gathered();
+    }
+
+    /// The other half of the prefetch comes while this one is on its way.
+    fn run_deliveries(&self) -> usize {
+        RUN_DELIVERIES.min(usize::from(self.ingest.prefetch / 2).max(1))
     }
 
     fn launch_gathered(&mut self) {

@@ -46,7 +46,7 @@ pub(crate) async fn measure(name: &str, load: &Load) -> Measured {
     let rss = meter::rss_mib(process.id());
     let rate = sink.lock().expect("not poisoned").rate();
     assert!(process.terminate().await.success());
-    Measured { rate, cpu: [None, Some(cpu), None], rss: [None, Some(rss)] }
+    Measured { rate, cpu: [None, Some(cpu), None], rss: [None, Some(rss)], packed: None }
 }
 
 async fn serve(sink: Sink) -> std::net::SocketAddr {

@@ -28,6 +28,7 @@ pub(crate) async fn measure(url: &str, name: &str, load: &Load) -> Measured {
     taker.until(|seen| seen.answered == load.users).await;
     let (broker, rollcall) = (meter::broker_pid(url), process.id());
     let pids = [broker, rollcall, std::process::id()];
+    let packed_before = Packed::of(&place.ops).await;
     let before = pids.map(meter::cpu_seconds);
     let publishing = publish(url.to_owned(), local.clone(), "client", load.bodies(&local, now()));
     let publisher = rollcall::lifecycle::spawn("publisher", publishing);
@@ -37,10 +38,46 @@ pub(crate) async fn measure(url: &str, name: &str, load: &Load) -> Measured {
     let after = pids.map(meter::cpu_seconds);
     let cpu = [0, 1, 2].map(|n| Some((after[n] - before[n]) * per_10k));
     let rss = [meter::rss_mib(broker), meter::rss_mib(rollcall)].map(Some);
+    let packed = Packed::of(&place.ops).await.since(&packed_before, per_10k);
     let status = process.terminate().await;
     assert!(status.success(), "{status}");
     bus.close().await;
-    Measured { rate: taker.seen.rate(), cpu, rss }
+    Measured { rate: taker.seen.rate(), cpu, rss, packed: Some(packed) }
+}
+
+/// What rollcall published and committed, as its metrics tell.
+pub(crate) struct Packed(Vec<(&'static str, f64)>);
+
+impl Packed {
+    const COUNTED: [(&str, &str); 5] = [
+        ("users", "rollcall_published_total{exchange=\"users\"}"),
+        ("batch", "rollcall_published_total{exchange=\"batch\"}"),
+        ("peers", "rollcall_published_total{exchange=\"peers\"}"),
+        ("outbound", "rollcall_published_total{exchange=\"outbound\"}"),
+        ("commits", "rollcall_commits_total"),
+    ];
+
+    async fn of(ops: &str) -> Self {
+        let client = rollcall::outbound::http::client(Duration::from_secs(10)).expect("a client");
+        let answer = client.get(format!("http://{ops}/metrics")).send().await.expect("metrics");
+        let text = answer.text().await.expect("text");
+        let value = |series: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(series))?;
+            line.trim().parse().ok()
+        };
+        Self(Self::COUNTED.map(|(name, series)| (name, value(series).unwrap_or(0.0))).into())
+    }
+
+    fn since(self, before: &Self, per_10k: f64) -> Self {
+        let grown = self.0.into_iter().zip(&before.0).map(|((name, now), (_, then))| (name, (now - then) * per_10k));
+        Self(grown.collect())
+    }
+}
+
+impl std::fmt::Display for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(name, count)| write!(f, " {name} {count:.0}"))
+    }
 }
 
 /// The sender's place: takes transactions, says that they were delivered.

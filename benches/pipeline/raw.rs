@@ -40,7 +40,7 @@ pub(crate) async fn measure(url: &str, events: usize) -> Measured {
     let cpu = [broker - before[0], own - before[1]].map(|seconds| Some(seconds * per_10k));
     channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await.expect("delete");
     let rate = events as f64 / elapsed.as_secs_f64();
-    Measured { rate, cpu: [cpu[0], None, cpu[1]], rss: [Some(meter::rss_mib(pid)), None] }
+    Measured { rate, cpu: [cpu[0], None, cpu[1]], rss: [Some(meter::rss_mib(pid)), None], packed: None }
 }
 
 /// A connection and a channel that confirms.

@@ -67,6 +67,20 @@ impl Outgoing {
     }
 }
 
+/// Counts messages that were confirmed: for whoever implements [`Bus::publish`].
+fn count_published(messages: &[Outgoing]) {
+    for exchange in Exchange::ALL {
+        let bodies =
+            || messages.iter().filter(|message| message.exchange == exchange).map(|message| message.body.len());
+        if bodies().next().is_some() {
+            metrics::counter!("rollcall_published_total", "exchange" => exchange.name())
+                .increment(bodies().count() as u64);
+            let bytes = bodies().sum::<usize>() as u64;
+            metrics::counter!("rollcall_published_bytes_total", "exchange" => exchange.name()).increment(bytes);
+        }
+    }
+}
+
 /// A message that came in. Owed to the broker until its [`Token`] is given to [`Subscription::ack`].
 #[derive(Debug)]
 pub struct Delivery {

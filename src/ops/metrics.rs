@@ -61,6 +61,8 @@ pub const METRICS: &[Metric] = &[
     counter("rollcall_dead_letters_total", "origin,reason", "Messages put aside as dead letters, by where and why"),
     gauge("rollcall_queue_messages", "queue,state", "Messages in a queue: ready, or unacked where the bus tells"),
     gauge("rollcall_queue_consumers", "queue", "Consumers of a queue"),
+    counter("rollcall_published_total", "exchange", "Messages that the bus confirmed"),
+    bytes("rollcall_published_bytes_total", "exchange", "Bytes of their bodies"),
     counter("rollcall_redeliveries_total", "queue", "Deliveries that had been delivered before"),
     Metric {
         name: "rollcall_partition_lag_seconds",

@@ -32,8 +32,9 @@ use crate::wire::envelope::{EnvelopeError, Packet, decode};
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
-/// How long a run waits for more when much comes: what one run says goes to many partitions, a message each.
-const LONG_LINGER: Duration = Duration::from_millis(80);
+/// How long a run waits for more when much comes: what one run says goes to many partitions, a message each, and every commit costs
+/// the disk a sync.
+const LONG_LINGER: Duration = Duration::from_millis(160);
 /// Outputs after which a run handles no more: bounds its outbox row.
 const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.

@@ -16,7 +16,7 @@ use crate::pace::Pace;
 use crate::wire::envelope::join;
 
 /// How long packets wait for others when many come.
-const LONG_LINGER: Duration = Duration::from_millis(100);
+const LONG_LINGER: Duration = Duration::from_millis(160);
 /// Bytes after which nothing more is waited for: bounds one departure.
 const GROUP_BYTES: usize = 8 << 20;
 /// Runs that may wait for the next departure; beyond that owners wait.

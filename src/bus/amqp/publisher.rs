@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::headers;
 use super::line::{Line, Live};
-use crate::bus::{Exchange, Headers, Outgoing, PublishError, Reply, Topology};
+use crate::bus::{Exchange, Headers, Outgoing, PublishError, Reply, Topology, count_published};
 use crate::config::BusConfig;
 use crate::lifecycle;
 
@@ -101,7 +101,10 @@ impl Publisher {
                 outcome = timeout_at(deadline, attempt) => outcome,
             };
             match outcome {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(())) => {
+                    count_published(messages);
+                    return Ok(());
+                }
                 Ok(Err(Setback::Final(error))) => return Err(error),
                 Ok(Err(Setback::Again(setback))) => reason = setback,
                 Err(_) => return Err(self.give_up(reason)),

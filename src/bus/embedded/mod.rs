@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use crate::bus::topology::{Exchange, Queue, Topology};
 use crate::bus::{
     Bus, BusError, Outgoing, PublishError, QueueDepth, Reply, SharedBus, Subscription, SubscriptionError,
+    count_published,
 };
 use crate::store::StoreError;
 use crate::store::sqlite::bus::{BusRow, BusWatch, SharedWatch};
@@ -161,11 +162,12 @@ impl Bus for Embedded {
                 queue => rows.push(self.row(&queue, message)),
             }
         }
-        if rows.is_empty() {
-            return Ok(());
+        if !rows.is_empty() {
+            let late = |_| PublishError::Unconfirmed(self.confirm_timeout, "the store is slow".into());
+            timeout(self.confirm_timeout, self.store(rows)).await.map_err(late)??;
         }
-        let late = |_| PublishError::Unconfirmed(self.confirm_timeout, "the store is slow".into());
-        timeout(self.confirm_timeout, self.store(rows)).await.map_err(late)?
+        count_published(&messages);
+        Ok(())
     }
 
     async fn reply(&self, address: &str, body: Bytes) {
