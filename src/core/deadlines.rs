@@ -8,9 +8,15 @@ use crate::model::Timestamp;
 #[derive(Debug)]
 pub(super) struct Deadlines<K>(BTreeSet<(Timestamp, K)>);
 
-/// A machine's own note of its earliest hint in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Armed(Option<Timestamp>);
+/// A machine's own note of its earliest hint in the table; of the end of time if it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Armed(Timestamp);
+
+impl Default for Armed {
+    fn default() -> Self {
+        Self(Timestamp(u64::MAX))
+    }
+}
 
 impl<K: Ord + Clone> Deadlines<K> {
     pub(super) fn new() -> Self {
@@ -20,12 +26,13 @@ impl<K: Ord + Clone> Deadlines<K> {
     /// Sees to it that `key` is looked at by `at`. A later hint than the armed one costs nothing.
     pub(super) fn arm(&mut self, armed: &mut Armed, at: Option<Timestamp>, key: &K) {
         let Some(at) = at else { return };
-        if armed.0.is_some_and(|earlier| earlier <= at) {
+        if armed.0 <= at {
             return;
         }
-        if let Some(later) = armed.0.replace(at) {
-            self.0.remove(&(later, key.clone()));
+        if *armed != Armed::default() {
+            self.0.remove(&(armed.0, key.clone()));
         }
+        armed.0 = at;
         self.0.insert((at, key.clone()));
     }
 

@@ -4,6 +4,7 @@
 //! A link exists from the first promise, list entry or question, never because a stranger spoke. What is gathered lives in memory,
 //! with its deliveries unacknowledged; everything else is in rows.
 
+mod busy;
 mod permission;
 mod permits;
 mod plain;
@@ -17,21 +18,18 @@ mod watchdog;
 mod watches;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
 
+use self::busy::{Busy, WhenBusy};
 pub use self::permits::PermitRow;
-use self::permits::Permits;
-use self::remind::Words;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
-use self::served::Others;
 use self::told::Told;
 pub(super) use self::watchdog::Standing;
 use self::watchdog::Watchdog;
-use self::window::Window;
 use super::HoldId;
 use super::deadlines::Armed;
 use super::effect::{Flush, Output};
@@ -40,7 +38,6 @@ use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
 use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
-use crate::store::RowChange;
 
 /// What a link needs to know to handle one signal.
 #[derive(Debug)]
@@ -62,6 +59,8 @@ pub struct Turn<'a> {
     /// Where closed windows are noted.
     pub flushes: &'a mut Vec<Flush>,
     pub(super) holds: &'a mut Holds,
+    /// Local users that watch, shared: each watches many.
+    pub(super) observers: &'a mut HashSet<UserId, Xxh3DefaultBuilder>,
     /// When an edge took the cause of this in.
     pub at: Timestamp,
     /// The trace of the cause.
@@ -74,13 +73,22 @@ impl Turn<'_> {
         *self.serial
     }
 
+    /// The same user, in the memory that others who know them have.
+    fn shared(&mut self, observer: UserId) -> UserId {
+        if let Some(known) = self.observers.get(&observer) {
+            return known.clone();
+        }
+        self.observers.insert(observer.clone());
+        observer
+    }
+
     fn tell_user(&mut self, to: UserId, signal: UserSignal) {
         let (at, trace) = (self.at, self.trace);
         self.outputs.push(Output::User(Addressed { to, at, reply: None, trace, signal }));
     }
 }
 
-/// The machine of one peer.
+/// The machine of one peer. There may be a million, nearly all of them idle: see [`busy`].
 #[derive(Debug)]
 pub struct Link {
     server: ServerName,
@@ -89,57 +97,35 @@ pub struct Link {
     state: LinkState,
     /// Our users whose changes the peer was promised.
     told: Told,
-    /// Those of them whose status the peer should have been told and was not yet, and up to which change.
-    owed: BTreeMap<UserId, Serial>,
-    others: Others,
-    /// When the owed were last asked for.
-    asked_at: Timestamp,
-    /// The peer's users, by localpart.
-    remotes: BTreeMap<Box<str>, Remote>,
-    /// Those of them whom the peer must be asked to push, or to push no longer.
-    pending: BTreeSet<Box<str>>,
-    /// Those of them whom the peer was asked to push and is to be asked again.
-    again: BTreeSet<Box<str>>,
-    /// The peer's users whom it pushes though nobody here watches them: it is to hear so.
-    unwanted: BTreeSet<Box<str>>,
+    /// The peer's users, by localpart. Boxed: a map has room for many more than the one or two that most links watch.
+    remotes: BTreeMap<Box<str>, Box<Remote>>,
     /// How many of the peer's users somebody here wants to see and may.
     wanted: usize,
-    permits: Permits,
-    /// Our users that watch: shared, since each watches many.
-    observers: BTreeSet<UserId>,
     watchdog: Watchdog,
-    words: Words,
+    /// When the two sides were last compared.
+    compared: Timestamp,
+    /// When a reminder was last answered by another.
+    countered: Timestamp,
     /// When what a plain peer pushed is looked at, by the horizon.
     plain_due: Option<Timestamp>,
     /// The last part of `federation.plain_refresh` that was seen to.
     refreshed: u64,
-    window: Window,
-    /// What the live transaction holds.
-    live: Option<SentRow>,
     /// Transactions whose content is remembered in the store, oldest first.
-    sent: VecDeque<(Serial, Timestamp)>,
+    sent: Vec<(Serial, Timestamp)>,
+    /// Everything else.
+    busy: WhenBusy,
     /// By the clock.
     pub(super) armed: Armed,
     /// By the horizon.
     pub(super) armed_watchdog: Armed,
     /// Whether the link is on the list of those whose rows are to be written.
     pub(super) noted: bool,
-    dirty: Dirty,
-}
-
-/// Which rows no longer say what the machine knows.
-#[derive(Debug, Default)]
-struct Dirty {
-    state: bool,
-    served: BTreeSet<UserId>,
-    remotes: Vec<Box<str>>,
-    rows: Vec<RowChange>,
 }
 
 /// What changes with every transaction: one row.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LinkState {
-    live: Option<Live>,
+    live: Option<Box<Live>>,
     /// Failures in a row.
     attempts: u32,
     retry_at: Timestamp,
@@ -188,27 +174,18 @@ impl Link {
             server,
             state: LinkState::default(),
             told: Told::default(),
-            owed: BTreeMap::new(),
-            others: Others::default(),
-            asked_at: Timestamp(0),
             remotes: BTreeMap::new(),
-            pending: BTreeSet::new(),
-            again: BTreeSet::new(),
-            unwanted: BTreeSet::new(),
             wanted: 0,
-            permits: Permits::default(),
-            observers: BTreeSet::new(),
             watchdog: Watchdog::default(),
-            words: Words::default(),
+            compared: Timestamp(0),
+            countered: Timestamp(0),
             plain_due: None,
             refreshed: 0,
-            window: Window::default(),
-            live: None,
-            sent: VecDeque::new(),
+            sent: Vec::new(),
+            busy: WhenBusy::default(),
             armed: Armed::default(),
             armed_watchdog: Armed::default(),
             noted: false,
-            dirty: Dirty::default(),
         }
     }
 
@@ -217,6 +194,11 @@ impl Link {
         let PeerSignal::Transaction(inbound) = signal else { return false };
         let queries = inbound.extension.as_ref().is_some_and(|extension| !extension.query.is_empty());
         queries || !inbound.poll.is_empty() || !inbound.permissions.is_empty()
+    }
+
+    /// The peer.
+    pub fn server(&self) -> &ServerName {
+        &self.server
     }
 
     /// Handles a signal from outside.
@@ -259,7 +241,7 @@ impl Link {
 
     /// How many statuses of ours the peer is owed.
     pub fn owed(&self) -> usize {
-        self.owed.len()
+        self.busy.owed.len()
     }
 
     /// How many users of the peer are known.
@@ -272,7 +254,7 @@ impl Link {
         if self.state.attempts > 0 {
             self.state.attempts = 0;
             self.state.retry_at = turn.now;
-            self.dirty.state = true;
+            self.busy.dirty.state = true;
         }
     }
 
@@ -326,7 +308,7 @@ impl Link {
         let subscribes = !inbound.poll.is_empty() || !inbound.unpoll.is_empty() || !inbound.permissions.is_empty();
         if subscribes && turn.now.since(self.state.subscribed) > Settings::SPEAKS_MS / 24 {
             self.state.subscribed = turn.now;
-            self.dirty.state = true;
+            self.busy.dirty.state = true;
         }
         if !knew_permission && self.state.knows_permission() {
             self.conceal(turn);
@@ -338,12 +320,12 @@ impl Link {
         let Some(extension) = extension else { return true };
         if now.since(self.state.spoke) > Settings::SPEAKS_MS / 24 {
             self.state.spoke = now;
-            self.dirty.state = true;
+            self.busy.dirty.state = true;
         }
         if extension.seq < self.state.applied {
             return false;
         }
-        self.dirty.state |= extension.seq > self.state.applied;
+        self.busy.dirty.state |= extension.seq > self.state.applied;
         self.state.applied = extension.seq;
         true
     }
@@ -351,36 +333,35 @@ impl Link {
     /// Drops what nobody needs any longer; `true`: the link itself.
     pub fn compact(&mut self, now: Timestamp) -> bool {
         self.forget_sent(now);
-        let live = self.live.as_ref();
+        let Busy { live, dirty, .. } = &mut *self.busy;
         let gone: Vec<Box<str>> = self
             .remotes
             .iter_mut()
             .filter_map(|(localpart, remote)| {
                 // What the live transaction asks for is known of when its receipt comes.
-                let asked = live.is_some_and(|live| live.names(localpart));
+                let asked = live.as_ref().is_some_and(|live| live.names(localpart));
                 let useless = remote.compact(now) && !asked;
                 if std::mem::take(&mut remote.dirty) || useless {
-                    self.dirty.remotes.push(localpart.clone());
+                    dirty.remotes.push(localpart.clone());
                 }
                 useless.then(|| localpart.clone())
             })
             .collect();
         for localpart in gone {
             self.remotes.remove(&localpart);
-            self.pending.remove(&localpart);
-            self.again.remove(&localpart);
+            self.busy.pending.remove(&localpart);
+            self.busy.again.remove(&localpart);
         }
         self.state.cap = None;
-        self.observers.retain(|observer| observer.is_shared());
         self.compact_others(now);
-        self.permits.compact(now);
+        self.busy.permits.compact(now);
         self.is_useless()
     }
 
     fn is_useless(&self) -> bool {
-        let tells = self.told.len() > 0 || !self.others.hidden.is_empty() || self.window.len() > 0;
-        let learns = !self.remotes.is_empty() || !self.unwanted.is_empty();
-        !tells && !learns && self.permits.is_empty() && self.state.live.is_none()
+        let tells = self.told.len() > 0 || !self.busy.others.hidden.is_empty() || self.busy.window.len() > 0;
+        let learns = !self.remotes.is_empty() || !self.busy.unwanted.is_empty();
+        !tells && !learns && self.busy.permits.is_empty() && self.state.live.is_none()
     }
 }
 

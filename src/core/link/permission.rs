@@ -1,6 +1,7 @@
 //! What users and the peer say of permission (S1, S2), passed on. The users' machines decide what it means: here it is known neither
 //! who exists nor who may what.
 
+use super::busy::Busy;
 use super::permits::{Pair, PermitRow, pair_of};
 use super::{Link, Turn};
 use crate::core::signal::{Permission, PermissionKind, UserSignal};
@@ -9,13 +10,13 @@ use crate::model::{Serial, Timestamp};
 impl Link {
     /// S1: a local user asks to see one of the peer's, or asks no longer.
     pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, turn: &Turn<'_>) {
-        self.permits.ask(pair, on, serial, turn.now);
+        self.busy.permits.ask(pair, on, serial, turn.now);
         self.open_for_more(turn.now);
     }
 
     /// S2: a local user's answer.
     pub(super) fn decide(&mut self, pair: Pair, allow: bool, serial: Serial, turn: &mut Turn<'_>) {
-        self.permits.decide(pair, allow, serial, turn.now);
+        self.busy.permits.decide(pair, allow, serial, turn.now);
         self.bound_questions(turn);
         self.open_for_more(turn.now);
     }
@@ -25,27 +26,27 @@ impl Link {
         let pair = pair_of(permission);
         match permission.kind {
             PermissionKind::Invite => {
-                if self.permits.question(&pair, turn.now) {
+                if self.busy.permits.question(&pair, turn.now) {
                     tell_invited(pair, true, turn);
                 }
                 self.bound_questions(turn);
             }
             PermissionKind::Accept => {
                 // A yes that nobody asked for changes nothing.
-                if self.permits.answered(&pair) {
+                if self.busy.permits.answered(&pair) {
                     tell_answered(pair, true, order, turn);
                 }
             }
             PermissionKind::Deny => {
                 // A no always counts: it may end what was allowed long ago.
-                self.permits.answered(&pair);
+                self.busy.permits.answered(&pair);
                 tell_answered(pair, false, order, turn);
             }
         }
     }
 
     fn bound_questions(&mut self, turn: &mut Turn<'_>) {
-        while let Some((pair, was_question)) = self.permits.drop_oldest() {
+        while let Some((pair, was_question)) = self.busy.permits.drop_oldest() {
             if was_question {
                 tell_invited(pair, false, turn);
             }
@@ -53,28 +54,28 @@ impl Link {
     }
 
     pub(super) fn wake_permits(&mut self, now: Timestamp) {
-        if self.permits.next_due().is_some() {
-            self.permits.wake(now);
+        if self.busy.permits.next_due().is_some() {
+            self.busy.permits.wake(now);
             self.open_for_more(now);
         }
     }
 
     pub(super) fn permits_delivered(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
-        self.permits.delivered(sent, now);
+        self.busy.permits.delivered(sent, now);
     }
 
     pub(super) fn permits_failed(&mut self, sent: &[(Permission, Serial)], now: Timestamp) {
-        self.permits.failed(sent);
+        self.busy.permits.failed(sent);
         self.open_for_more(now);
     }
 
     pub(in crate::core) fn restore_permit(&mut self, pair: Pair, row: PermitRow) {
-        self.permits.restore(pair, row);
+        self.busy.permits.restore(pair, row);
     }
 
     pub(super) fn begin_permits(&mut self, now: Timestamp) {
-        let live = self.live.as_ref().map_or(&[][..], |row| &row.permissions);
-        self.permits.begin(live);
+        let Busy { live, permits, .. } = &mut *self.busy;
+        permits.begin(live.as_ref().map_or(&[][..], |row| &row.permissions));
         self.open_for_more(now);
     }
 }

@@ -165,6 +165,10 @@ impl Permits {
         self.ready.len() >= MAX_EDUS
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.all.is_empty() && self.dirty.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -44,7 +44,7 @@ impl Link {
             let until = remote.heard_at().plus(good_for);
             if until <= turn.horizon {
                 remote.forget();
-                super::mark(remote, localpart, &mut self.dirty.remotes);
+                super::mark(remote, localpart, &mut self.busy.dirty.remotes);
                 gone.push(localpart.clone());
             } else {
                 let earliest = turn.horizon.plus(good_for / TOLERANCE);

@@ -21,10 +21,6 @@ pub(super) struct Words {
     have: bool,
     /// Buckets in which the peer holds something else than we told it.
     differ: Vec<u8>,
-    /// When the two sides were last compared.
-    pub(super) compared: Timestamp,
-    /// When a reminder was last answered by another.
-    countered: Timestamp,
 }
 
 impl Words {
@@ -63,7 +59,7 @@ impl Link {
     fn note_promise(&mut self, promise_ms: Option<u64>) {
         if promise_ms.is_some() && promise_ms != self.state.promise_ms {
             self.state.promise_ms = promise_ms;
-            self.dirty.state = true;
+            self.busy.dirty.state = true;
         }
     }
 
@@ -75,20 +71,20 @@ impl Link {
 
     /// Whether we hold what the peer says that it told us; `None`: that cannot be said while polls are on their way.
     fn compare(&mut self, theirs: &Summary, turn: &Turn<'_>) -> Option<bool> {
-        let patient = turn.now.since(self.words.compared) < turn.settings.long_ms;
+        let patient = turn.now.since(self.compared) < turn.settings.long_ms;
         if theirs.as_of != self.state.applied || patient && !self.is_settled() {
             return None;
         }
-        self.words.compared = turn.now;
+        self.compared = turn.now;
         let same = self.held_sum().is(theirs);
-        self.words.have |= !same;
+        self.busy.words.have |= !same;
         Some(same)
     }
 
     /// Whether both sides mean the same users.
     fn is_settled(&self) -> bool {
-        let asking = self.live.as_ref().is_some_and(|live| !live.polls.is_empty() || !live.unpolls.is_empty());
-        self.pending.is_empty() && self.again.is_empty() && self.unwanted.is_empty() && !asking
+        let asking = self.busy.live.as_ref().is_some_and(|live| !live.polls.is_empty() || !live.unpolls.is_empty());
+        self.busy.pending.is_empty() && self.busy.again.is_empty() && self.busy.unwanted.is_empty() && !asking
     }
 
     /// A reminder by which the peer holds something else than it was told, or something older than we remember, is answered by one
@@ -96,26 +92,28 @@ impl Link {
     fn answer(&mut self, reminder: &Reminder, turn: &Turn<'_>) {
         self.note_asked(turn);
         let is_right = |yours: Summary| self.told.sum_at(yours.as_of).is_some_and(|sum| sum.is(&yours));
-        if !reminder.yours.is_none_or(is_right) {
-            if turn.now.since(self.words.countered) < turn.settings.short_ms {
+        if reminder.yours.is_none_or(is_right) {
+            self.told.forget_before(reminder.yours.map_or(Serial::default(), |yours| yours.as_of));
+        } else {
+            if turn.now.since(self.countered) < turn.settings.short_ms {
                 return;
             }
-            self.words.countered = turn.now;
-            self.words.remind = true;
+            self.countered = turn.now;
+            self.busy.words.remind = true;
         }
-        if self.words.answers.len() < Settings::MAX_ANSWERS && !self.words.answers.contains(&reminder.id) {
-            self.words.answers.push(reminder.id.clone());
+        if self.busy.words.answers.len() < Settings::MAX_ANSWERS && !self.busy.words.answers.contains(&reminder.id) {
+            self.busy.words.answers.push(reminder.id.clone());
         }
     }
 
     /// The peer holds this: says again what differs. What it held is too old to tell: it is asked to compare again.
     fn find_differences(&mut self, have: &Have) {
         let Some(buckets) = self.told.buckets_at(have.as_of) else {
-            self.words.remind = true;
+            self.busy.words.remind = true;
             return;
         };
-        self.words.differ = buckets.differing(have);
-        let differ = self.words.differ.clone();
+        self.busy.words.differ = buckets.differing(have);
+        let differ = self.busy.words.differ.clone();
         self.owe_again(|user| differ.binary_search(&bucket_of(user)).is_ok());
     }
 
@@ -128,7 +126,7 @@ impl Link {
                 let doubtful = remote.known_at() <= lapsed && is_doubtful(&UserId::from_parts(localpart, &self.server));
                 if doubtful && remote.known_at() > Timestamp(0) {
                     remote.forget();
-                    super::mark(remote, localpart, &mut self.dirty.remotes);
+                    super::mark(remote, localpart, &mut self.busy.dirty.remotes);
                 }
             }
         }
@@ -138,15 +136,14 @@ impl Link {
 
     /// Takes what is to be said. `seq` is the transaction that says it, and what that holds counts as told.
     pub(super) fn take_words(&mut self, seq: Serial) -> Said {
-        let words = std::mem::take(&mut self.words);
-        (self.words.compared, self.words.countered) = (words.compared, words.countered);
+        let words = std::mem::take(&mut self.busy.words);
         let reminder = words.remind.then(|| {
             self.watchdog.reminder = Some(seq);
             let applied = self.state.applied;
             Reminder {
                 id: reminder_id(seq),
                 // While something is owed it is not known what the peer was told.
-                mine: self.owed.is_empty().then(|| self.told.sum().as_of(seq)),
+                mine: self.busy.owed.is_empty().then(|| self.told.sum().as_of(seq)),
                 yours: (applied > Serial::default()).then(|| self.held_sum().as_of(applied)),
             }
         });
@@ -157,7 +154,8 @@ impl Link {
     /// The peer's users of whom it promised to tell us, and did.
     fn held(&self) -> impl Iterator<Item = (UserId, &Remote)> {
         let held = |remote: &&Remote| remote.polled && remote.is_wanted() && remote.is_known();
-        let remotes = self.remotes.iter().filter(move |(_, remote)| held(remote));
+        let remotes = self.remotes.iter().map(|(localpart, remote)| (localpart, &**remote));
+        let remotes = remotes.filter(move |(_, remote)| held(remote));
         remotes.map(|(localpart, remote)| (UserId::from_parts(localpart, &self.server), remote))
     }
 
@@ -183,18 +181,18 @@ impl Link {
     pub(super) fn poll_again(&mut self, which: impl Fn(&UserId) -> bool) {
         let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
         let again = polled.filter(|(localpart, _)| which(&UserId::from_parts(localpart, &self.server)));
-        self.again.extend(again.map(|(localpart, _)| localpart.clone()));
+        self.busy.again.extend(again.map(|(localpart, _)| localpart.clone()));
     }
 
     /// Has these users told anew.
     pub(super) fn owe_again(&mut self, which: impl Fn(&UserId) -> bool) {
-        let again = self.told.iter().filter(|(user, _)| which(user) && !self.owed.contains_key(*user));
+        let again = self.told.iter().filter(|(user, _)| which(user) && !self.busy.owed.contains_key(*user));
         let again: Vec<(UserId, Serial)> = again.map(|(user, last)| (user.clone(), last.serial)).collect();
         for (user, serial) in again {
-            self.owed.insert(user.clone(), serial);
-            self.dirty.served.insert(user);
+            self.busy.owed.insert(user.clone(), serial);
+            self.busy.dirty.served.insert(user);
         }
-        self.asked_at = Timestamp(0);
+        self.busy.asked_at = Timestamp(0);
     }
 }
 

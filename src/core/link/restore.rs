@@ -14,11 +14,11 @@ impl Link {
 
     pub(in crate::core) fn restore_served(&mut self, user: UserId, row: ServedRow) {
         if let Some(hidden) = row.hidden {
-            self.others.hidden.insert(user, hidden);
+            self.busy.others.hidden.insert(user, hidden);
             return;
         }
         if let Some(serial) = row.owed {
-            self.owed.insert(user.clone(), serial);
+            self.busy.owed.insert(user.clone(), serial);
         }
         self.told.restore(user, row.told);
     }
@@ -37,7 +37,7 @@ impl Link {
             // Looked at as soon as the horizon moves: it may be too old by now.
             self.plain_due = Some(Timestamp(0));
         }
-        self.remotes.insert(user.localpart().into(), remote);
+        self.remotes.insert(user.localpart().into(), Box::new(remote));
         self.reconsider(user.localpart(), now);
     }
 
@@ -45,34 +45,37 @@ impl Link {
     pub(in crate::core) fn restore_sent(&mut self, row: SentRow) {
         for (user, serial) in &row.entries {
             if !self.told.restore_serial(user, *serial) {
-                let once = self.others.once.entry(user.clone()).or_default();
+                let once = self.busy.others.once.entry(user.clone()).or_default();
                 *once = (*once).max((*serial, row.at));
             }
         }
         let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
         self.sent.insert(at, (row.seq, row.at));
         if self.state.live.as_ref().is_some_and(|live| live.seq == row.seq) {
-            self.live = Some(row);
+            self.busy.live = Some(row);
         }
     }
 
     /// The rows that changed since the last call.
     pub(in crate::core) fn take_rows(&mut self, rows: &mut Vec<RowChange>) {
-        if std::mem::take(&mut self.dirty.state) {
+        if self.busy.is_resting() {
+            return;
+        }
+        if std::mem::take(&mut self.busy.dirty.state) {
             rows.push(put(link_key(&self.server), &self.state));
         }
-        for user in std::mem::take(&mut self.dirty.served) {
+        for user in std::mem::take(&mut self.busy.dirty.served) {
             let key = under_link(RowKind::Served, &self.server, user.as_str());
-            let hidden = self.others.hidden.get(&user).copied();
+            let hidden = self.busy.others.hidden.get(&user).copied();
             let told = self.told.get(&user);
             rows.push(if told.is_some() || hidden.is_some() {
-                let owed = self.owed.get(&user).copied();
+                let owed = self.busy.owed.get(&user).copied();
                 put(key, &ServedRow { owed, hidden, told: told.map_or(0, |last| last.weight) })
             } else {
                 delete(key)
             });
         }
-        for localpart in std::mem::take(&mut self.dirty.remotes) {
+        for localpart in std::mem::take(&mut self.busy.dirty.remotes) {
             let user = UserId::from_parts(&localpart, &self.server);
             let key = user_key(RowKind::Remote, &user);
             rows.push(match self.remotes.get_mut(&localpart) {
@@ -83,8 +86,9 @@ impl Link {
                 None => delete(key),
             });
         }
-        self.permits.take_rows(&self.server, rows);
-        rows.append(&mut self.dirty.rows);
+        self.busy.permits.take_rows(&self.server, rows);
+        rows.append(&mut self.busy.dirty.rows);
+        self.busy.rest();
     }
 
     /// The deletions that remove the link itself.

@@ -22,12 +22,12 @@ impl Link {
         let hold_over = self.held_since().map(|since| since.plus(settings.hold_max_ms));
         let leave = if self.state.live.is_some() { None } else { self.leaves_at(settings) };
         let refresh = self.next_refresh(settings);
-        [abandoned, hold_over, leave, refresh, self.permits.next_due()].into_iter().flatten().min()
+        [abandoned, hold_over, leave, refresh, self.busy.permits.next_due()].into_iter().flatten().min()
     }
 
     /// Closes the window early: `pressure` or `drain`. What may not leave is owed.
     pub fn relieve(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
-        while self.may_leave(turn.now) && self.window.len() > 0 {
+        while self.may_leave(turn.now) && self.busy.window.len() > 0 {
             self.flush(reason, turn);
         }
         self.shed(turn);
@@ -35,15 +35,15 @@ impl Link {
 
     /// When the window, or what is owed, may leave, were no transaction live.
     fn leaves_at(&self, settings: &Settings) -> Option<Timestamp> {
-        let window = self.window.opened().map(|opened| opened.plus(window_for(&self.server, settings.window_ms)));
-        let owed = (!self.owed.is_empty()).then(|| self.asked_at.plus(Settings::TELL_AGAIN_MS));
+        let window = self.busy.window.opened().map(|opened| opened.plus(window_for(&self.server, settings.window_ms)));
+        let owed = (!self.busy.owed.is_empty()).then(|| self.busy.asked_at.plus(Settings::TELL_AGAIN_MS));
         let at = [window, owed].into_iter().flatten().min()?;
         Some(at.max(self.state.retry_at).max(self.state.lapses_at))
     }
 
     /// Since when something held waits.
     fn held_since(&self) -> Option<Timestamp> {
-        self.window.opened().filter(|_| self.window.len() > 0)
+        self.busy.window.opened().filter(|_| self.busy.window.len() > 0)
     }
 
     fn may_leave(&self, now: Timestamp) -> bool {
@@ -73,8 +73,10 @@ impl Link {
 
     /// Times in the future count as now, or as far ahead as they can have been meant: a stepped clock freezes nobody.
     fn trust_clock(&mut self, turn: &Turn<'_>) {
-        self.window.trust_clock(turn.now);
-        self.asked_at = self.asked_at.min(turn.now);
+        if self.busy.window.opened().is_some_and(|opened| opened > turn.now) || self.busy.asked_at > turn.now {
+            self.busy.window.trust_clock(turn.now);
+            self.busy.asked_at = self.busy.asked_at.min(turn.now);
+        }
         self.state.retry_at = self.state.retry_at.min(turn.now.plus(turn.settings.backoff_max_ms));
         self.state.lapses_at = self.state.lapses_at.min(turn.now.plus(turn.settings.resend_ms));
         if let Some(live) = &mut self.state.live {
@@ -84,18 +86,19 @@ impl Link {
 
     /// The same for the hot path: a window that is full need not wait for the timer.
     pub(super) fn advance_if_full(&mut self, turn: &mut Turn<'_>) {
-        let full = self.window.len() >= self.cap(turn.settings) || self.window.bytes() >= turn.settings.max_bytes;
-        if (full || self.permits.fill_a_transaction()) && self.may_leave(turn.now) {
+        let full =
+            self.busy.window.len() >= self.cap(turn.settings) || self.busy.window.bytes() >= turn.settings.max_bytes;
+        if (full || self.busy.permits.fill_a_transaction()) && self.may_leave(turn.now) {
             self.advance(turn);
         }
     }
 
     fn due(&self, turn: &Turn<'_>) -> Option<FlushReason> {
-        let opened = self.window.opened().filter(|_| self.may_leave(turn.now))?;
-        if self.window.len() >= self.cap(turn.settings) || self.permits.fill_a_transaction() {
+        let opened = self.busy.window.opened().filter(|_| self.may_leave(turn.now))?;
+        if self.busy.window.len() >= self.cap(turn.settings) || self.busy.permits.fill_a_transaction() {
             return Some(FlushReason::Entries);
         }
-        if self.window.bytes() >= turn.settings.max_bytes {
+        if self.busy.window.bytes() >= turn.settings.max_bytes {
             return Some(FlushReason::Bytes);
         }
         let window = window_for(&self.server, turn.settings.window_ms).min(turn.settings.hold_max_ms);
@@ -110,14 +113,14 @@ impl Link {
     /// acknowledged.
     fn flush(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
         let (cap, max_bytes) = self.bounds(turn.settings);
-        let taken = self.window.take(cap, max_bytes);
+        let taken = self.busy.window.take(cap, max_bytes);
         let bytes: usize = taken.iter().map(|(_, waiting)| waiting.size).sum();
         let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()), max_bytes.saturating_sub(bytes));
         let entries = taken.len() + polls.len() + unpolls.len();
-        let permissions = self.permits.take(cap.saturating_sub(entries).min(edus_left(taken.len(), max_bytes)));
-        self.window.close_if_empty();
+        let permissions = self.busy.permits.take(cap.saturating_sub(entries).min(edus_left(taken.len(), max_bytes)));
+        self.busy.window.close_if_empty();
         self.open_for_more(turn.now);
-        if entries == 0 && permissions.is_empty() && !self.words.are_ready() {
+        if entries == 0 && permissions.is_empty() && !self.busy.words.are_ready() {
             return;
         }
         for (_, waiting) in &taken {
@@ -131,14 +134,14 @@ impl Link {
     /// Entries and bytes of one transaction. Permission EDUs need room beside a window that would fill it alone.
     fn bounds(&self, settings: &Settings) -> (usize, usize) {
         let (cap, bytes) = (self.cap(settings), settings.max_bytes);
-        if self.permits.has_ready() { (cap.min(MAX_BESIDE), bytes.min(MAX_BYTES_BESIDE)) } else { (cap, bytes) }
+        if self.busy.permits.has_ready() { (cap.min(MAX_BESIDE), bytes.min(MAX_BYTES_BESIDE)) } else { (cap, bytes) }
     }
 
     /// Opens the window if something waits for it beside statuses.
     pub(super) fn open_for_more(&mut self, now: Timestamp) {
-        let asks = !self.pending.is_empty() || !self.again.is_empty() || !self.unwanted.is_empty();
-        if asks || self.permits.has_ready() || self.words.are_ready() {
-            self.window.open(now);
+        let asks = !self.busy.pending.is_empty() || !self.busy.again.is_empty() || !self.busy.unwanted.is_empty();
+        if asks || self.busy.permits.has_ready() || self.busy.words.are_ready() {
+            self.busy.window.open(now);
         }
     }
 
@@ -175,43 +178,41 @@ impl Link {
         let bytes = body.get().len();
         let txn_id: Box<str> = format!("rollcall-{}-{}", seq.epoch, seq.counter).into();
         let not_after = turn.now.plus(turn.settings.resend_ms);
-        self.state.live = Some(Live { txn_id: txn_id.clone(), seq, not_after });
+        self.state.live = Some(Box::new(Live { txn_id: txn_id.clone(), seq, not_after }));
         self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls, permissions, remind });
-        let trace = self.window.take_trace();
+        let trace = self.busy.window.take_trace();
         let destination = self.server.clone();
         turn.outputs.push(Output::Transmit(Transaction { destination, txn_id, not_after, body, trace }));
         bytes
     }
 
     fn remember(&mut self, row: SentRow) {
-        self.dirty.state = true;
-        self.dirty.rows.push(put(sent_key(&self.server, row.seq), &row));
-        self.sent.push_back((row.seq, row.at));
+        self.busy.dirty.state = true;
+        self.busy.dirty.rows.push(put(sent_key(&self.server, row.seq), &row));
+        self.sent.push((row.seq, row.at));
         self.forget_sent(row.at);
-        self.live = Some(row);
+        self.busy.live = Some(row);
     }
 
     pub(super) fn forget_sent(&mut self, now: Timestamp) {
-        while self.sent.len() > Settings::SENT_KEEP {
-            let Some((seq, at)) = self.sent.front().copied() else { break };
-            if now.since(at) < Settings::SENT_KEEP_MS {
-                break;
-            }
-            self.dirty.rows.push(delete(sent_key(&self.server, seq)));
-            self.sent.pop_front();
+        let surplus = self.sent.len().saturating_sub(Settings::SENT_KEEP);
+        let old = |(_, at): &&(Serial, Timestamp)| now.since(*at) >= Settings::SENT_KEEP_MS;
+        let gone = self.sent.iter().take(surplus).take_while(old).count();
+        for (seq, _) in self.sent.drain(..gone) {
+            self.busy.dirty.rows.push(delete(sent_key(&self.server, seq)));
         }
     }
 
     /// What became of the live transaction. A receipt for any other is old news.
     pub(super) fn receipt(&mut self, txn_id: &str, outcome: Outcome, retry_after_ms: Option<u64>, turn: &mut Turn<'_>) {
         let Some(live) = self.state.live.take_if(|live| &*live.txn_id == txn_id) else { return };
-        self.dirty.state = true;
+        self.busy.dirty.state = true;
         if outcome == Outcome::Expired {
             // A sender says so once no further attempt fits. Should it die before it has acknowledged, its successor attempts again:
             // what is newer must not have arrived by then.
             self.state.lapses_at = live.not_after;
         }
-        let Some(row) = self.live.take() else { return };
+        let Some(row) = self.busy.live.take() else { return };
         match outcome {
             Outcome::Delivered => self.delivered(&row, turn),
             Outcome::TooLarge if row.len() > 1 => {
@@ -236,7 +237,7 @@ impl Link {
         }
         self.state.attempts = 0;
         self.state.retry_at = Timestamp(0);
-        self.asked_at = Timestamp(0);
+        self.busy.asked_at = Timestamp(0);
         for (user, polled) in
             row.polls.iter().map(|user| (user, true)).chain(row.unpolls.iter().map(|user| (user, false)))
         {
@@ -245,7 +246,7 @@ impl Link {
             if !polled && !remote.is_wanted() {
                 remote.forget();
             }
-            super::mark(remote, user.localpart(), &mut self.dirty.remotes);
+            super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
             self.reconsider(user.localpart(), turn.now);
         }
     }
@@ -258,12 +259,12 @@ impl Link {
                 self.owe(user, serial, turn);
             }
         }
-        self.asked_at = Timestamp(0);
+        self.busy.asked_at = Timestamp(0);
         for user in row.polls.iter().chain(&row.unpolls) {
             // Whether the peer took it is not known: it is told again what holds now, whichever that is.
             if let Some(remote) = self.remotes.get_mut(user.localpart()) {
                 remote.polled = !remote.is_wanted();
-                super::mark(remote, user.localpart(), &mut self.dirty.remotes);
+                super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
             }
             self.reconsider(user.localpart(), turn.now);
         }
@@ -279,22 +280,22 @@ impl Link {
 
     /// What is held and may not leave is committed as owed, so that its deliveries can be acknowledged.
     fn shed(&mut self, turn: &mut Turn<'_>) {
-        for (user, waiting) in self.window.take(usize::MAX, usize::MAX) {
+        for (user, waiting) in self.busy.window.take(usize::MAX, usize::MAX) {
             turn.holds.release(waiting.hold);
             self.owe(user, waiting.serial, turn);
         }
-        self.window.close_if_empty();
+        self.busy.window.close_if_empty();
         self.open_for_more(turn.now);
     }
 
     /// Asks the users' machines to say again what is owed, once it may leave. Their answers are gathered like any change.
     fn ask_for_owed(&mut self, turn: &mut Turn<'_>) {
-        let asked = turn.now.since(self.asked_at) < Settings::TELL_AGAIN_MS;
-        if asked || self.owed.is_empty() || !self.may_leave(turn.now) {
+        let asked = turn.now.since(self.busy.asked_at) < Settings::TELL_AGAIN_MS;
+        if asked || self.busy.owed.is_empty() || !self.may_leave(turn.now) {
             return;
         }
-        self.asked_at = turn.now;
-        let users: Vec<UserId> = self.owed.keys().take(turn.settings.max_entries).cloned().collect();
+        self.busy.asked_at = turn.now;
+        let users: Vec<UserId> = self.busy.owed.keys().take(turn.settings.max_entries).cloned().collect();
         for user in users {
             turn.tell_user(user, UserSignal::Tell { peer: self.server.clone() });
         }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::busy::Busy;
 use super::window::Waiting;
 use super::{Link, Turn};
 use crate::core::HoldId;
@@ -20,6 +21,12 @@ pub(super) struct Others {
     pub(super) hidden: BTreeMap<UserId, (Serial, Timestamp)>,
     /// What was sent without a promise, and when.
     pub(super) once: BTreeMap<UserId, (Serial, Timestamp)>,
+}
+
+impl Others {
+    pub(super) fn is_empty(&self) -> bool {
+        self.hidden.is_empty() && self.once.is_empty()
+    }
 }
 
 impl Link {
@@ -66,10 +73,10 @@ impl Link {
 
     fn stop_serving(&mut self, user: &UserId, turn: &mut Turn<'_>) {
         if self.told.remove(user) {
-            self.dirty.served.insert(user.clone());
+            self.busy.dirty.served.insert(user.clone());
         }
-        self.owed.remove(user);
-        if let Some(hold) = self.window.remove(user) {
+        self.busy.owed.remove(user);
+        if let Some(hold) = self.busy.window.remove(user) {
             turn.holds.release(hold);
         }
     }
@@ -84,7 +91,7 @@ impl Link {
         turn: &mut Turn<'_>,
     ) {
         // What is owed is newer than what comes again late: the older must not pass for it.
-        let owed = self.owed.get(&user).copied().unwrap_or_default();
+        let owed = self.busy.owed.get(&user).copied().unwrap_or_default();
         if serial <= self.settled(&user) || serial < owed || promise && !self.promise(&user) {
             return;
         }
@@ -94,17 +101,17 @@ impl Link {
         }
         let size = entry_size(&user, &status);
         turn.holds.retain(hold);
-        self.window.note_trace(turn.trace);
+        self.busy.window.note_trace(turn.trace);
         let waiting = Waiting { status, serial, hold, since: turn.at, size };
-        if let Some(superseded) = self.window.insert(turn.now, user, waiting) {
+        if let Some(superseded) = self.busy.window.insert(turn.now, user, waiting) {
             turn.holds.release(superseded);
         }
     }
 
     /// Up to which change the peer was told, or is not to be told.
     fn settled(&self, user: &UserId) -> Serial {
-        let once = self.others.once.get(user).map(|(serial, _)| *serial);
-        let hidden = self.others.hidden.get(user).map(|(serial, _)| *serial);
+        let once = self.busy.others.once.get(user).map(|(serial, _)| *serial);
+        let hidden = self.busy.others.hidden.get(user).map(|(serial, _)| *serial);
         [self.told.serial(user), once, hidden].into_iter().flatten().max().unwrap_or_default()
     }
 
@@ -116,55 +123,56 @@ impl Link {
         if self.told.len() >= Settings::MAX_SERVED {
             return false;
         }
-        self.others.hidden.remove(user);
+        self.busy.others.hidden.remove(user);
         self.told.promise(user.clone());
-        self.dirty.served.insert(user.clone());
+        self.busy.dirty.served.insert(user.clone());
         true
     }
 
     /// The user's machine says that nobody there may see them, or wants to: at once, whatever waits.
     pub(super) fn hide(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
-        let waiting = self.window.serial(&user);
-        let newest = [self.told.serial(&user), self.owed.get(&user).copied(), waiting];
-        let hidden = self.others.hidden.get(&user).map(|(serial, _)| *serial);
+        let waiting = self.busy.window.serial(&user);
+        let newest = [self.told.serial(&user), self.busy.owed.get(&user).copied(), waiting];
+        let hidden = self.busy.others.hidden.get(&user).map(|(serial, _)| *serial);
         if newest.into_iter().chain([hidden]).flatten().any(|known| known > serial) {
             return;
         }
         self.stop_serving(&user, turn);
-        self.dirty.served.insert(user.clone());
-        self.others.hidden.insert(user, (serial, turn.now));
+        self.busy.dirty.served.insert(user.clone());
+        self.busy.others.hidden.insert(user, (serial, turn.now));
     }
 
     /// Notes that the peer must yet be told of the change `serial`, whatever older one waits.
     pub(super) fn owe(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
-        if !self.told.contains(&user) || self.owed.get(&user).is_some_and(|owed| *owed >= serial) {
+        if !self.told.contains(&user) || self.busy.owed.get(&user).is_some_and(|owed| *owed >= serial) {
             return;
         }
-        if let Some(hold) = self.window.remove_older(&user, serial) {
+        if let Some(hold) = self.busy.window.remove_older(&user, serial) {
             turn.holds.release(hold);
         }
-        self.owed.insert(user.clone(), serial);
-        self.dirty.served.insert(user);
+        self.busy.owed.insert(user.clone(), serial);
+        self.busy.dirty.served.insert(user);
     }
 
     /// A transaction holds this.
     pub(super) fn note_sent(&mut self, user: &UserId, status: &Status, serial: Serial, now: Timestamp) {
         if !self.told.tell(user, serial, weight(user, status)) {
-            self.others.once.insert(user.clone(), (serial, now));
+            self.busy.others.once.insert(user.clone(), (serial, now));
         } else if self.speaks(now) {
             // Its row says what the peer should hold, so that a digest can be told after a restart.
-            self.dirty.served.insert(user.clone());
+            self.busy.dirty.served.insert(user.clone());
         }
-        if self.owed.get(user).is_some_and(|owed| *owed <= serial) {
-            self.owed.remove(user);
-            self.dirty.served.insert(user.clone());
+        if self.busy.owed.get(user).is_some_and(|owed| *owed <= serial) {
+            self.busy.owed.remove(user);
+            self.busy.dirty.served.insert(user.clone());
         }
     }
 
     pub(super) fn compact_others(&mut self, now: Timestamp) {
-        self.others.once.retain(|_, (_, at)| now.since(*at) < Settings::SENT_KEEP_MS);
+        let Busy { others, dirty, .. } = &mut *self.busy;
+        others.once.retain(|_, (_, at)| now.since(*at) < Settings::SENT_KEEP_MS);
         let old = |at: Timestamp| now.since(at) >= Settings::TOMBSTONE_MS;
-        let gone = self.others.hidden.extract_if(.., |_, (_, at)| old(*at));
-        self.dirty.served.extend(gone.map(|(user, _)| user));
+        let gone = others.hidden.extract_if(.., |_, (_, at)| old(*at));
+        dirty.served.extend(gone.map(|(user, _)| user));
     }
 }

@@ -128,6 +128,12 @@ impl Told {
         Some(buckets)
     }
 
+    /// The peer has come so far: what was before is not asked for any longer.
+    pub(super) fn forget_before(&mut self, as_of: Serial) {
+        self.recent.retain(|recent| recent.seq >= as_of);
+        self.recent.shrink_to_fit();
+    }
+
     fn each_at(&self, as_of: Serial, mut each: impl FnMut(&UserId, u128)) -> Option<()> {
         let mut before: BTreeMap<&UserId, u128> = BTreeMap::new();
         if !self.recent.iter().any(|recent| recent.seq == as_of) {

@@ -80,7 +80,7 @@ impl Link {
         let dog = &mut self.watchdog;
         if on && !dog.on {
             *dog = Watchdog { on, heard: now, reset: now, asked: now, ..Watchdog::default() };
-            self.words.compared = now;
+            self.compared = now;
         } else if !on && dog.on {
             *dog = Watchdog::default();
         }
@@ -101,7 +101,18 @@ impl Link {
         dog.failing = dog.failing.filter(|failing| failing.plus(2 * settings.short_ms) < since);
         self.state.attempts = 0;
         self.state.retry_at = self.state.retry_at.min(now);
-        self.dirty.state = true;
+        self.busy.dirty.state = true;
+    }
+
+    /// W4, where it changes nothing but the time, as nearly always; `false`: it has to be looked at.
+    pub(in crate::core) fn heard_as_ever(&mut self, at: Timestamp, now: Timestamp) -> bool {
+        let dog = &mut self.watchdog;
+        let as_ever =
+            dog.on && !dog.silent && dog.tries == 0 && self.state.attempts == 0 && self.state.lapsed.is_none();
+        if as_ever {
+            dog.heard = dog.heard.max(at.min(now));
+        }
+        as_ever
     }
 
     /// W4: any authenticated request of the peer.
@@ -179,7 +190,7 @@ impl Link {
             return;
         }
         self.watchdog.due = None;
-        self.words.remind = true;
+        self.busy.words.remind = true;
         if !self.speaks(turn.now) && self.subscribes(turn.now) {
             self.repeat_everything();
         }
@@ -194,7 +205,7 @@ impl Link {
 
     fn next_reminder(&self, settings: &Settings) -> Option<Timestamp> {
         let dog = &self.watchdog;
-        if self.words.remind || self.live.as_ref().is_some_and(|live| live.remind) {
+        if self.busy.words.remind || self.busy.live.as_ref().is_some_and(|live| live.remind) {
             return None;
         }
         let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
@@ -266,12 +277,12 @@ impl Link {
     fn lapse(&mut self, turn: &mut Turn<'_>) {
         let speaks = self.speaks(turn.now);
         self.state.lapsed = Some(turn.horizon);
-        self.dirty.state = true;
+        self.busy.dirty.state = true;
         let known: Vec<Box<str>> = self.known_users().map(Into::into).collect();
         for localpart in known {
             if !speaks && let Some(remote) = self.remotes.get_mut(&localpart) {
                 remote.forget();
-                super::mark(remote, &localpart, &mut self.dirty.remotes);
+                super::mark(remote, &localpart, &mut self.busy.dirty.remotes);
             }
             self.tell_observers(&localpart, turn);
         }
@@ -280,7 +291,7 @@ impl Link {
     /// What the peer said is believed again, as far as it is still known.
     pub(super) fn believe(&mut self, turn: &mut Turn<'_>) {
         let Some(lapsed) = self.state.lapsed.take() else { return };
-        self.dirty.state = true;
+        self.busy.dirty.state = true;
         let restored: Vec<Box<str>> = self.known_users().map(Into::into).collect();
         for localpart in restored {
             if self.remotes.get(&localpart).is_some_and(|remote| remote.known_at() <= lapsed) {

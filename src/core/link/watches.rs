@@ -1,6 +1,5 @@
 //! Whom of the peer's users we watch, and who here is told of them.
 
-use super::remote::Remote;
 use super::{Link, Turn, UserSignal};
 use crate::core::settings::Settings;
 use crate::core::user::is_noticeable;
@@ -19,7 +18,7 @@ impl Link {
         if !target.belongs_to(&self.server) {
             return;
         }
-        let observer = self.shared(observer);
+        let observer = turn.shared(observer);
         let remote = self.remotes.entry(target.localpart().into()).or_default();
         let was_wanted = remote.is_wanted();
         if !remote.observe(observer.clone(), on.then_some(accepted), serial, turn.now) {
@@ -27,8 +26,10 @@ impl Link {
         }
         self.wanted += usize::from(remote.is_wanted());
         self.wanted -= usize::from(was_wanted);
-        super::mark(remote, target.localpart(), &mut self.dirty.remotes);
-        self.window.note_trace(turn.trace);
+        super::mark(remote, target.localpart(), &mut self.busy.dirty.remotes);
+        if turn.trace.is_some() {
+            self.busy.window.note_trace(turn.trace);
+        }
         self.reconsider(target.localpart(), turn.now);
         if on {
             self.tell(target.localpart(), |told| *told == observer, turn);
@@ -51,7 +52,7 @@ impl Link {
         }
         let news = is_noticeable(&before, &remote.status(), turn.settings.granularity_ms);
         self.plain_due.get_or_insert(remote.heard_at().plus(turn.settings.plain_promise_ms));
-        super::mark(remote, user.localpart(), &mut self.dirty.remotes);
+        super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
         if news {
             self.tell_observers(user.localpart(), turn);
         }
@@ -62,9 +63,9 @@ impl Link {
         let polled = self.remotes.get(user.localpart()).is_some_and(|remote| remote.polled);
         let listens = now.since(self.state.spoke) <= Settings::SPEAKS_MS;
         // What was polled is unpolled anyway.
-        if listens && !polled && self.unwanted.len() < Settings::MAX_UNWANTED {
-            self.unwanted.insert(user.localpart().into());
-            self.window.open(now);
+        if listens && !polled && self.busy.unwanted.len() < Settings::MAX_UNWANTED {
+            self.busy.unwanted.insert(user.localpart().into());
+            self.busy.window.open(now);
         }
     }
 
@@ -99,7 +100,7 @@ impl Link {
             }
             if !remote.is_wanted() && !remote.polled && remote.known_at() > Timestamp(0) {
                 remote.forget();
-                super::mark(remote, localpart, &mut self.dirty.remotes);
+                super::mark(remote, localpart, &mut self.busy.dirty.remotes);
             }
         }
     }
@@ -108,19 +109,11 @@ impl Link {
     pub(super) fn reconsider(&mut self, localpart: &str, now: Timestamp) {
         let Some(remote) = self.remotes.get(localpart) else { return };
         if remote.is_wanted() == remote.polled {
-            self.pending.remove(localpart);
+            self.busy.pending.remove(localpart);
         } else {
-            self.pending.insert(localpart.into());
-            self.window.open(now);
+            self.busy.pending.insert(localpart.into());
+            self.busy.window.open(now);
         }
-    }
-
-    fn shared(&mut self, observer: UserId) -> UserId {
-        if let Some(known) = self.observers.get(&observer) {
-            return known.clone();
-        }
-        self.observers.insert(observer.clone());
-        observer
     }
 
     /// At most so many users, in at most so many bytes, to be polled and unpolled.
@@ -129,7 +122,7 @@ impl Link {
         let fixed = self.server.as_str().len() + 5;
         let mut size = 0;
         let mut taken = Vec::new();
-        for localpart in self.pending.iter().chain(&self.again).chain(&self.unwanted).take(entries) {
+        for localpart in self.busy.pending.iter().chain(&self.busy.again).chain(&self.busy.unwanted).take(entries) {
             size += localpart.len() + fixed;
             if size > bytes && !taken.is_empty() {
                 break;
@@ -138,10 +131,10 @@ impl Link {
         }
         let (mut polls, mut unpolls) = (Vec::new(), Vec::new());
         for localpart in taken {
-            let was_pending = self.pending.remove(&localpart);
-            let again = self.again.remove(&localpart);
-            let was_unwanted = self.unwanted.remove(&localpart);
-            let wanted = self.remotes.get(&localpart).map(Remote::is_wanted);
+            let was_pending = self.busy.pending.remove(&localpart);
+            let again = self.busy.again.remove(&localpart);
+            let was_unwanted = self.busy.unwanted.remove(&localpart);
+            let wanted = self.remotes.get(&localpart).map(|remote| remote.is_wanted());
             // Somebody may have come to watch whom nobody wanted, or nobody knows any longer who was to be polled.
             let side = match wanted {
                 Some(true) if was_pending || again => &mut polls,

@@ -3,7 +3,7 @@
 use super::{Machines, note_dirty};
 use crate::core::link::Standing;
 use crate::core::rows::{delete, user_key};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, UserId};
 use crate::store::RowKind;
 use crate::wire::envelope::Job;
 
@@ -33,16 +33,16 @@ impl Machines {
             return;
         }
         let mut gone = Vec::new();
-        for (server, link) in &mut self.links {
+        for (number, link) in self.links.iter_mut() {
             if link.compact(now) {
-                gone.push(server.clone());
+                gone.push(number);
             }
             if !std::mem::replace(&mut link.noted, true) {
-                self.dirty_links.push(server.clone());
+                self.dirty_links.push(number);
             }
         }
-        for server in gone {
-            let Some(mut link) = self.links.remove(&server) else { continue };
+        for number in gone {
+            let Some(mut link) = self.links.remove(number) else { continue };
             self.suspicion.note(link.standing(), Standing::default());
             let mut rows = Vec::new();
             link.take_rows(&mut rows);
@@ -50,5 +50,6 @@ impl Machines {
             link.delete_rows(&mut rows);
             self.removals.append(&mut rows);
         }
+        self.observers.retain(UserId::is_shared);
     }
 }

@@ -1,10 +1,11 @@
 //! The machines of one partition, and the dispatch of signals to them.
 
 mod jobs;
+mod links;
 mod restore;
 mod suspicion;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
@@ -22,6 +23,7 @@ use crate::store::{RowChange, RowKind};
 /// A clock that goes back by less has only been set right, ms.
 const CLOCK_STEP_MS: u64 = 1_000;
 
+use self::links::Links;
 pub use self::restore::RestoreError;
 use self::suspicion::Suspicion;
 
@@ -36,13 +38,15 @@ pub struct Machines {
     settings: Settings,
     serial: Serial,
     users: HashMap<UserId, User, Xxh3DefaultBuilder>,
-    links: BTreeMap<ServerName, Link>,
+    links: Links,
+    /// Local users that watch users of peers.
+    observers: HashSet<UserId, Xxh3DefaultBuilder>,
     /// When users want to be looked at, judged against `users_horizon`.
     expiries: Deadlines<UserId>,
     /// When links want to be looked at, by the clock.
-    windows: Deadlines<ServerName>,
+    windows: Deadlines<usize>,
     /// When links want to be looked at, judged against `peers_horizon`.
-    watchdogs: Deadlines<ServerName>,
+    watchdogs: Deadlines<usize>,
     suspicion: Suspicion,
     /// When users have something for their clients, by the clock.
     pushes: Deadlines<UserId>,
@@ -57,7 +61,7 @@ pub struct Machines {
     removals: Vec<RowChange>,
     /// Machines whose rows are to be written, each once.
     dirty_users: Vec<UserId>,
-    dirty_links: Vec<ServerName>,
+    dirty_links: Vec<usize>,
 }
 
 /// What `rollcall status` counts.
@@ -85,7 +89,8 @@ impl Machines {
             settings,
             serial: Serial { epoch, counter: 0 },
             users: HashMap::default(),
-            links: BTreeMap::new(),
+            links: Links::default(),
+            observers: HashSet::default(),
             expiries: Deadlines::new(),
             windows: Deadlines::new(),
             watchdogs: Deadlines::new(),
@@ -120,18 +125,25 @@ impl Machines {
 
     /// To a link, from outside.
     pub fn handle_peer(&mut self, now: Timestamp, signal: Addressed<ServerName, PeerSignal>) {
-        if !self.links.contains_key(&signal.to) && !Link::is_worth_a_link(&signal.signal) {
+        let Addressed { to, at, trace, signal, .. } = signal;
+        let number = match self.links.number(&to) {
+            Some(number) => number,
+            None if Link::is_worth_a_link(&signal) => self.links.number_or_new(&self.local, &to),
+            None => return,
+        };
+        let heard = matches!(signal, PeerSignal::Heard);
+        if heard && self.links.get_mut(number).is_some_and(|link| link.heard_as_ever(at, now)) {
             return;
         }
-        let Addressed { to, at, trace, signal, .. } = signal;
-        self.with_link(to, now, at, trace, |link, turn| link.handle_peer(signal, turn));
+        self.with_link(number, now, at, trace, |link, turn| link.handle_peer(signal, turn));
     }
 
     /// To links, from local users: one delivery of the batching exchange. It stays unacknowledged until `hold` is released.
     pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Addressed<ServerName, LinkSignal>>) {
         self.holds.open(hold);
         for Addressed { to, at, trace, signal, .. } in signals {
-            self.with_link(to, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
+            let number = self.links.number_or_new(&self.local, &to);
+            self.with_link(number, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
         }
         self.holds.close(hold);
     }
@@ -158,11 +170,11 @@ impl Machines {
 
     fn expire_links(&mut self, now: Timestamp) {
         for _ in 0..Settings::MAX_EXPIRIES {
-            let Some(server) = self.watchdogs.pop_due(self.peers_horizon) else { break };
-            if let Some(link) = self.links.get_mut(&server) {
+            let Some(number) = self.watchdogs.pop_due(self.peers_horizon) else { break };
+            self.with_link(number, now, now, None, |link, turn| {
                 link.armed_watchdog = Armed::default();
-                self.with_link(server, now, now, None, |link, turn| link.handle_watchdog(turn));
-            }
+                link.handle_watchdog(turn);
+            });
         }
         self.judge_ourselves(now);
     }
@@ -176,11 +188,11 @@ impl Machines {
         while let Some(user) = self.pushes.pop_due(now) {
             self.with_user(&user, now, now, None, |machine, turn| machine.push_updates(&user, turn));
         }
-        while let Some(server) = self.windows.pop_due(now) {
-            if let Some(link) = self.links.get_mut(&server) {
+        while let Some(number) = self.windows.pop_due(now) {
+            self.with_link(number, now, now, None, |link, turn| {
                 link.armed = Armed::default();
-                self.with_link(server, now, now, None, |link, turn| link.handle_timeout(turn));
-            }
+                link.handle_timeout(turn);
+            });
         }
     }
 
@@ -193,9 +205,8 @@ impl Machines {
 
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
     pub fn relieve(&mut self, now: Timestamp, reason: FlushReason) {
-        let servers: Vec<ServerName> = self.links.keys().cloned().collect();
-        for server in servers {
-            self.with_link(server, now, now, None, |link, turn| link.relieve(reason, turn));
+        for number in self.links.numbers(|_| true) {
+            self.with_link(number, now, now, None, |link, turn| link.relieve(reason, turn));
         }
     }
 
@@ -216,8 +227,8 @@ impl Machines {
                 serial.map_or_else(|| delete(row.clone()), |serial| put(row.clone(), &ObserverRow { serial }))
             }));
         }
-        for server in std::mem::take(&mut self.dirty_links) {
-            if let Some(link) = self.links.get_mut(&server) {
+        for number in std::mem::take(&mut self.dirty_links) {
+            if let Some(link) = self.links.get_mut(number) {
                 link.noted = false;
                 link.take_rows(&mut rows);
             }
@@ -251,10 +262,10 @@ impl Machines {
         Totals {
             users: self.users.len(),
             links: self.links.len(),
-            lapsed: self.links.values().filter(|link| link.is_lapsed()).count(),
-            owing: self.links.values().filter(|link| link.owed() > 0).count(),
-            owed: self.links.values().map(Link::owed).sum(),
-            remotes: self.links.values().map(Link::remotes).sum(),
+            lapsed: self.links.iter().filter(|(_, link)| link.is_lapsed()).count(),
+            owing: self.links.iter().filter(|(_, link)| link.owed() > 0).count(),
+            owed: self.links.iter().map(|(_, link)| link.owed()).sum(),
+            remotes: self.links.iter().map(|(_, link)| link.remotes()).sum(),
         }
     }
 
@@ -266,13 +277,12 @@ impl Machines {
             self.watchdogs = Deadlines::new();
             self.pushes = Deadlines::new();
             self.users.values_mut().for_each(|user| user.disarm(now, &self.settings));
-            for link in self.links.values_mut() {
+            for (_, link) in self.links.iter_mut() {
                 (link.armed, link.armed_watchdog) = (Armed::default(), Armed::default());
             }
             self.arm_everything();
-            let servers: Vec<ServerName> = self.links.keys().cloned().collect();
-            for server in servers {
-                self.with_link(server, now, now, None, |link, turn| link.handle_timeout(turn));
+            for number in self.links.numbers(|_| true) {
+                self.with_link(number, now, now, None, |link, turn| link.handle_timeout(turn));
             }
         }
         self.clock = now;
@@ -308,16 +318,13 @@ impl Machines {
 
     fn with_link(
         &mut self,
-        server: ServerName,
+        number: usize,
         now: Timestamp,
         at: Timestamp,
         trace: Option<TraceId>,
         handle: impl FnOnce(&mut Link, &mut link::Turn<'_>),
     ) {
-        if !self.links.contains_key(&server) {
-            self.links.insert(server.clone(), Link::new(&self.local, server.clone()));
-        }
-        let Some(link) = self.links.get_mut(&server) else { return };
+        let Some(link) = self.links.get_mut(number) else { return };
         let before = link.standing();
         let mut turn = link::Turn {
             now,
@@ -329,6 +336,7 @@ impl Machines {
             outputs: &mut self.outputs,
             flushes: &mut self.flushes,
             holds: &mut self.holds,
+            observers: &mut self.observers,
             at,
             trace,
         };
@@ -336,12 +344,12 @@ impl Machines {
         link.guard(now);
         self.suspicion.note(before, link.standing());
         let at = link.poll_timeout(&self.settings);
-        self.windows.arm(&mut link.armed, at, &server);
+        self.windows.arm(&mut link.armed, at, &number);
         // What is due already was looked at: the next look is for the next beat.
         let at = link.poll_watchdog(&self.settings).map(|at| at.max(self.peers_horizon.plus(1)));
-        self.watchdogs.arm(&mut link.armed_watchdog, at, &server);
+        self.watchdogs.arm(&mut link.armed_watchdog, at, &number);
         if !std::mem::replace(&mut link.noted, true) {
-            self.dirty_links.push(server);
+            self.dirty_links.push(number);
         }
     }
 
@@ -354,11 +362,11 @@ impl Machines {
                 self.pushes.arm(&mut updates.armed, due, key);
             }
         }
-        for (server, link) in &mut self.links {
+        for (number, link) in self.links.iter_mut() {
             let at = link.poll_timeout(&self.settings);
-            self.windows.arm(&mut link.armed, at, server);
+            self.windows.arm(&mut link.armed, at, &number);
             let at = link.poll_watchdog(&self.settings);
-            self.watchdogs.arm(&mut link.armed_watchdog, at, server);
+            self.watchdogs.arm(&mut link.armed_watchdog, at, &number);
         }
     }
 }

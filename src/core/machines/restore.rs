@@ -58,13 +58,12 @@ impl Machines {
             });
         }
         let horizon = self.peers_horizon;
-        for link in self.links.values_mut() {
+        for (_, link) in self.links.iter_mut() {
             link.begin(now, horizon, &self.settings);
             self.suspicion.note(Standing::default(), link.standing());
         }
         // What peers said while nobody was there to hear it is not lost, but what they meant to say before may be.
-        let guarding: Vec<ServerName> =
-            self.links.iter().filter(|(_, link)| link.standing().guards).map(|(server, _)| server.clone()).collect();
+        let guarding = self.links.numbers(|link| link.standing().guards);
         self.remind_in_turn(now, guarding, None);
     }
 
@@ -117,7 +116,8 @@ impl Machines {
 
     fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
         let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
-        Ok(self.links.entry(server.clone()).or_insert_with(|| Link::new(&self.local, server)))
+        let number = self.links.number_or_new(&self.local, &server);
+        self.links.get_mut(number).ok_or_else(|| EnvelopeError::Malformed("no such link".into()))
     }
 }
 

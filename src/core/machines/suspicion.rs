@@ -1,8 +1,8 @@
 //! Whose fault it is when many peers fall silent at once: ours, until one of them is heard again.
 
 use super::Machines;
-use crate::core::link::Standing;
-use crate::model::{ServerName, Timestamp};
+use crate::core::link::{Link, Standing};
+use crate::model::Timestamp;
 
 /// Fewer links than this say nothing about us.
 const FEWEST: usize = 10;
@@ -64,26 +64,23 @@ impl Machines {
     fn forgive_everybody(&mut self, now: Timestamp) {
         self.suspicion.is_on = false;
         self.suspicion.proved = self.peers_horizon;
-        let is_silent = |server: &&ServerName| self.links[*server].standing().silent;
-        let silent: Vec<ServerName> = self.links.keys().filter(is_silent).cloned().collect();
+        let silent = self.links.numbers(|link| link.standing().silent);
         self.remind_in_turn(now, silent, Some(self.suspicion.since));
     }
 
     fn ask_witnesses(&mut self, now: Timestamp) {
-        let speaks = |server: &&ServerName| {
-            let standing = self.links[*server].standing();
-            standing.guards && !standing.silent
-        };
-        let speaking: Vec<ServerName> = self.links.keys().filter(speaks).take(WITNESSES).cloned().collect();
+        let speaks = |link: &Link| link.standing().guards && !link.standing().silent;
+        let mut speaking = self.links.numbers(speaks);
+        speaking.truncate(WITNESSES);
         self.remind_in_turn(now, speaking, None);
     }
 
     /// Spreads reminders to these evenly over the short watchdog's time. Their silence is `forgiven` from about then on.
-    pub(super) fn remind_in_turn(&mut self, now: Timestamp, servers: Vec<ServerName>, forgiven: Option<Timestamp>) {
-        let (count, short_ms) = (servers.len() as u64, self.settings.short_ms);
-        for (nth, server) in (0..).zip(servers) {
+    pub(super) fn remind_in_turn(&mut self, now: Timestamp, links: Vec<usize>, forgiven: Option<Timestamp>) {
+        let (count, short_ms) = (links.len() as u64, self.settings.short_ms);
+        for (nth, number) in (0..).zip(links) {
             let offset_ms = short_ms * nth / count.max(1);
-            self.with_link(server, now, now, None, |link, turn| {
+            self.with_link(number, now, now, None, |link, turn| {
                 if let Some(since) = forgiven {
                     link.forgive(turn.now, since, turn.settings);
                 }

@@ -1,0 +1,88 @@
+//! What a link has only while something is going on: nearly all are idle nearly always, and do without.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
+
+use super::permits::Permits;
+use super::remind::Words;
+use super::served::Others;
+use super::window::Window;
+use crate::core::rows::SentRow;
+use crate::model::{Serial, Timestamp, UserId};
+use crate::store::RowChange;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    pub(super) window: Window,
+    /// What the live transaction holds.
+    pub(super) live: Option<SentRow>,
+    /// Our promised users whose status the peer should have been told and was not yet, and up to which change.
+    pub(super) owed: BTreeMap<UserId, Serial>,
+    /// When the owed were last asked for.
+    pub(super) asked_at: Timestamp,
+    pub(super) others: Others,
+    /// The peer's users whom it must be asked to push, or to push no longer.
+    pub(super) pending: BTreeSet<Box<str>>,
+    /// Those whom the peer was asked to push and is to be asked again.
+    pub(super) again: BTreeSet<Box<str>>,
+    /// The peer's users whom it pushes though nobody here watches them: it is to hear so.
+    pub(super) unwanted: BTreeSet<Box<str>>,
+    pub(super) permits: Permits,
+    pub(super) words: Words,
+    pub(super) dirty: Dirty,
+}
+
+/// Which rows no longer say what the machine knows.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    pub(super) state: bool,
+    pub(super) served: BTreeSet<UserId>,
+    pub(super) remotes: Vec<Box<str>>,
+    pub(super) rows: Vec<RowChange>,
+}
+
+impl Busy {
+    fn is_idle(&self) -> bool {
+        let asks = !self.pending.is_empty() || !self.again.is_empty() || !self.unwanted.is_empty();
+        let tells = self.window.opened().is_some() || self.window.len() > 0 || !self.owed.is_empty();
+        let written = !self.dirty.state
+            && self.dirty.served.is_empty()
+            && self.dirty.remotes.is_empty()
+            && self.dirty.rows.is_empty();
+        let says = self.words.are_ready() || !self.permits.is_idle();
+        !asks && !tells && !says && written && self.live.is_none() && self.others.is_empty()
+    }
+}
+
+/// A [`Busy`] that exists while it holds anything. Read, it is always there; written, it comes to be.
+#[derive(Debug, Default)]
+pub(super) struct WhenBusy(Option<Box<Busy>>);
+
+impl WhenBusy {
+    /// Whether there is nothing.
+    pub(super) fn is_resting(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Gives back what is not needed any longer.
+    pub(super) fn rest(&mut self) {
+        self.0.take_if(|busy| busy.is_idle());
+    }
+}
+
+impl Deref for WhenBusy {
+    type Target = Busy;
+
+    fn deref(&self) -> &Busy {
+        static IDLE: LazyLock<Busy> = LazyLock::new(Busy::default);
+        self.0.as_deref().unwrap_or(&IDLE)
+    }
+}
+
+impl DerefMut for WhenBusy {
+    fn deref_mut(&mut self) -> &mut Busy {
+        self.0.get_or_insert_default()
+    }
+}
