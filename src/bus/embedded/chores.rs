@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS_PER_TRIM: u32 = 10;
 /// Deletions in one job.
 const DELETES_MAX: usize = 8192;
+/// How long acknowledged messages stay for more to be deleted with them: at a low rate each would cost a transaction of its own. A
+/// crash meanwhile delivers them again, as a broker would whose acknowledgements are on their way.
+const GATHER: Duration = Duration::from_millis(25);
 /// How long to wait after the store failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,7 +38,7 @@ async fn run(inner: Arc<Inner>) {
     let mut looks = 0;
     while !inner.state().is_closed() {
         tokio::select! {
-            () = inner.chores.notified() => {}
+            () = inner.chores.notified() => sleep(GATHER).await,
             _ = look.tick() => {
                 look_around(&inner, looks).await;
                 looks += 1;

@@ -189,6 +189,8 @@ impl Link {
     fn remember(&mut self, row: SentRow) {
         self.busy.dirty.state = true;
         self.busy.dirty.rows.push(put(sent_key(&self.server, row.seq), &row));
+        // Mostly one or two, of very many links.
+        self.sent.reserve_exact(1);
         self.sent.push((row.seq, row.at));
         self.forget_sent(row.at);
         self.busy.live = Some(row);

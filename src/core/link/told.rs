@@ -1,8 +1,8 @@
 //! Our users that the peer was promised, and what it was told of each last: enough to say in few bytes what it should hold, as of any
 //! of the last transactions.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
 
 use crate::core::digest::{Buckets, Sum};
 use crate::model::{Serial, UserId};
@@ -15,7 +15,7 @@ const RECENT: usize = 8;
 pub(super) struct Told {
     users: BTreeMap<UserId, Last>,
     /// The last transactions, oldest first.
-    recent: VecDeque<Recent>,
+    recent: Vec<Recent>,
 }
 
 /// What the peer was told of one user last.
@@ -88,15 +88,17 @@ impl Told {
     /// A new transaction begins, which [`Told::tell`] fills.
     pub(super) fn begin(&mut self, seq: Serial) {
         if self.recent.len() >= RECENT {
-            self.recent.pop_front();
+            self.recent.remove(0);
         }
-        self.recent.push_back(Recent { seq, before: BTreeMap::new() });
+        // Mostly one or two, of very many links.
+        self.recent.reserve_exact(1);
+        self.recent.push(Recent { seq, before: BTreeMap::new() });
     }
 
     /// The transaction holds this of `user`; whether they are promised.
     pub(super) fn tell(&mut self, user: &UserId, serial: Serial, weight: u128) -> bool {
         let Some(last) = self.users.get_mut(user) else { return false };
-        if let Some(recent) = self.recent.back_mut()
+        if let Some(recent) = self.recent.last_mut()
             && let Entry::Vacant(entry) = recent.before.entry(user.clone())
         {
             entry.insert(last.weight);

@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::batch::signed;
 use super::writer::Reply;
+use crate::clock::{Clock, SystemClock};
 use crate::model::{Partition, Timestamp};
 use crate::store::{Lease, StoreError};
 
@@ -14,10 +15,12 @@ use crate::store::{Lease, StoreError};
 /// proves that no other process works on it.
 pub(super) type Held = BTreeSet<Partition>;
 
-/// The fences and the time, read once per transaction.
+/// The fences and the time, as one transaction sees them.
 pub(super) struct View {
-    /// The database's clock, ms since the Unix epoch.
+    /// Ms since the Unix epoch.
     pub(super) now_ms: i64,
+    /// SQLite's word on what other connections wrote: as long as it is the same, nobody but this one's own jobs moved a fence.
+    version: i64,
     owners: HashMap<Partition, Owned>,
 }
 
@@ -28,10 +31,13 @@ struct Owned {
 }
 
 impl View {
-    /// Reads them.
-    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, Error> {
-        let now_ms = sqlx::query_scalar("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)");
-        let now_ms = now_ms.fetch_one(&mut *connection).await?;
+    /// Reads them, within the open transaction; `last` is how the last one that was committed left them.
+    pub(super) async fn read(connection: &mut SqliteConnection, last: Option<Self>) -> Result<Self, Error> {
+        let now_ms = signed(SystemClock.now().0);
+        let version = data_version(&mut *connection).await?;
+        if let Some(last) = last.filter(|last| last.version == version) {
+            return Ok(Self { now_ms, ..last });
+        }
         let rows: Vec<(u16, String, i64, i64)> =
             sqlx::query_as("SELECT partition, owner, epoch, lease_until_ms FROM partitions WHERE owner IS NOT NULL")
                 .fetch_all(connection)
@@ -39,7 +45,7 @@ impl View {
         let owners = rows.into_iter().map(|(partition, owner, epoch, lease_until_ms)| {
             (Partition(partition), Owned { owner, epoch: epoch.unsigned_abs(), lease_until_ms })
         });
-        Ok(Self { now_ms, owners: owners.collect() })
+        Ok(Self { now_ms, version, owners: owners.collect() })
     }
 
     /// Whether `epoch` is the fence of the partition's present owner.
@@ -52,6 +58,11 @@ impl View {
         let live = |owned: &Owned| owned.owner != owner && owned.lease_until_ms > self.now_ms;
         held.contains(&partition) && self.owners.get(&partition).is_some_and(live)
     }
+}
+
+/// Differs from before if another connection wrote meanwhile.
+pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await
 }
 
 /// The first caller decides on the number of partitions.
@@ -124,12 +135,16 @@ pub(super) async fn renew(
     if !view.owns(lease.partition, lease.epoch) {
         return Ok(Err(StoreError::Fenced(lease.partition)));
     }
+    let lease_until_ms = view.now_ms.saturating_add(signed(lease_ms));
     sqlx::query("UPDATE partitions SET lease_until_ms = ?, horizon_ms = MAX(horizon_ms, ?) WHERE partition = ?")
-        .bind(view.now_ms.saturating_add(signed(lease_ms)))
+        .bind(lease_until_ms)
         .bind(signed(horizon.0))
         .bind(lease.partition.0)
         .execute(connection)
         .await?;
+    if let Some(owned) = view.owners.get_mut(&lease.partition) {
+        owned.lease_until_ms = lease_until_ms;
+    }
     Ok(Ok(Reply::Done))
 }
 

@@ -87,8 +87,14 @@ impl Writer {
     pub(super) fn start(connection: SqliteConnection, lock: Option<File>) -> Self {
         let (jobs, inbox) = mpsc::channel(GROUP_JOBS);
         let counts = Arc::new(Counts::default());
-        let task =
-            Task { connection, inbox, counts: Arc::clone(&counts), held: ownership::Held::default(), foreign: None };
+        let task = Task {
+            connection,
+            inbox,
+            counts: Arc::clone(&counts),
+            held: ownership::Held::default(),
+            view: None,
+            foreign: None,
+        };
         lifecycle::spawn("store writer", task.run(lock));
         Self { jobs, room: Arc::new(Semaphore::new(ROOM_KIB as usize)), counts }
     }
@@ -162,6 +168,8 @@ impl Failure {
 /// What a group that got through did.
 struct Outcome {
     answers: Vec<Answer>,
+    /// The fences as it leaves them.
+    view: Option<View>,
     /// The bus rows' IDs, over all jobs, in order.
     ids: Vec<i64>,
     /// Number of rows in each queue, if somebody asked.
@@ -173,6 +181,8 @@ struct Task {
     inbox: mpsc::Receiver<Job>,
     counts: Arc<Counts>,
     held: ownership::Held,
+    /// The fences as the last transaction left them; `None` if it may have been rolled back.
+    view: Option<View>,
     /// SQLite's word on whether other connections wrote, as last seen.
     foreign: Option<i64>,
 }
@@ -233,7 +243,7 @@ impl Task {
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Outcome, Failure> {
         self.execute("BEGIN IMMEDIATE").await.map_err(|error| Failure::Unavailable(error.to_string()))?;
         let foreign = self.foreign;
-        let outcome = match self.fill(jobs).await {
+        let mut outcome = match self.fill(jobs).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.foreign = foreign;
@@ -245,6 +255,7 @@ impl Task {
             self.roll_back().await;
             return Err(Failure::Unknown(error.to_string()));
         }
+        self.view = outcome.view.take();
         self.counts.transactions.fetch_add(1, Ordering::Relaxed);
         self.counts.jobs.fetch_add(jobs.len() as u64, Ordering::Relaxed);
         counter!("rollcall_store_transactions_total").increment(1);
@@ -254,7 +265,8 @@ impl Task {
 
     /// Judges every job in order and writes what they write together.
     async fn fill(&mut self, jobs: &[Job]) -> Result<Outcome, sqlx::Error> {
-        let mut view = View::read(&mut self.connection).await?;
+        let last = self.view.take();
+        let mut view = View::read(&mut self.connection, last).await?;
         let mut batch = Batch::default();
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -263,7 +275,7 @@ impl Task {
         let ids = batch.write(&mut self.connection, view.now_ms).await?;
         let counting = jobs.iter().zip(&answers).any(|(job, answer)| counts_rows(&job.work, answer));
         let census = if counting { bus::census(&mut self.connection).await? } else { vec![] };
-        Ok(Outcome { answers, ids, census })
+        Ok(Outcome { view: Some(view), answers, ids, census })
     }
 
     async fn judge<'a>(
@@ -304,7 +316,7 @@ impl Task {
 
     /// Whether other processes wrote since the last time this was asked.
     async fn others_wrote(&mut self) -> Result<bool, sqlx::Error> {
-        let version: i64 = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
+        let version = ownership::data_version(&mut self.connection).await?;
         Ok(self.foreign.replace(version).is_some_and(|seen| seen != version))
     }
 
