@@ -35,6 +35,10 @@ const RUN_BYTES: usize = 4 << 20;
 /// How long a run waits for more when much comes: what one run says goes to many partitions, a message each, and every commit costs
 /// the disk a sync.
 const LONG_LINGER: Duration = Duration::from_millis(160);
+/// How long a run waits at most that holds something for links from outside, receipts among it.
+const PEERS_LINGER: Duration = Duration::from_millis(40);
+/// How often a run that waits takes what has come meanwhile.
+const GLANCE: Duration = Duration::from_millis(20);
 /// Outputs after which a run handles no more: bounds its outbox row.
 const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.
@@ -172,37 +176,53 @@ impl<'a> Owner<'a> {
         self.machines.poll_timeout().map_or(idle, |at| Duration::from_millis(at.since(now)).min(idle))
     }
 
-    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A delivery that came more than once
+    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. What peers and
+    /// senders say is kept waiting for less: a full link stands still until its receipt is here. A delivery that came more than once
     /// before is taken alone, so that one that kills the process takes no neighbour with it.
     async fn gather(&mut self, first: Delivery) -> Result<Vec<Delivery>, Ended> {
-        if is_suspect(&first) {
-            return Ok(vec![first]);
-        }
         let mut deadline = Instant::now() + self.pace.linger();
-        if self.pace.is_busy() {
-            tokio::time::sleep_until(deadline).await;
-            deadline = Instant::now();
-        }
-        let mut bytes = first.body.len();
-        let mut run = vec![first];
-        let Some(subscription) = &mut self.subscription else { return Ok(run) };
-        while run.len() < self.worker.run_max && bytes < RUN_BYTES {
-            let waiting = self.put_back.pop_front().or_else(|| subscription.try_next());
-            let next = match waiting {
-                Some(next) => next,
-                None => match timeout_at(deadline, subscription.next()).await {
-                    Ok(next) => next.map_err(Ended::lost)?,
-                    Err(_) => break,
-                },
-            };
-            if is_suspect(&next) {
-                self.put_back.push_front(next);
-                break;
+        let mut bytes = 0;
+        let mut run = Vec::new();
+        let mut next = Some(first);
+        loop {
+            while let Some(delivery) = next.take().or_else(|| self.waiting()) {
+                if is_suspect(&delivery) && !run.is_empty() {
+                    self.put_back.push_front(delivery);
+                    return Ok(run);
+                }
+                if matches!(delivery.queue, Queue::Peers(_)) {
+                    deadline = deadline.min(Instant::now() + PEERS_LINGER);
+                }
+                bytes += delivery.body.len();
+                let alone = is_suspect(&delivery);
+                run.push(delivery);
+                if alone || run.len() >= self.worker.run_max || bytes >= RUN_BYTES {
+                    return Ok(run);
+                }
             }
-            bytes += next.body.len();
-            run.push(next);
+            if Instant::now() >= deadline {
+                return Ok(run);
+            }
+            next = self.more_by(deadline).await?;
         }
-        Ok(run)
+    }
+
+    /// What is here already.
+    fn waiting(&mut self) -> Option<Delivery> {
+        self.put_back.pop_front().or_else(|| self.subscription.as_mut()?.try_next())
+    }
+
+    /// The next delivery, at most until `deadline`; when much comes, whatever may be here after a glance's time.
+    async fn more_by(&mut self, deadline: Instant) -> Result<Option<Delivery>, Ended> {
+        if self.pace.is_busy() {
+            tokio::time::sleep_until(deadline.min(Instant::now() + GLANCE)).await;
+            return Ok(None);
+        }
+        let Some(subscription) = &mut self.subscription else { return Ok(None) };
+        match timeout_at(deadline, subscription.next()).await {
+            Ok(next) => next.map(Some).map_err(Ended::lost),
+            Err(_) => Ok(None),
+        }
     }
 
     fn handle(&mut self, deliveries: Vec<Delivery>) -> Run {
