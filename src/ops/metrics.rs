@@ -97,6 +97,12 @@ pub const METRICS: &[Metric] = &[
     gauge("rollcall_streams", "", "Streams of updates that are open"),
     counter("rollcall_stream_events_total", "", "Events that clients of streams took, those of their lists included"),
     counter("rollcall_stream_overflows_total", "", "Times that too much waited for a client, who gets its list again"),
+    gauge("rollcall_connections", "", "Connections to this edge that are open"),
+    counter(
+        "rollcall_connections_refused_total",
+        "by",
+        "Connections closed as they came: all places were taken, or those of one address",
+    ),
     counter("rollcall_http_requests_total", "route,code", "Requests that the edge answered"),
     counter(
         "rollcall_limited_total",
