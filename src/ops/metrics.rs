@@ -79,7 +79,11 @@ pub const METRICS: &[Metric] = &[
     counter("rollcall_windows_total", "reason", "Windows closed: due, entries, bytes, pressure or drain"),
     counter("rollcall_window_entries_total", "reason", "Entries that left in these windows"),
     bytes("rollcall_window_bytes_total", "reason", "Bytes of transaction that left in these windows"),
-    counter("rollcall_receipts_total", "outcome", "What became of transactions"),
+    counter(
+        "rollcall_receipts_total",
+        "outcome",
+        "What became of transactions; denied: not sent, for federation.outbound denies the peer",
+    ),
     seconds("rollcall_edge_to_flush_seconds", FLUSH_BUCKETS, "From an event at the edge to the window that took it"),
     counter("rollcall_commits_total", "", "Runs committed"),
     counter("rollcall_commit_rows_total", "", "Rows written by them"),
