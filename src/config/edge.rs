@@ -229,6 +229,9 @@ pub(super) fn check(r: &mut Reader<'_>, config: &Config) {
     if edge.auth == EdgeAuth::Whoami && config.homeserver.url.is_none() {
         r.conflict("homeserver.url", "must be set for edge.auth \"whoami\"");
     }
+    if edge.connections.max < edge.stream.max {
+        r.conflict("edge.connections.max", "must not be below edge.stream.max: every stream takes a connection");
+    }
     let is_proved = edge.federation_secret.is_some() || edge.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     if edge.federation == EdgeFederation::Trusted && !is_proved {
         r.conflict("edge.federation", "must not be \"trusted\" without edge.federation_secret or edge.tls.client_ca");
