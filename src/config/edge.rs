@@ -32,6 +32,8 @@ pub struct EdgeConfig {
     pub federation_secret: Option<Secret>,
     /// Who may say in `X-Forwarded-For` on whose behalf a request comes.
     pub trusted_proxies: Vec<IpNet>,
+    /// `edge.connections.*`
+    pub connections: ConnectionsConfig,
     /// `edge.limits.*`
     pub limits: LimitsConfig,
     /// `edge.tls.*`; `None`: plain HTTP.
@@ -64,6 +66,19 @@ pub enum EdgeFederation {
     Verify,
     /// An edge that verified it, and proves who it is.
     Trusted,
+}
+
+/// `edge.connections.*`: what is held open, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionsConfig {
+    /// Open at once.
+    pub max: usize,
+    /// Open at once from one address (IPv6: from one /64), unless it is a trusted proxy's.
+    pub per_address: usize,
+    /// How long the whole head of a request may be in coming, the wait for its beginning included.
+    pub head_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
 }
 
 /// `edge.limits.*`: requests of one client. A bucket holds `burst` requests and fills at `rate` a second.
@@ -124,6 +139,7 @@ pub(super) fn edge(r: &mut Reader<'_>) -> EdgeConfig {
         federation_secret: r
             .value_or_file(("edge.federation_secret", "edge.federation_secret_file"), token, |_| COVER.into()),
         trusted_proxies: r.value("edge.trusted_proxies", networks),
+        connections: connections(r),
         limits: limits(r),
         tls: tls(r),
         apply_wait: r.duration("edge.apply_wait", ("0ms", "10s")),
@@ -159,6 +175,15 @@ fn network(text: &str) -> Result<IpNet, String> {
     alone
         .or_else(|_| text.parse())
         .map_err(|_| format!("{text:?} is neither an IP address nor a network such as \"10.0.0.0/8\""))
+}
+
+fn connections(r: &mut Reader<'_>) -> ConnectionsConfig {
+    ConnectionsConfig {
+        max: r.number("edge.connections.max", 1..=1_000_000),
+        per_address: r.number("edge.connections.per_address", 1..=1_000_000),
+        head_timeout: r.duration("edge.connections.head_timeout", ("1s", "10m")),
+        body_timeout: r.duration("edge.connections.body_timeout", ("1s", "10m")),
+    }
 }
 
 fn limits(r: &mut Reader<'_>) -> LimitsConfig {
@@ -203,6 +228,9 @@ pub(super) fn check(r: &mut Reader<'_>, config: &Config) {
     }
     if edge.auth == EdgeAuth::Whoami && config.homeserver.url.is_none() {
         r.conflict("homeserver.url", "must be set for edge.auth \"whoami\"");
+    }
+    if edge.connections.max < edge.stream.max {
+        r.conflict("edge.connections.max", "must not be below edge.stream.max: every stream takes a connection");
     }
     let is_proved = edge.federation_secret.is_some() || edge.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     if edge.federation == EdgeFederation::Trusted && !is_proved {

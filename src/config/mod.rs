@@ -25,7 +25,9 @@ use serde::{Deserialize, Serialize};
 use crate::bus::Topology;
 use crate::model::ServerName;
 
-pub use edge::{EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, Rate, TlsConfig};
+pub use edge::{
+    ConnectionsConfig, EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, Rate, TlsConfig,
+};
 pub use error::{ConfigError, ConfigErrors};
 pub use federation::{FederationConfig, FederationVia, ServerLists, ServerRules};
 pub use layers::DEFAULTS;

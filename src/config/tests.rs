@@ -133,7 +133,7 @@ fn secrets_come_from_files_too() {
 #[test]
 fn combinations_are_checked() {
     let file = "[batch]\nwindow = \"20s\"\n[federation]\nbackoff_min = \"1h\"\n[watchdog]\nlong = \"90s\"\n\
-                [edge]\nauth = \"whoami\"\nfederation = \"trusted\"\n[edge.tls]\ncert = \"a.pem\"\n[bus.tls]\nkey = \"b.pem\"\n[ops]\nlisten = \"127.0.0.1:8470\"";
+                [edge]\nauth = \"whoami\"\nfederation = \"trusted\"\n[edge.tls]\ncert = \"a.pem\"\n[edge.stream]\nmax = 30000\n[bus.tls]\nkey = \"b.pem\"\n[ops]\nlisten = \"127.0.0.1:8470\"";
     let found = mistakes(file, &[]);
     for key in [
         "batch.hold_max",
@@ -141,13 +141,14 @@ fn combinations_are_checked() {
         "watchdog.long",
         "edge.tls.cert",
         "edge.federation",
+        "edge.connections.max",
         "homeserver.url",
         "bus.tls.cert",
         "ops.listen",
     ] {
         assert!(found.iter().any(|line| line.starts_with(&format!("{key}: must "))), "{key}: {found:#?}");
     }
-    assert_eq!(found.len(), 8, "{found:#?}");
+    assert_eq!(found.len(), 9, "{found:#?}");
 }
 
 #[test]

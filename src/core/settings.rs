@@ -79,6 +79,8 @@ impl Settings {
     pub const ASK_AGAIN_MIN_MS: u64 = 3600 * 1000;
     /// See [`Settings::ASK_AGAIN_MIN_MS`].
     pub const ASK_AGAIN_MAX_MS: u64 = 24 * 3600 * 1000;
+    /// A peer that asks to be left alone is, for this long at most.
+    pub const PATIENCE_MAX_MS: u64 = 3600 * 1000;
     /// Reminders of a peer's that one transaction answers.
     pub const MAX_ANSWERS: usize = 8;
     /// Users of one peer who are to be unpolled though they were never polled.

@@ -1,21 +1,35 @@
 //! Whom a request comes from, with reverse proxies in between.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
+/// The part of an IPv6 address that its owner cannot choose.
+const NETWORK_64: u128 = !0 << 64;
+
+/// What stands for all the addresses that somebody with this one can have at will.
+pub(crate) fn owner(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_64).into(),
+    }
+}
+
+pub(crate) fn is_within(address: IpAddr, networks: &[IpNet]) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
 /// The address that a request comes from: the connection's, unless that is a trusted proxy's; then the last in `X-Forwarded-For` that is
 /// none. `None`: a trusted proxy asks on its own behalf, or does not say on whose.
 pub(crate) fn client(connection: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    if !is_trusted(&connection) {
+    if !is_within(connection, trusted) {
         return Some(connection);
     }
     // Each proxy appends whom it was asked by: what stands before the first stranger is only the stranger's word.
     let mut lines = headers.get_all("x-forwarded-for").into_iter().rev();
     let hops = lines.by_ref().filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
-    hops.map_while(address).find(|address| !is_trusted(address))
+    hops.map_while(address).find(|address| !is_within(*address, trusted))
 }
 
 fn address(text: &str) -> Option<IpAddr> {

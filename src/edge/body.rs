@@ -12,8 +12,6 @@ use tokio::time::timeout;
 
 use super::error::MatrixError;
 
-/// Nobody needs longer than this to send what they announced.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a body that is too long so many bytes more are read and thrown away: whoever is still sending when the connection is closed
 /// gets an error of the network instead of the answer.
 const DISCARD_MAX: usize = 16 << 20;
@@ -23,6 +21,13 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// The unit in which bytes are counted.
 const UNIT: usize = 1 << 10;
+
+/// Where bodies are held.
+#[derive(Debug, Clone)]
+pub(crate) struct Bodies {
+    budget: Budget,
+    timeout: Duration,
+}
 
 /// So many bytes, shared by all who ask.
 #[derive(Debug, Clone)]
@@ -59,20 +64,27 @@ pub(crate) struct Held {
     _share: OwnedSemaphorePermit,
 }
 
-/// Reads a body of at most `max` bytes. Room for it is reserved before the first byte is read.
-pub(crate) async fn read(budget: &Budget, headers: &HeaderMap, body: Body, max: usize) -> Result<Held, MatrixError> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let expected: usize = announced.unwrap_or(max);
-    let mut chunks = body.into_data_stream();
-    if expected > max {
-        discard(&mut chunks).await;
-        return Err(MatrixError::too_large(max));
+impl Bodies {
+    /// So many bytes at once, each body of which has `timeout` to arrive.
+    pub(crate) fn new(bytes: usize, timeout: Duration) -> Self {
+        Self { budget: Budget::new(bytes), timeout }
     }
-    let share = budget.reserve(expected).ok_or_else(|| MatrixError::busy("too much at once", RETRY))?;
-    let bytes = timeout(READ_TIMEOUT, collect(&mut chunks, expected))
-        .await
-        .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
-    Ok(Held { bytes, _share: share })
+
+    /// Reads a body of at most `max` bytes. Room for it is reserved before the first byte is read.
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Held, MatrixError> {
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let expected: usize = announced.unwrap_or(max);
+        let mut chunks = body.into_data_stream();
+        if expected > max {
+            discard(&mut chunks).await;
+            return Err(MatrixError::too_large(max));
+        }
+        let share = self.budget.reserve(expected).ok_or_else(|| MatrixError::busy("too much at once", RETRY))?;
+        let bytes = timeout(self.timeout, collect(&mut chunks, expected))
+            .await
+            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
+        Ok(Held { bytes, _share: share })
+    }
 }
 
 async fn collect(chunks: &mut BodyDataStream, max: usize) -> Result<Bytes, MatrixError> {
@@ -108,15 +120,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_beyond_its_bound_or_the_budget_is_refused() {
-        let budget = Budget::new(4 << 10);
+        let bodies = Bodies::new(4 << 10, Duration::from_secs(30));
         let none = HeaderMap::new();
-        let held = read(&budget, &none, Body::from("abc"), 3).await.unwrap();
+        let held = bodies.read(&none, Body::from("abc"), 3).await.unwrap();
         assert_eq!(held.bytes, "abc");
-        let error = read(&budget, &none, Body::from("abcd"), 3).await.unwrap_err();
+        let error = bodies.read(&none, Body::from("abcd"), 3).await.unwrap_err();
         assert_eq!(error, MatrixError::too_large(3));
-        let error = read(&budget, &none, Body::from("abc"), 4 << 10).await.unwrap_err();
+        let error = bodies.read(&none, Body::from("abc"), 4 << 10).await.unwrap_err();
         assert_eq!(error, MatrixError::busy("too much at once", RETRY));
         drop(held);
-        assert!(read(&budget, &none, Body::from("abc"), 4 << 10).await.is_ok());
+        assert!(bodies.read(&none, Body::from("abc"), 4 << 10).await.is_ok());
     }
 }

@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::error::MatrixError;
 use super::json::Fields;
 use super::request::Followed;
-use super::{EdgeState, MAX_CLIENT_BODY, bad_path, body};
+use super::{EdgeState, MAX_CLIENT_BODY, bad_path};
 use crate::core::signal::{SessionAction, UserSignal};
 use crate::model::{DeviceId, UserId};
 
@@ -37,7 +37,7 @@ pub(crate) async fn put_poll(
     body: Body,
 ) -> Answer {
     let device = own_device(&caller, path)?;
-    let body = body::read(&edge.bodies, &headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
     let lease_ms = Fields::parse_optional(&body.bytes)?.millis("lease_ms")?.flatten();
     let start = start(&edge, device, lease_ms);
     edge.tell(&caller.user, followed, vec![start]).await?;
@@ -68,7 +68,7 @@ pub(crate) async fn put_device(
     body: Body,
 ) -> Answer {
     let device = own_device(&caller, path)?;
-    let body = body::read(&edge.bodies, &headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
     let signals = device_signals(&edge, &device, &Fields::parse(&body.bytes)?)?;
     edge.tell(&caller.user, followed, signals).await?;
     Ok(Json(json!({})))

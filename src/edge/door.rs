@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
-use axum::extract::connect_info::Connected;
 use axum::http::Extensions;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
+use futures_util::FutureExt as _;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,18 +20,30 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// TLS handshakes under way at once; further connections wait.
-const MAX_HANDSHAKES: usize = 4_096;
-/// How long one may take.
+use super::places::{Place, Places};
+use crate::config::EdgeConfig;
+
+/// How long a TLS handshake may take at most.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A listener whose connections are cut off when the other side takes nothing for too long.
+/// A listener with a bounded number of connections, which are cut off when the other side takes nothing for too long.
 pub(crate) struct Door {
     tcp: TcpListener,
     /// `None`: plain TCP.
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
-    handshakes: JoinSet<Option<(Pipe, SocketAddr)>>,
+    /// As many as there are places.
+    handshakes: JoinSet<Option<Guest>>,
+    handshake_timeout: Duration,
+    places: Arc<Places>,
     stall_max: Duration,
+}
+
+/// A connection that was let in.
+pub(crate) struct Guest {
+    pub(crate) pipe: Pipe,
+    pub(crate) remote: Remote,
+    /// Taken for as long as the connection is open.
+    pub(crate) place: Place,
 }
 
 /// A connection.
@@ -50,36 +61,43 @@ pub(crate) struct Remote {
 }
 
 impl Door {
-    pub(crate) fn new(tcp: TcpListener, tls: Option<watch::Receiver<Arc<ServerConfig>>>, stall_max: Duration) -> Self {
-        Self { tcp, tls, handshakes: JoinSet::new(), stall_max }
+    pub(crate) fn new(tcp: TcpListener, tls: Option<watch::Receiver<Arc<ServerConfig>>>, config: &EdgeConfig) -> Self {
+        let places = Places::new(&config.connections, config.trusted_proxies.clone());
+        let handshake_timeout = HANDSHAKE_TIMEOUT.min(config.connections.head_timeout);
+        Self { tcp, tls, handshakes: JoinSet::new(), handshake_timeout, places, stall_max: config.stream.stall_max }
     }
-}
 
-impl Listener for Door {
-    type Io = Pipe;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Pipe, SocketAddr) {
+    /// The next connection; those for whom there is no place are closed. Dropping the future loses none.
+    pub(crate) async fn accept(&mut self) -> Guest {
         loop {
             tokio::select! {
                 Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(connection)) = done {
-                        return connection;
+                    if let Ok(Some(guest)) = done {
+                        return guest;
                     }
                 }
-                (stream, address) = Listener::accept(&mut self.tcp), if self.handshakes.len() < MAX_HANDSHAKES => {
-                    cut_off_after(&stream, self.stall_max);
-                    let Some(tls) = &self.tls else { return (Pipe::Plain(stream), address) };
-                    // The newest certificates: those of before serve the connections that they began.
-                    let config = tls.borrow().clone();
-                    self.handshakes.spawn(shake_hands(config, stream, address));
+                (stream, from) = Listener::accept(&mut self.tcp) => {
+                    if let Some(guest) = self.receive(stream, from) {
+                        return guest;
+                    }
                 }
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+    /// `None`: it was closed, or has yet to shake hands.
+    fn receive(&mut self, stream: TcpStream, from: SocketAddr) -> Option<Guest> {
+        let address = from.ip().to_canonical();
+        let place = self.places.take(address)?;
+        cut_off_after(&stream, self.stall_max);
+        let Some(tls) = &self.tls else {
+            return Some(Guest { pipe: Pipe::Plain(stream), remote: Remote { address, is_certified: false }, place });
+        };
+        // The newest certificates: those of before serve the connections that they began.
+        let config = tls.borrow().clone();
+        let handshake = shake_hands(config, stream, address, place);
+        self.handshakes.spawn(timeout(self.handshake_timeout, handshake).map(|done| done.ok().flatten()));
+        None
     }
 }
 
@@ -90,31 +108,23 @@ fn cut_off_after(connection: &TcpStream, stall_max: Duration) {
     }
 }
 
-async fn shake_hands(config: Arc<ServerConfig>, stream: TcpStream, from: SocketAddr) -> Option<(Pipe, SocketAddr)> {
-    match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => Some((Pipe::Tls(Box::new(stream)), from)),
-        Ok(Err(error)) => {
-            tracing::debug!(%from, %error, "no TLS");
+async fn shake_hands(config: Arc<ServerConfig>, stream: TcpStream, address: IpAddr, place: Place) -> Option<Guest> {
+    match TlsAcceptor::from(config).accept(stream).await {
+        Ok(stream) => {
+            let is_certified = stream.get_ref().1.peer_certificates().is_some();
+            Some(Guest { pipe: Pipe::Tls(Box::new(stream)), remote: Remote { address, is_certified }, place })
+        }
+        Err(error) => {
+            tracing::debug!(%address, %error, "no TLS");
             None
         }
-        Err(_) => None,
-    }
-}
-
-impl Connected<IncomingStream<'_, Door>> for Remote {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        let is_certified = match stream.io() {
-            Pipe::Plain(_) => false,
-            Pipe::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
-        };
-        Self { address: stream.remote_addr().ip().to_canonical(), is_certified }
     }
 }
 
 impl Remote {
     /// Of a request that came through a [`Door`].
     pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get::<ConnectInfo<Self>>().map(|info| info.0)
+        extensions.get().copied()
     }
 }
 

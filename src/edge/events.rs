@@ -8,11 +8,11 @@ use axum::http::{Extensions, HeaderMap, Request};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::EdgeState;
 use super::auth::bearer;
 use super::error::MatrixError;
 use super::publisher::Pack;
 use super::request::{self, Followed};
-use super::{EdgeState, body};
 use crate::wire::contract::{Context, MAX_BODY, Parsed, Reject, Source, parse};
 
 /// Rejects that an answer lists: whoever sends more rubbish learns no more from it.
@@ -27,7 +27,7 @@ pub(crate) async fn post_events(
     let (parts, body) = request.into_parts();
     authorize(&edge, &parts.extensions, &parts.headers)?;
     edge.admission.admit().await?;
-    let body = body::read(&edge.bodies, &parts.headers, body, MAX_BODY).await?;
+    let body = edge.bodies.read(&parts.headers, body, MAX_BODY).await?;
     let context = Context { local: edge.local.clone(), now: edge.clock.now(), key: Source::Any };
     let Parsed { mut signals, rejects } = parse(&body.bytes, &context);
     if signals.is_empty() && !rejects.is_empty() {

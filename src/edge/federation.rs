@@ -19,7 +19,7 @@ use super::error::MatrixError;
 use super::publisher::Pack;
 use super::request::Followed;
 use super::transaction::Transaction;
-use super::{EdgeState, bad_path, body, trusted};
+use super::{EdgeState, bad_path, trusted};
 use crate::bus::{Exchange, Outgoing};
 use crate::config::EdgeFederation;
 use crate::core::signal::{Addressed, PeerSignal};
@@ -72,7 +72,7 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
     let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
     let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
     let origin = peer(edge, scheme.origin.as_str())?;
-    let body = body::read(&edge.peer_bodies, &parts.headers, body, MAX_BODY).await?;
+    let body = edge.peer_bodies.read(&parts.headers, body, MAX_BODY).await?;
     authenticate(edge, &origin, scheme, Request::from_parts(parts, body.bytes.clone())).await?;
     let (origin, pack) = read(edge, Some(&origin), &body.bytes, arrival)?;
     edge.answered.once(origin, arrival.txn_id, edge.publisher.publish(pack)).await
@@ -88,7 +88,7 @@ async fn take_trusted(
     trusted::prove(edge, &parts)?;
     let scheme = scheme(edge, &parts.headers)?;
     let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
-    let body = body::read(&edge.peer_bodies, &parts.headers, body, MAX_BODY).await?;
+    let body = edge.peer_bodies.read(&parts.headers, body, MAX_BODY).await?;
     let (origin, pack) = read(edge, named.as_ref(), &body.bytes, arrival)?;
     edge.answered.once(origin, arrival.txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
 }

@@ -1,7 +1,7 @@
 //! How much one user and one address may ask: buckets that fill at a steady rate.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,12 +10,10 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
+use super::address;
 use super::error::MatrixError;
 use crate::config::{LimitsConfig, Rate};
 use crate::model::UserId;
-
-/// The part of an IPv6 address that its owner cannot choose.
-const NETWORK_64: u128 = !0 << 64;
 
 /// The buckets of all.
 pub(crate) struct Limits {
@@ -35,11 +33,9 @@ impl Limits {
 
     /// 429 for an address that asks too much.
     pub(crate) fn address(&self, address: IpAddr) -> Result<(), MatrixError> {
-        let of_one_owner = match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK_64).into(),
-        };
-        self.addresses.take(of_one_owner).map_err(|wait| refuse("address", "your address asks too much", wait))
+        self.addresses
+            .take(address::owner(address))
+            .map_err(|wait| refuse("address", "your address asks too much", wait))
     }
 }
 

@@ -7,7 +7,8 @@
 //! | `events` | foreign edges without AMQP |
 //! | `federation`, `transaction`, `answered`, `trusted`, `peer_keys` | peers |
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
-//! | `door`, `tls`, `address`, `limits`, `auth`, `whoami` | who is there, and how much they may ask |
+//! | `serving`, `door`, `places`, `tls` | connections |
+//! | `address`, `limits`, `auth`, `whoami` | who is there, and how much they may ask |
 //! | `request`, `body`, `json`, `error` | what all of them share |
 
 mod address;
@@ -25,17 +26,17 @@ mod federation;
 mod json;
 mod limits;
 pub mod peer_keys;
+mod places;
 mod publisher;
 mod request;
 mod requests;
+mod serving;
 mod stream;
 mod tls;
-mod transaction;
+pub mod transaction;
 mod trusted;
 mod whoami;
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,7 +45,6 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::routing::{get, post, put};
 use axum::{Router, middleware};
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
@@ -52,6 +52,7 @@ use ulid::Ulid;
 pub use self::auth::OpenDoor;
 pub use self::error::MatrixError;
 pub use self::peer_keys::PeerKeys;
+pub use self::serving::serve;
 pub use self::tls::TlsError;
 pub use self::whoami::HomeserverError;
 
@@ -59,8 +60,7 @@ use self::admission::Admission;
 use self::answered::Answered;
 use self::applied::Applied;
 use self::auth::Authenticator;
-use self::body::Budget;
-use self::door::{Door, Remote};
+use self::body::{Bodies, Budget};
 use self::limits::Limits;
 use self::publisher::{Pack, Publisher};
 use self::request::Followed;
@@ -86,9 +86,6 @@ const MAX_BODIES: usize = 32 << 20;
 const MAX_PEER_BODIES: usize = 64 << 20;
 /// Bytes of transactions whose signatures are being checked at once.
 const MAX_CHECKING: usize = 16 << 20;
-
-/// After a stop, how long clients have to take the rest of their streams, and the queues to confirm that sessions are left.
-const CLOSING: Duration = Duration::from_secs(3);
 
 /// What the edge is made of.
 pub struct EdgeParts {
@@ -151,8 +148,8 @@ pub struct EdgeState {
     admission: Admission,
     publisher: Publisher,
     applied: Arc<Applied>,
-    bodies: Budget,
-    peer_bodies: Budget,
+    bodies: Bodies,
+    peer_bodies: Bodies,
     checking: Budget,
     stamps: AtomicU64,
     streams: Arc<Streams>,
@@ -172,6 +169,7 @@ impl EdgeState {
         drop(lifecycle::spawn("edge replies", applied.clone().listen(parts.bus.replies())));
         let name = parts.config.name.clone().unwrap_or_else(random_name);
         tracing::info!(%name, "the edge's name");
+        let body_timeout = parts.config.connections.body_timeout;
         let (streams, stop) = (Streams::new(name, parts.config.stream.clone()), CancellationToken::new());
         let listening = stream::listen(parts.bus.clone(), parts.clock.clone(), streams.clone(), stop.clone());
         drop(lifecycle::spawn("edge updates", listening));
@@ -197,8 +195,8 @@ impl EdgeState {
             answered: Answered::new(),
             tls: Mutex::new(tls),
             applied,
-            bodies: Budget::new(MAX_BODIES),
-            peer_bodies: Budget::new(MAX_PEER_BODIES),
+            bodies: Bodies::new(MAX_BODIES, body_timeout),
+            peer_bodies: Bodies::new(MAX_PEER_BODIES, body_timeout),
             checking: Budget::new(MAX_CHECKING),
             stamps: AtomicU64::new(0),
             streams,
@@ -286,46 +284,6 @@ fn router(edge: Arc<EdgeState>) -> Router {
         .method_not_allowed_fallback(async || MatrixError::wrong_method())
         .layer(middleware::from_fn_with_state(edge.clone(), request::observe))
         .with_state(edge)
-}
-
-/// Serves until `stop`, then ends the streams and finishes the requests that are under way. Clients that do not take the rest of
-/// their stream hold nobody up for long.
-pub async fn serve(listener: TcpListener, edge: Arc<EdgeState>, stop: CancellationToken) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    edge.auth.check(address).map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
-    tracing::info!(%address, "edge listening");
-    let (certificates, tls) = edge.tls.lock().await.take().unzip();
-    let door = Door::new(listener, tls, edge.config.stream.stall_max);
-    let app = router(edge.clone()).into_make_service_with_connect_info::<Remote>();
-    let serving = axum::serve(door, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let keeping = keep_fresh(certificates)?;
-    let closing = async {
-        stop.cancelled().await;
-        edge.streams.close();
-        tokio::time::sleep(CLOSING).await;
-        if edge.streams.is_empty() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        served = serving.into_future() => served?,
-        () = closing => tracing::debug!("clients do not take the rest of their streams"),
-        never = keeping => match never {},
-    }
-    edge.streams.close();
-    let _unsettled = tokio::time::timeout(CLOSING, edge.streams.settled()).await;
-    Ok(())
-}
-
-/// Does nothing else, for as long as the edge serves.
-fn keep_fresh(certificates: Option<Certificates>) -> io::Result<impl Future<Output = Infallible>> {
-    let reloads = certificates.is_some().then(lifecycle::reloads).transpose()?;
-    Ok(async {
-        match certificates.zip(reloads) {
-            Some((certificates, reloads)) => certificates.keep_fresh(reloads).await,
-            None => std::future::pending().await,
-        }
-    })
 }
 
 fn random_name() -> EdgeName {

@@ -21,11 +21,11 @@ use crate::outbound::sign::verify_own;
 /// Servers remembered. Anybody can make us ask for any name: the least used are forgotten.
 const MAX_SERVERS: u64 = 10_000;
 /// However long a peer says its keys are good for: a key that was withdrawn is believed for no longer than this.
-const MAX_VALID_MS: u64 = 24 * 3600 * 1000;
+pub const MAX_VALID_MS: u64 = 24 * 3600 * 1000;
 /// A peer is asked again for what it could not say no sooner than this.
 const ASK_AGAIN_MS: u64 = 30_000;
 /// Keys of one server at most, so that an answer of 64 KiB is no way to fill the memory.
-const MAX_KEYS: usize = 32;
+pub const MAX_KEYS: usize = 32;
 /// Peers asked at once.
 const MAX_ASKING: usize = 64;
 /// For how long a request waits until one of them has answered.
@@ -61,10 +61,23 @@ struct Answer {
     keys: Result<Arc<Keys>, String>,
 }
 
+/// The keys of one server: at least one, at most [`MAX_KEYS`].
 #[derive(Debug)]
-struct Keys {
+pub struct Keys {
     set: PublicKeySet,
     valid_until: Timestamp,
+}
+
+impl Keys {
+    /// By their IDs (`ed25519:…`).
+    pub fn set(&self) -> &PublicKeySet {
+        &self.set
+    }
+
+    /// They are good for nothing from this moment on.
+    pub fn valid_until(&self) -> Timestamp {
+        self.valid_until
+    }
 }
 
 /// All peers' keys. Cheap to share.
@@ -149,8 +162,11 @@ fn prefer(new: Result<Arc<Keys>, String>, known: Option<Answer>, now: Timestamp)
     new.or_else(|reason| known.ok_or(reason))
 }
 
-/// The keys in a key document of `server`, which has to bear its own signature.
-fn read_keys(server: &ServerName, document: &[u8], now: Timestamp) -> Result<Keys, String> {
+/// The keys in a key document of `server`, which has to bear its own signature. They are good for [`MAX_VALID_MS`] from `now` at most.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_keys(server: &ServerName, document: &[u8], now: Timestamp) -> Result<Keys, String> {
     let object: CanonicalJsonObject = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     let parsed: ServerSigningKeys = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     if parsed.server_name.as_str() != server.as_str() {
@@ -192,9 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_believed_for_more_than_a_day() {
+        let keys = SigningKeys::single(SigningKey::generate("a_1").unwrap());
+        let document = server_keys_json(&name("b.example"), &keys, NOW, Duration::from_secs(365 * 24 * 3600));
+        let keys = read_keys(&name("b.example"), document.as_bytes(), NOW).unwrap();
+        assert_eq!(keys.valid_until, NOW.plus(24 * 3_600_000));
+    }
+
+    #[test]
     fn nobody_else_s_word_is() {
         let good = document();
-        assert!(read("c.example", &good).is_err());
+        assert!(read("c.example", &good).unwrap_err().contains("it is b.example"));
         let mut unsigned = good.clone();
         unsigned["signatures"] = serde_json::json!({});
         assert!(read("b.example", &unsigned).unwrap_err().contains("not signed"));

@@ -11,22 +11,28 @@ use serde_json::value::RawValue;
 
 use super::error::MatrixError;
 
-/// EDUs in one transaction.
+/// EDUs in one transaction (Matrix spec, server-server API, transactions).
 const MAX_EDUS: usize = 100;
-/// PDUs in one transaction.
+/// PDUs in one transaction (as above).
 const MAX_PDUS: usize = 50;
 
 /// What of a transaction matters here. PDUs are counted and left alone.
 #[derive(Debug)]
-pub(crate) struct Transaction<'a> {
-    pub(crate) origin: Option<Cow<'a, str>>,
-    pub(crate) origin_server_ts: u64,
-    pub(crate) edus: Vec<&'a RawValue>,
+pub struct Transaction<'a> {
+    /// The server that it says it is from.
+    pub origin: Option<Cow<'a, str>>,
+    /// That server's clock, ms since the Unix epoch.
+    pub origin_server_ts: u64,
+    /// At most 100, none of them looked at yet.
+    pub edus: Vec<&'a RawValue>,
 }
 
 impl<'a> Transaction<'a> {
-    /// Reads a body; an error names the field.
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, MatrixError> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What the peer is answered; it names the field.
+    pub fn parse(body: &'a [u8]) -> Result<Self, MatrixError> {
         serde_json::from_slice::<IgnoredAny>(body).map_err(|error| MatrixError::not_json(&error))?;
         let fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_slice(body)
             .map_err(|error| MatrixError::bad_json(format!("the body is not an object: {error}")))?;

@@ -81,7 +81,11 @@ pub const METRICS: &[Metric] = &[
     counter("rollcall_windows_total", "reason", "Windows closed: due, entries, bytes, pressure or drain"),
     counter("rollcall_window_entries_total", "reason", "Entries that left in these windows"),
     bytes("rollcall_window_bytes_total", "reason", "Bytes of transaction that left in these windows"),
-    counter("rollcall_receipts_total", "outcome", "What became of transactions"),
+    counter(
+        "rollcall_receipts_total",
+        "outcome",
+        "What became of transactions; denied: not sent, for federation.outbound denies the peer",
+    ),
     seconds("rollcall_edge_to_flush_seconds", FLUSH_BUCKETS, "From an event at the edge to the window that took it"),
     counter("rollcall_commits_total", "", "Runs committed"),
     counter("rollcall_commit_rows_total", "", "Rows written by them"),
@@ -99,6 +103,12 @@ pub const METRICS: &[Metric] = &[
     gauge("rollcall_streams", "", "Streams of updates that are open"),
     counter("rollcall_stream_events_total", "", "Events that clients of streams took, those of their lists included"),
     counter("rollcall_stream_overflows_total", "", "Times that too much waited for a client, who gets its list again"),
+    gauge("rollcall_connections", "", "Connections to this edge that are open"),
+    counter(
+        "rollcall_connections_refused_total",
+        "by",
+        "Connections closed as they came: all places were taken, or those of one address",
+    ),
     counter("rollcall_http_requests_total", "route,code", "Requests that the edge answered"),
     counter(
         "rollcall_limited_total",

@@ -33,6 +33,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// For how long the peer wants to be left alone, ms, if it said so last.
     pub retry_after_ms: Option<u64>,
+    /// It was never sent: `federation.outbound` denies its destination.
+    pub is_denied: bool,
 }
 
 /// Carries transactions. Cheap to share; many may be on their way at once, one to each destination.
@@ -58,10 +60,24 @@ struct Prepared {
 enum Verdict {
     /// This is the end.
     Done(Outcome),
+    /// It may not even begin.
+    Denied,
     /// The peer asks for patience.
     Wait(Duration),
     /// No answer, or none that says anything of the transaction.
     Retry,
+}
+
+impl Report {
+    /// Nothing more is to be said.
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, retry_after_ms: None, is_denied: false }
+    }
+
+    /// The name in metrics.
+    pub fn as_str(&self) -> &'static str {
+        if self.is_denied { "denied" } else { self.outcome.as_str() }
+    }
 }
 
 impl Courier {
@@ -85,7 +101,7 @@ impl Courier {
         let prepared = self.prepare(message)?;
         match timeout(self.left(message), self.lanes.enter(&message.destination)).await {
             Ok(_lane) => Ok(self.carry(message, &prepared).await),
-            Err(_) => Ok(Report { outcome: Outcome::Expired, retry_after_ms: None }),
+            Err(_) => Ok(Report::of(Outcome::Expired)),
         }
     }
 
@@ -93,15 +109,16 @@ impl Courier {
         let mut pause = Backoff::new(self.config.backoff_min, self.config.backoff_max);
         loop {
             if self.left(message).is_zero() {
-                return Report { outcome: Outcome::Expired, retry_after_ms: None };
+                return Report::of(Outcome::Expired);
             }
             let (wait, asked) = match self.attempt(message, prepared).await {
-                Verdict::Done(outcome) => return Report { outcome, retry_after_ms: None },
+                Verdict::Done(outcome) => return Report::of(outcome),
+                Verdict::Denied => return Report { is_denied: true, ..Report::of(Outcome::Failed) },
                 Verdict::Wait(asked) => (asked.saturating_add(beyond(asked)), Some(asked)),
                 Verdict::Retry => (pause.next(), None),
             };
             if wait >= self.left(message) {
-                return Report { outcome: Outcome::Expired, retry_after_ms: asked.map(millis) };
+                return Report { retry_after_ms: asked.map(millis), ..Report::of(Outcome::Expired) };
             }
             sleep(wait).await;
         }
@@ -121,7 +138,7 @@ impl Courier {
     async fn attempt(&self, message: &OutboundMessage, prepared: &Prepared) -> Verdict {
         if !self.policy.tells(&message.destination) {
             tracing::debug!("federation.outbound denies this destination");
-            return Verdict::Done(Outcome::Failed);
+            return Verdict::Denied;
         }
         let _permit = self.requests.acquire().await.expect("the semaphore is never closed");
         // The wait for it has taken its time, too.
@@ -251,6 +268,13 @@ mod tests {
             let wait = pause.next().as_secs_f64();
             assert!((whole / 2.0..=whole).contains(&wait), "{wait} of {whole}");
         }
+    }
+
+    #[test]
+    fn what_failed_together_does_not_return_together() {
+        let first = || Backoff::new(Duration::from_secs(1), Duration::from_secs(5)).next();
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| first()).collect();
+        assert!(waits.len() > 50, "{} different waits", waits.len());
     }
 
     #[test]

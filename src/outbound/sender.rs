@@ -163,8 +163,8 @@ impl Work {
     }
 
     fn receipt(&self, message: &OutboundMessage, report: Report, trace: Option<TraceId>) -> Vec<Outgoing> {
-        metrics::counter!("rollcall_receipts_total", "outcome" => report.outcome.as_str()).increment(1);
-        tracing::debug!(outcome = report.outcome.as_str(), "receipt");
+        metrics::counter!("rollcall_receipts_total", "outcome" => report.as_str()).increment(1);
+        tracing::debug!(outcome = report.as_str(), "receipt");
         let mut packer = Packer::new(self.partitions);
         packer.peer(Addressed {
             to: message.destination.clone(),

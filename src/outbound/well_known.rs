@@ -25,10 +25,10 @@ const HOUR_MS: u64 = 3_600_000;
 /// When an answer does not say how long it is good for (Matrix spec: the recommended default).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// However long it says (Matrix spec: the recommended maximum).
-const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 const MAX_LIFETIME_MS: u64 = 48 * HOUR_MS;
 /// However short: nobody is asked more often.
-const MIN_LIFETIME: Duration = Duration::from_secs(5 * 60);
+pub const MIN_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// Hosts remembered. Anybody can make us ask for any: the least used are forgotten.
 const MAX_HOSTS: u64 = 10_000;
 /// Redirects that are followed.
@@ -97,7 +97,7 @@ impl Entry {
 }
 
 /// For how long an answer with these headers is good (RFC 9111 as far as a private cache goes), within bounds.
-pub(super) fn lifetime(headers: &HeaderMap, now: Timestamp) -> Duration {
+pub fn lifetime(headers: &HeaderMap, now: Timestamp) -> Duration {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let seconds = |text: &str| text.trim().trim_matches('"').parse().ok().map(Duration::from_secs);
     let directives = text(CACHE_CONTROL).map(str::to_ascii_lowercase).unwrap_or_default();
@@ -201,8 +201,8 @@ fn next(from: &Url, response: &Response) -> Result<Option<Url>, String> {
     }
 }
 
-/// The server in a `.well-known` document.
-pub(super) fn delegate(document: &[u8]) -> Option<ServerName> {
+/// The server in a `.well-known` document; `None`: it names none.
+pub fn delegate(document: &[u8]) -> Option<ServerName> {
     #[derive(Deserialize)]
     struct Document {
         #[serde(rename = "m.server")]

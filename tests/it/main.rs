@@ -7,6 +7,7 @@ mod bus;
 mod cli;
 mod conformance;
 mod contract;
+mod corpus;
 mod demo;
 mod federation;
 mod machines;

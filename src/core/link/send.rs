@@ -77,7 +77,8 @@ impl Link {
             self.busy.window.trust_clock(turn.now);
             self.busy.asked_at = self.busy.asked_at.min(turn.now);
         }
-        self.state.retry_at = self.state.retry_at.min(turn.now.plus(turn.settings.backoff_max_ms));
+        let longest = turn.settings.backoff_max_ms.max(Settings::PATIENCE_MAX_MS);
+        self.state.retry_at = self.state.retry_at.min(turn.now.plus(longest));
         self.state.lapses_at = self.state.lapses_at.min(turn.now.plus(turn.settings.resend_ms));
         if let Some(live) = &mut self.state.live {
             live.not_after = live.not_after.min(turn.now.plus(turn.settings.resend_ms));
@@ -224,8 +225,8 @@ impl Link {
             Outcome::TooLarge | Outcome::Failed | Outcome::Expired => {
                 self.note_delivery(false, turn.now);
                 self.state.attempts = self.state.attempts.saturating_add(1);
-                let wait = self.backoff_ms(turn.settings).max(retry_after_ms.unwrap_or(0));
-                self.state.retry_at = turn.now.plus(wait.min(turn.settings.backoff_max_ms));
+                let asked = retry_after_ms.unwrap_or(0).min(Settings::PATIENCE_MAX_MS);
+                self.state.retry_at = turn.now.plus(self.backoff_ms(turn.settings).max(asked));
                 self.take_back(row, turn);
             }
         }

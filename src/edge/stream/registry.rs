@@ -141,11 +141,6 @@ impl Streams {
         own.any(|stream| stream.device == *device && !stream.end.is_cancelled())
     }
 
-    /// Whether none is open.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().open == 0
-    }
-
     /// Bytes that wait for clients, over all streams.
     pub(crate) fn buffered(&self) -> usize {
         self.lock().by_user.values().flatten().map(|stream| stream.buffer().bytes()).sum()

@@ -10,7 +10,8 @@ use rollcall::bus::embedded::Embedded;
 use rollcall::bus::{Bus as _, Headers, Queue, Topology};
 use rollcall::clock::SystemClock;
 use rollcall::config::{
-    EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, ListAccept, Rate, StreamConfig,
+    ConnectionsConfig, EdgeAuth, EdgeConfig, EdgeFederation, HomeserverConfig, LimitsConfig, ListAccept, Rate,
+    StreamConfig,
 };
 use rollcall::core::settings::Rules;
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
@@ -123,6 +124,12 @@ pub(super) fn config() -> EdgeConfig {
         federation: EdgeFederation::Verify,
         federation_secret: None,
         trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
+        connections: ConnectionsConfig {
+            max: 1_000,
+            per_address: 1_000,
+            head_timeout: Duration::from_secs(600),
+            body_timeout: Duration::from_secs(600),
+        },
         limits: LimitsConfig { user: MANY, address: MANY, max: 1_000 },
         tls: None,
         apply_wait: Duration::ZERO,

@@ -64,7 +64,7 @@ async fn nobody_speaks_for_another() {
     for (authorization, body, status, errcode, part) in [
         (signed(&forger, "b.example", "a.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "signature"),
         (good, body.replace("5", "6"), 401, "M_UNAUTHORIZED", "signature"),
-        (signed(&peer.keys, "b.example", "c.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "destination"),
+        (signed(&peer.keys, "b.example", "c.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "is c.example"),
         (signed(&stranger, "b.example", "a.example", &body), body.clone(), 401, "M_UNAUTHORIZED", "ed25519:p_2"),
         (signed(&peer.keys, "a.example", "a.example", &body), body.clone(), 403, "M_FORBIDDEN", "origin"),
         (String::new(), body.clone(), 401, "M_UNAUTHORIZED", "X-Matrix"),

@@ -34,6 +34,18 @@ async fn a_new_key_is_found_when_it_is_used() {
 }
 
 #[tokio::test]
+async fn keys_are_good_for_no_longer_than_they_say_though_their_server_was_asked_just_now() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let (keys, clock) = keys_of(&peer);
+    peer.publish(server_keys_json(&peer.name, &peer.keys, clock.now(), Duration::from_secs(10)));
+    keys.with_key(&peer.name, "ed25519:p_1").await.unwrap();
+    clock.by_seconds(11);
+    let expired = keys.with_key(&peer.name, "ed25519:p_1").await;
+    assert!(matches!(expired, Err(PeerKeyError::Unavailable { .. })), "{expired:?}");
+    assert_eq!(peer.asked_for_keys(), 1);
+}
+
+#[tokio::test]
 async fn keys_outlive_a_peer_s_absence_but_not_their_time() {
     let peer = Peer::start("b.example", vec![]).await;
     let (keys, clock) = keys_of(&peer);

@@ -11,6 +11,7 @@ use rollcall::edge::{EdgeState, StartError};
 use rollcall::model::Partition;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::edge::{Edge, Own, PATIENCE, answer, assert_error, config, parts};
@@ -92,6 +93,17 @@ async fn connections_that_say_nothing_hold_nobody_up() {
     let begun = Instant::now();
     assert!(secured.is_believed_by(&client(&authority, None)).await);
     assert!(begun.elapsed() < Duration::from_secs(5), "it waited for handshakes of others");
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_is_broken_off() {
+    let authority = Authority::new("ours");
+    let secured =
+        Secured::start(&authority, |_, config| config.connections.head_timeout = Duration::from_millis(300)).await;
+    let address = secured.edge.base.strip_prefix("http://").unwrap();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let end = tokio::time::timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("it ends");
+    assert_eq!(end.unwrap_or(0), 0);
 }
 
 #[tokio::test]

@@ -70,6 +70,10 @@ async fn a_status_is_for_whom_it_was_allowed() {
         let (answer, _, _) = read(&edge, &rows, reader, "@alice:a.example").await;
         assert!(answer.starts_with("200") && answer.contains("cupcakes"), "{reader}: {answer}");
     }
+    for reader in [READER, "@eve:a.example"] {
+        let (answer, _, _) = read(&edge, &rows, reader, "@alice:a.example").await;
+        assert!(answer.starts_with("403") && !answer.contains("cupcakes"), "{reader}: {answer}");
+    }
 }
 
 #[tokio::test]

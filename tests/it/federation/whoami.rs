@@ -17,6 +17,7 @@ use rollcall::model::Partition;
 use rollcall::wire::envelope::Packet;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -37,13 +38,19 @@ struct Homeserver {
 struct Known {
     answers: Mutex<HashMap<String, (u16, Value)>>,
     asked: Mutex<Vec<String>>,
+    /// Taken for as long as a question is answered, if there is one.
+    turns: Option<Semaphore>,
 }
 
 impl Homeserver {
     async fn start() -> Self {
+        Self::with(Known::default()).await
+    }
+
+    async fn with(known: Known) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Known::default());
+        let state = Arc::new(known);
         let router = Router::new().fallback(whoami).with_state(state.clone());
         let task =
             rollcall::lifecycle::spawn("homeserver", async move { axum::serve(listener, router).await.unwrap() });
@@ -86,6 +93,10 @@ impl Drop for Homeserver {
 
 async fn whoami(State(known): State<Arc<Known>>, request: Request) -> Response {
     known.asked.lock().unwrap().push(request.uri().to_string());
+    let _turn = match &known.turns {
+        Some(turns) => Some(turns.acquire().await.unwrap()),
+        None => None,
+    };
     let token = request.headers()[header::AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap();
     let stranger = (401, json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "who?" }));
     let (status, answer) = known.answers.lock().unwrap().get(token).cloned().unwrap_or(stranger);
@@ -141,6 +152,27 @@ async fn the_homeserver_is_asked_once_for_all_who_wait() {
     let refused = join_all((0..20).map(|_| put(&edge, "t2"))).await;
     assert!(refused.iter().all(|(status, _)| *status == StatusCode::UNAUTHORIZED), "{refused:?}");
     assert_eq!(homeserver.asked().len(), 2, "once for each token");
+}
+
+#[tokio::test]
+async fn the_homeserver_has_to_answer_64_questions_at_once_and_no_more() {
+    let homeserver = Homeserver::with(Known { turns: Some(Semaphore::new(0)), ..Known::default() }).await;
+    let edge = homeserver.edge(|_| ()).await;
+    let tokens: Vec<_> = (0..100).map(|number| format!("t{number}")).collect();
+    let asking = join_all(tokens.iter().map(|token| put(&edge, token)));
+    let looking = async {
+        while homeserver.asked().len() < 64 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // Had one more been allowed, it would be there by now.
+        sleep(Duration::from_millis(300)).await;
+        let asked = homeserver.asked().len();
+        homeserver.state.turns.as_ref().unwrap().add_permits(100);
+        asked
+    };
+    let (answers, asked) = timeout(PATIENCE, async { tokio::join!(asking, looking) }).await.unwrap();
+    assert_eq!((asked, homeserver.asked().len()), (64, 100));
+    assert!(answers.iter().all(|(status, _)| *status == StatusCode::UNAUTHORIZED), "{answers:?}");
 }
 
 #[tokio::test]

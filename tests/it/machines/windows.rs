@@ -161,6 +161,27 @@ fn anything_heard_from_the_peer_ends_the_back_off() {
     assert!(!pass(&mut now, 6, &mut a, &mut b).is_empty(), "tried within a window");
 }
 
+#[test]
+fn a_peer_gets_the_time_that_it_asks_for_up_to_an_hour() {
+    const MINUTE: u64 = 60_000;
+    for (asked, waited) in [(20 * MINUTE, 20 * MINUTE), (24 * 60 * MINUTE, 60 * MINUTE)] {
+        let (mut now, mut a, _) = watched();
+        a.set(now, "@alice:a.example", Presence::Online, None);
+        now = now.plus(5_000);
+        a.tick(now);
+        let (transaction, _) = a.sent().unwrap();
+        let (txn_id, outcome, retry_after_ms) = (transaction.txn_id.clone(), Outcome::Expired, Some(asked));
+        a.peer(now, &server("b.example"), PeerSignal::Receipt { txn_id, outcome, retry_after_ms });
+        let asked_at = now;
+        while a.out.is_empty() {
+            now = now.plus(1_000);
+            a.tick(now);
+        }
+        let took = now.since(asked_at);
+        assert!((waited..waited + MINUTE).contains(&took), "{took} ms of {waited}");
+    }
+}
+
 /// A sender that died between the receipt and its acknowledgement sends the abandoned transaction again, until its `not_after`.
 #[test]
 fn an_abandoned_transaction_is_not_overtaken_while_it_may_still_arrive() {
