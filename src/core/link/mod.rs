@@ -4,6 +4,7 @@
 //! A link exists from the first promise, list entry or question, never because a stranger spoke. What is gathered lives in memory,
 //! with its deliveries unacknowledged; everything else is in rows.
 
+mod audit;
 mod permission;
 mod permits;
 mod plain;
@@ -66,6 +67,8 @@ pub struct Turn<'a> {
     pub at: Timestamp,
     /// The trace of the cause.
     pub trace: Option<TraceId>,
+    /// What audits found wrong and put right.
+    pub repairs: &'a mut u64,
 }
 
 impl Turn<'_> {
@@ -247,6 +250,10 @@ impl Link {
             LinkSignal::Ask { observer, observed, on, serial } => self.ask((observed, observer), on, serial, turn),
             LinkSignal::Decide { observed, observer, allow, serial } => {
                 self.decide((observed, observer), allow, serial, turn);
+            }
+            LinkSignal::AuditTold { user, serial } => self.audit_told(&user, serial, turn),
+            LinkSignal::AuditWatch { observer, target, accepted, serial } => {
+                self.audit_watch((observer, &target), accepted, serial, turn);
             }
         }
         self.advance_if_full(turn);

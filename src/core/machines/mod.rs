@@ -1,5 +1,6 @@
 //! The machines of one partition, and the dispatch of signals to them.
 
+mod day;
 mod jobs;
 mod restore;
 mod suspicion;
@@ -22,6 +23,10 @@ use crate::store::{RowChange, RowKind};
 /// A clock that goes back by less has only been set right, ms.
 const CLOCK_STEP_MS: u64 = 1_000;
 
+use self::day::Day;
+pub use self::day::Hour;
+use self::jobs::Chores;
+pub use self::jobs::JobTotals;
 pub use self::restore::RestoreError;
 use self::suspicion::Suspicion;
 
@@ -58,6 +63,8 @@ pub struct Machines {
     /// Machines whose rows are to be written, each once.
     dirty_users: Vec<UserId>,
     dirty_links: Vec<ServerName>,
+    chores: Chores,
+    day: Day,
 }
 
 /// What `rollcall status` counts.
@@ -75,6 +82,10 @@ pub struct Totals {
     pub owed: usize,
     /// Users of peers known.
     pub remotes: usize,
+    /// What periodic jobs found to do, since the partition has had this owner.
+    pub jobs: JobTotals,
+    /// The last day by hour, in no order.
+    pub hours: [Hour; 24],
 }
 
 impl Machines {
@@ -100,12 +111,15 @@ impl Machines {
             removals: Vec::new(),
             dirty_users: Vec::new(),
             dirty_links: Vec::new(),
+            chores: Chores::new(epoch),
+            day: Day::default(),
         }
     }
 
     /// To a local user's machine.
     pub fn handle_user(&mut self, now: Timestamp, signal: Addressed<UserId, UserSignal>) {
         let Addressed { to, at, trace, signal, .. } = signal;
+        self.day.note_event(now, &signal);
         if self.users.contains_key(&to) {
             return self.with_user(&to, now, at, trace, |user, turn| user.handle(&to, signal, turn));
         }
@@ -124,6 +138,7 @@ impl Machines {
             return;
         }
         let Addressed { to, at, trace, signal, .. } = signal;
+        self.day.note_peer(now, &signal);
         self.with_link(to, now, at, trace, |link, turn| link.handle_peer(signal, turn));
     }
 
@@ -228,6 +243,7 @@ impl Machines {
                 rows.push(removal);
             }
         }
+        rows.append(&mut self.day.take_rows());
         Effects {
             rows,
             outputs: std::mem::take(&mut self.outputs),
@@ -255,6 +271,8 @@ impl Machines {
             owing: self.links.values().filter(|link| link.owed() > 0).count(),
             owed: self.links.values().map(Link::owed).sum(),
             remotes: self.links.values().map(Link::remotes).sum(),
+            jobs: self.chores.totals(),
+            hours: self.day.hours(),
         }
     }
 
@@ -295,6 +313,7 @@ impl Machines {
             outputs: &mut self.outputs,
             at,
             trace,
+            repairs: self.chores.repairs(),
         };
         handle(user, &mut turn);
         let expiry = user.poll_timeout(self.users_horizon, &self.settings);
@@ -318,7 +337,7 @@ impl Machines {
             self.links.insert(server.clone(), Link::new(&self.local, server.clone()));
         }
         let Some(link) = self.links.get_mut(&server) else { return };
-        let before = link.standing();
+        let (before, was_lapsed, flushed) = (link.standing(), link.is_lapsed(), self.flushes.len());
         let mut turn = link::Turn {
             now,
             horizon: self.peers_horizon,
@@ -331,9 +350,11 @@ impl Machines {
             holds: &mut self.holds,
             at,
             trace,
+            repairs: self.chores.repairs(),
         };
         handle(link, &mut turn);
         link.guard(now);
+        self.day.note_flushes(now, &self.flushes[flushed..], link.is_lapsed() && !was_lapsed);
         self.suspicion.note(before, link.standing());
         let at = link.poll_timeout(&self.settings);
         self.windows.arm(&mut link.armed, at, &server);
