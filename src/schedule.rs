@@ -53,7 +53,7 @@ impl Schedule {
     pub async fn run(self, config: ScheduleConfig, stop: CancellationToken) -> Result<(), ScheduleError> {
         let failed = |job| move |cause| ScheduleError { job, cause };
         let mut scheduler = JobScheduler::new().await.map_err(failed("beat"))?;
-        for (kind, expression) in [(Kind::Beat, config.beat), (Kind::Job(Due::Compact, "compact"), config.compact)] {
+        for (kind, expression) in jobs(config) {
             let event = Event { schedule: self.clone(), kind, stop: stop.clone(), running: Arc::default() };
             let scheduled = event.into_job(&expression).map_err(failed(kind.name()))?;
             scheduler.add(scheduled).await.map_err(failed("beat"))?;
@@ -62,6 +62,19 @@ impl Schedule {
         stop.cancelled().await;
         scheduler.shutdown().await.map_err(failed("beat"))
     }
+}
+
+/// All of them, and when.
+fn jobs(config: ScheduleConfig) -> [(Kind, String); 6] {
+    let ScheduleConfig { beat, compact, expire, audit, probe, statistics } = config;
+    [
+        (Kind::Beat, beat),
+        (Kind::Job(Due::Compact, "compact"), compact),
+        (Kind::Job(Due::Expire, "expire"), expire),
+        (Kind::Job(Due::Audit, "audit"), audit),
+        (Kind::Job(Due::Probe, "probe"), probe),
+        (Kind::Job(Due::Statistics, "statistics"), statistics),
+    ]
 }
 
 /// What an event says.
@@ -134,5 +147,20 @@ impl Event {
         let seed = format!("{}/{}", self.schedule.local, self.kind.name());
         let spread = u64::try_from(JITTER_MAX.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(xxh3_64(seed.as_bytes()) % spread)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, DEFAULTS};
+
+    #[test]
+    fn every_key_of_the_schedule_is_a_job_of_its_name() {
+        let config = Config::from_toml("data_dir = \"/nowhere\"").unwrap();
+        let scheduled = jobs(config.schedule).map(|(kind, expression)| format!("{} = \"{expression}\"", kind.name()));
+        let section = DEFAULTS.split("[schedule]").nth(1).and_then(|text| text.split("\n[").next()).unwrap();
+        let keys: Vec<&str> = section.lines().filter(|line| line.contains(" = \"")).collect();
+        assert_eq!(keys, scheduled);
     }
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rollcall::config::duration;
-use rollcall::simulate::models::{self, Case, Rate, SESSION_S};
+use rollcall::simulate::models::{self, Rate, SESSION_S};
 use rollcall::simulate::plot::{Bar, Group, svg};
+use rollcall::simulate::targets::{Bound, Target, targets};
 use rollcall::simulate::{Outcome, Scenario, Traffic, run as simulate};
 
 use super::out;
@@ -36,23 +37,49 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let scenarios = scenarios(args)?;
     let mut days = Vec::new();
-    for scenario in scenarios {
+    for scenario in scenarios(args)? {
         let outcome = simulate(&scenario);
         days.push(Day::new(scenario, outcome));
     }
     out::line(
         "A working day of 8 h between two sides, all directions; a second, bytes with heads and answers. \
-         SIMPLE, XMPP: as published.\nFloor: no batching pipeline does with less (its entries are 110 B, without watchdogs).\n",
+         SIMPLE, XMPP: as published.\nFloor: no batching pipeline does with less (its entries are 110 B, without watchdogs). \
+         Watchdogs: reminders and their answers.\n",
     )?;
-    out::table("<>>>>>", &days.iter().fold(vec![heads()], |rows, day| [rows, day.rows()].concat()))?;
+    out::table("<>>>>>>>", &days.iter().fold(vec![heads()], |rows, day| [rows, day.rows()].concat()))?;
     if let Some(path) = &args.plot {
         let groups: Vec<Group> = days.iter().map(Day::bars).collect();
         let title = format!("Presence between two sides, windows of {}", args.window);
         std::fs::write(path, svg(&title, &groups)).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(())
+    judge(&days)
+}
+
+/// Says how the days compare with what they are held to.
+fn judge(days: &[Day]) -> Result<()> {
+    let judged: Vec<(&str, Target)> =
+        days.iter().flat_map(|day| day.targets().into_iter().map(|target| (&*day.scenario.name, target))).collect();
+    if judged.is_empty() {
+        return Ok(());
+    }
+    out::line("")?;
+    let heads = ["held to", "", "times", "bound", ""].map(Into::into).into();
+    out::table(
+        "<<>>>",
+        &judged.iter().fold(vec![heads], |rows, (name, target)| [rows, vec![verdict(name, target)]].concat()),
+    )?;
+    let missed = judged.iter().filter(|(_, target)| !target.is_met()).count();
+    if missed > 0 { bail!("{missed} of these bounds are missed") } else { Ok(()) }
+}
+
+fn verdict(name: &str, target: &Target) -> Vec<String> {
+    let bound = match target.bound {
+        Bound::AtMost(most) => format!("≤ {most}"),
+        Bound::AtLeast(least) => format!("≥ {least}"),
+    };
+    let word = if target.is_met() { "held" } else { "missed" };
+    vec![name.into(), target.name.into(), format!("{:.2}", target.measured), bound, word.into()]
 }
 
 fn scenarios(args: &Args) -> Result<Vec<Scenario>> {
@@ -91,13 +118,8 @@ struct Day {
 
 impl Day {
     fn new(scenario: Scenario, outcome: Outcome) -> Self {
-        let case = Case {
-            users: scenario.users as f64,
-            contacts: scenario.contacts as f64,
-            changes_per_hour: f64::from(scenario.changes_per_hour),
-        };
-        let extension = outcome.extension_bytes as f64 / outcome.presence.transactions.max(1) as f64;
-        let floor = models::floor(case, scenario.window_ms as f64 / 1000.0, extension);
+        let case = scenario.case();
+        let floor = models::floor(case, scenario.window_ms as f64 / 1000.0, outcome.extension_mean());
         Self {
             simple: models::simple(case),
             dialog_notify: models::dialog_notify(case),
@@ -108,31 +130,36 @@ impl Day {
         }
     }
 
+    fn targets(&self) -> Vec<Target> {
+        targets(&self.scenario, &self.outcome)
+    }
+
     fn rows(&self) -> Vec<Vec<String>> {
-        let (presence, watchdogs) = (rate(&self.outcome.presence), rate(&self.outcome.watchdogs));
         let name =
             format!("{}, {} contacts, {} peers", self.scenario.name, self.scenario.contacts, self.scenario.peers);
         let mut rows = vec![
-            vec![name, String::new(), String::new(), String::new(), String::new(), String::new()],
+            [vec![name], vec![String::new(); 7]].concat(),
             self.row("  SIMPLE", self.simple),
             self.row("  SIMPLE, dialog and NOTIFY optimised", self.dialog_notify),
             self.row("  XMPP", self.xmpp),
         ];
         rows.extend(self.floor.map(|floor| self.row("  floor, with the rollcall object", floor)));
-        let mut ours = self.row("  rollcall: presence", presence);
+        let Outcome { presence, watchdogs, .. } = &self.outcome;
+        let mut ours = self.row("  rollcall", rate(presence));
         let per_s = |count: u64| format!("{:.2}", count as f64 / SESSION_S);
-        ours[4] = per_s(self.outcome.presence.entries);
-        ours[5] = per_s(self.outcome.presence.ids);
-        rows.extend([ours, self.row("  rollcall: watchdogs", watchdogs)]);
+        ours[4..6].clone_from_slice(&[per_s(presence.entries), per_s(presence.ids)]);
+        let watchdogs = rate(watchdogs);
+        ours[6..].clone_from_slice(&[format!("{:.4}", watchdogs.messages), kilobytes(watchdogs, 4)]);
+        rows.push(ours);
         rows
     }
 
     /// Messages and bytes a second, and how many times those of rollcall's presence these bytes are.
     fn row(&self, name: &str, rate: Rate) -> Vec<String> {
         let ours = self.outcome.presence.bytes() as f64 / SESSION_S;
-        let bytes = rate.bytes.map(|bytes| format!("{:.2}", bytes / 1e3)).unwrap_or_default();
         let times = rate.bytes.map(|bytes| format!("{:.2}", bytes / ours)).unwrap_or_default();
-        vec![name.into(), format!("{:.3}", rate.messages), bytes, times, String::new(), String::new()]
+        let figures = vec![name.into(), format!("{:.3}", rate.messages), kilobytes(rate, 2), times];
+        [figures, vec![String::new(); 4]].concat()
     }
 
     fn bars(&self) -> Group {
@@ -152,7 +179,13 @@ impl Day {
 }
 
 fn heads() -> Vec<String> {
-    ["", "messages/s", "kB/s", "× rollcall", "statuses/s", "IDs/s"].map(Into::into).into()
+    ["", "messages/s", "kB/s", "× rollcall", "statuses/s", "IDs/s", "watchdogs: messages/s", "kB/s"]
+        .map(Into::into)
+        .into()
+}
+
+fn kilobytes(rate: Rate, digits: usize) -> String {
+    rate.bytes.map(|bytes| format!("{:.digits$}", bytes / 1e3)).unwrap_or_default()
 }
 
 fn rate(traffic: &Traffic) -> Rate {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rollcall::config::Config;
+use rollcall::core::Hour;
 use rollcall::ops::status::{PartitionStatus, QueueStatus, Status};
 
 use super::out;
@@ -71,7 +72,25 @@ fn print(json: bool, answer: &[u8]) -> Result<()> {
     let links = &status.links;
     let [total, unknown, owed] = [links.total, links.unknown, links.owed].map(number);
     out::line(&format!("links: {total}, unknown: {unknown}, owing: {owed}"))?;
+    if !status.hours.is_empty() {
+        out::line("")?;
+        let mut rows = vec![HOUR_HEADS.map(Into::into).into()];
+        rows.extend(status.hours.iter().map(hour));
+        out::table("<>>>>>>>", &rows)?;
+    }
     status.errors.iter().try_for_each(|error| out::line(&format!("missing: {error}")))
+}
+
+/// UTC: the machine that asks may be elsewhere.
+const HOUR_HEADS: [&str; 8] = ["hour, UTC", "events", "heard", "sent", "statuses", "KiB", "failed", "given up"];
+
+fn hour(hour: &Hour) -> Vec<String> {
+    let of_day = hour.start.0 / 3_600_000 % 24;
+    let counts =
+        [hour.events, hour.heard, hour.transactions, hour.statuses, hour.bytes / 1024, hour.failed, hour.given_up];
+    let mut cells = vec![format!("{of_day:02}:00")];
+    cells.extend(counts.map(|count| count.to_string()));
+    cells
 }
 
 fn queue(queue: &QueueStatus) -> Vec<String> {

@@ -238,6 +238,14 @@ pub struct ScheduleConfig {
     pub beat: String,
     /// Drop what was remembered of old transactions.
     pub compact: String,
+    /// Forget peers' users whom nobody wants to know of any longer.
+    pub expire: String,
+    /// Compare what users' machines and links believe of each other.
+    pub audit: String,
+    /// Try peers that were given up.
+    pub probe: String,
+    /// Write down what happened within the hour.
+    pub statistics: String,
 }
 
 /// `log.*`.

@@ -19,5 +19,5 @@ pub mod user;
 
 pub use effect::{Effects, Flush, FlushReason, Output, Transaction, Update};
 pub use holds::HoldId;
-pub use machines::{Machines, RestoreError, Totals};
+pub use machines::{Hour, JobTotals, Machines, RestoreError, Totals};
 pub use settings::Settings;

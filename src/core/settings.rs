@@ -101,6 +101,10 @@ impl Settings {
     pub const SENT_KEEP_MS: u64 = 10 * 60 * 1000;
     /// See [`Settings::SENT_KEEP_MS`].
     pub const SENT_KEEP: usize = 8;
+    /// Twice the longest time that a promise is good for: after it a peer that could not be unpolled promises nothing any longer.
+    pub const FORSAKEN_MS: u64 = 2 * 24 * 3600 * 1000;
+    /// An audit looks at one in so many users at a time.
+    pub const AUDIT_SLICES: u64 = 64;
     /// A peer that has not shown the `rollcall` object for a day is taken for a plain one.
     pub const SPEAKS_MS: u64 = 24 * 3600 * 1000;
     /// An answer to "say it again" is awaited so long before it is asked again.

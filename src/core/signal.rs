@@ -52,6 +52,10 @@ pub enum UserSignal {
     Update { of: UserId, status: Status, known_at: Timestamp, serial: Serial },
     /// E6: a peer is about to forget this user. Answered with the present status, unless that is `offline`.
     Refresh { peer: ServerName },
+    /// An audit: as this peer's link has it, the peer is told of this user's changes. Answered only if it should not be.
+    AuditTold { peer: ServerName },
+    /// An audit: as its link has it, this user watches `target`. Answered only if that is not so.
+    AuditWatch { target: UserId },
 }
 
 /// When and by which event a thing was changed; orders two changes of the same thing (newest wins).
@@ -228,4 +232,8 @@ pub enum LinkSignal {
     Ask { observer: UserId, observed: UserId, on: bool, serial: Serial },
     /// S2: a local user's answer to a user of the peer.
     Decide { observed: UserId, observer: UserId, allow: bool, serial: Serial },
+    /// An audit: as its machine has it, the peer is told of this local user's changes. Made good where the link knows nothing of it.
+    AuditTold { user: UserId, serial: Serial },
+    /// An audit: as its machine has it, a local user watches one of the peer's. Made good where the link knows nothing of it.
+    AuditWatch { observer: UserId, target: UserId, accepted: bool, serial: Serial },
 }

@@ -92,6 +92,11 @@ pub const METRICS: &[Metric] = &[
     bytes("rollcall_commit_bytes_total", "", "Bytes written by them"),
     seconds("rollcall_commit_seconds", COMMIT_BUCKETS, "From handing a run to the store to its word"),
     counter("rollcall_job_runs_total", "job", "Periodic jobs started"),
+    gauge(
+        "rollcall_job_findings",
+        "job",
+        "What jobs found to do since each partition has had its owner: users forgotten (expire), repairs (audit), peers tried (probe)",
+    ),
     counter("rollcall_updates_sent_total", "", "Messages with updates that workers sent to edges"),
     counter("rollcall_updates_received_total", "", "Messages with updates that this edge took"),
     counter(

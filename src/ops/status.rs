@@ -1,6 +1,7 @@
 //! What a deployment looks like right now: queues, partitions, links. Asked for by scrapes, probes and people; answered from one
 //! snapshot a second, so that none of them can load the broker or the store.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::bus::{QueueDepth, SharedBus};
 use crate::clock::SharedClock;
-use crate::core::Totals;
+use crate::core::{Hour, Totals};
 use crate::model::Timestamp;
 use crate::store::{Ownership, RowKind, SharedStore};
 use crate::worker::Board;
@@ -21,6 +22,7 @@ use crate::worker::Board;
 const FRESH: Duration = Duration::from_secs(1);
 /// How long the broker and the store may each take.
 const PATIENCE: Duration = Duration::from_secs(2);
+const DAY_MS: u64 = 24 * 3_600_000;
 
 /// The answer of `/status` and of `rollcall status --json`. What cannot be had is missing, and `errors` says why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct Status {
     pub partitions: Vec<PartitionStatus>,
     /// Links, counted.
     pub links: LinkStatus,
+    /// The last day by hour, the oldest first, as far as anything happened: of the partitions that this process owns.
+    #[serde(default)]
+    pub hours: Vec<Hour>,
     /// What could not be had.
     pub errors: Vec<String>,
 }
@@ -140,6 +145,7 @@ impl Observer {
             queues: queues.into_iter().map(queue).collect(),
             partitions: self.partitions(&owned),
             links,
+            hours: self.hours(),
             errors: Vec::new(),
         };
         status.errors.extend(broker.as_ref().err().map(|error| format!("broker: {error}")));
@@ -163,6 +169,18 @@ impl Observer {
         }
         let total = in_time(self.store.count(RowKind::Link)).await?;
         Ok(LinkStatus { total: Some(total), ..LinkStatus::default() })
+    }
+
+    /// What the partitions of this process did within the last day.
+    fn hours(&self) -> Vec<Hour> {
+        let standings = self.board.as_ref().map(|board| board.standings()).unwrap_or_default();
+        export_jobs(standings.values().map(|standing| &standing.totals));
+        let since = self.clock.now().minus(DAY_MS);
+        let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
+        for hour in standings.values().flat_map(|standing| &standing.totals.hours).filter(|hour| hour.start > since) {
+            hours.entry(hour.start).or_default().add(hour);
+        }
+        hours.into_values().collect()
     }
 
     /// Every partition, also those that nobody has ever owned.
@@ -217,5 +235,20 @@ fn export(status: &Status) {
         if let Some(lag) = partition.lag_ms {
             gauge!("rollcall_partition_lag_seconds", "partition" => label).set(lag as f64 / 1000.0);
         }
+    }
+}
+
+/// What jobs found to do, since each partition has had this owner.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 repairs are out of reach")]
+fn export_jobs<'a>(totals: impl Iterator<Item = &'a Totals>) {
+    let mut sums = [("expire", 0), ("audit", 0), ("probe", 0)];
+    for totals in totals {
+        let jobs = totals.jobs;
+        for (sum, found) in sums.iter_mut().zip([jobs.expired, jobs.repaired, jobs.probed]) {
+            sum.1 += found;
+        }
+    }
+    for (job, found) in sums {
+        gauge!("rollcall_job_findings", "job" => job).set(found as f64);
     }
 }

@@ -1,18 +1,23 @@
 //! How much traffic presence makes between servers: whole working days, through the real machines and codecs, in simulated time.
 //!
 //! A [`Scenario`] has users on one server with contacts on others; [`run`] lets them have one working day of eight hours and
-//! counts what crosses the wire. [`models`] holds what others published for the same day; [`plot`] draws both.
+//! counts what crosses the wire. [`models`] holds what others published for the same day; [`targets`] says what the day is held to
+//! beside them; [`plot`] draws both.
 
+mod count;
 mod day;
 mod domain;
 pub mod models;
 pub mod plot;
+pub mod targets;
 mod world;
 
 use std::ops::AddAssign;
 
 use crate::config::Config;
 use crate::core::Settings;
+
+use self::models::Case;
 
 /// One working day.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +50,15 @@ impl Scenario {
             window_ms,
             seed,
         })
+    }
+
+    /// The same as the models are asked about.
+    pub fn case(&self) -> Case {
+        Case {
+            users: self.users as f64,
+            contacts: self.contacts as f64,
+            changes_per_hour: f64::from(self.changes_per_hour),
+        }
     }
 
     /// The machines' constants: the defaults but for the window.
@@ -92,14 +106,30 @@ impl AddAssign for Traffic {
 /// What one day came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// Transactions that say something about users.
+    /// What is said of users, without what reminders add to its transactions.
     pub presence: Traffic,
-    /// Transactions that hold nothing but reminders and answers to them.
+    /// Reminders and answers to them: whole transactions that hold nothing else, and their bytes in others.
     pub watchdogs: Traffic,
+    /// Reminders among them.
+    pub reminders: u64,
     /// Bytes of the `rollcall` objects of [`Outcome::presence`].
     pub extension_bytes: u64,
     /// Status changes that users made, signing on and off included.
     pub changes: u64,
+}
+
+impl Outcome {
+    /// Everything that crossed the wire.
+    pub fn total(&self) -> Traffic {
+        let mut total = self.presence;
+        total += self.watchdogs;
+        total
+    }
+
+    /// Bytes of the `rollcall` object in a transaction that says something of users, in the mean.
+    pub fn extension_mean(&self) -> f64 {
+        self.extension_bytes as f64 / self.presence.transactions.max(1) as f64
+    }
 }
 
 /// Lets everybody have their day.

@@ -3,16 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
+use super::count::{Body, Meter};
 use super::domain::Domain;
-use super::{Outcome, Scenario, Traffic};
+use super::{Outcome, Scenario};
 use crate::core::Transaction;
 use crate::core::signal::{Inbound, Outcome as Receipt, PeerSignal, UserSignal};
 use crate::model::{ServerName, Timestamp, UserId};
-use crate::outbound::keys::SigningKey;
-use crate::outbound::sign::authorize_put;
 use crate::wire::matrix::parse_edus;
 
 /// When every simulation starts: as good as any other moment.
@@ -66,8 +62,7 @@ pub(super) struct World {
     planned: u64,
     /// Events that are no beats or wakes: without any, nothing is on its way.
     under_way: usize,
-    /// Bytes of a request's head and its answer, but for path and length.
-    head_bytes: usize,
+    meter: Meter,
     pub(super) outcome: Outcome,
 }
 
@@ -80,7 +75,7 @@ impl World {
         let mut world = Self {
             now: START,
             wakes: vec![None; domains.len()],
-            head_bytes: head_bytes(&domains[0].name, &domains[1].name),
+            meter: Meter::between(&domains[0].name, &domains[1].name),
             domains,
             events: BinaryHeap::new(),
             planned: 0,
@@ -182,66 +177,12 @@ impl World {
 
     /// What an edge makes of a request, counted.
     fn receive(&mut self, from: usize, to: usize, transaction: Transaction) -> Inbound {
-        #[derive(Deserialize)]
-        struct Body<'a> {
-            origin_server_ts: u64,
-            #[serde(borrow)]
-            edus: Vec<&'a RawValue>,
-        }
-        let text = transaction.body.get();
-        let body: Body<'_> = serde_json::from_str(text).expect("our own transaction");
-        let edus: Vec<Box<RawValue>> = body.edus.iter().map(|edu| (*edu).to_owned()).collect();
-        let at = Timestamp(body.origin_server_ts);
+        let body = Body::read(&transaction);
         let (origin, local) = (&self.domains[from].name, &self.domains[to].name);
-        let (mut inbound, rejects) = parse_edus(origin, local, &edus, self.now, at);
+        let (mut inbound, rejects) = parse_edus(origin, local, &body.edus, self.now, body.sent_at);
         assert!(rejects.is_empty(), "our own transaction is refused: {rejects:?}");
-        let traffic = Traffic {
-            transactions: 1,
-            entries: inbound.push.len() as u64,
-            ids: (inbound.poll.len() + inbound.unpoll.len()) as u64,
-            body_bytes: text.len() as u64,
-            head_bytes: (self.head_bytes + transaction.txn_id.len() + text.len().to_string().len()) as u64,
-        };
-        let says_nothing = traffic.entries + traffic.ids == 0 && inbound.permissions.is_empty();
-        if says_nothing {
-            self.outcome.watchdogs += traffic;
-        } else {
-            self.outcome.presence += traffic;
-            self.outcome.extension_bytes += extension_len(&edus) as u64;
-        }
+        self.meter.count(&transaction, &body, &inbound, &mut self.outcome);
         inbound.txn_id = transaction.txn_id;
         inbound
     }
-}
-
-/// Bytes of the `rollcall` object, with its name.
-fn extension_len(edus: &[Box<RawValue>]) -> usize {
-    #[derive(Deserialize)]
-    struct Edu<'a> {
-        #[serde(borrow)]
-        content: Content<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Content<'a> {
-        #[serde(borrow)]
-        rollcall: Option<&'a RawValue>,
-    }
-    let first = edus.first().and_then(|edu| serde_json::from_str::<Edu<'_>>(edu.get()).ok());
-    first.and_then(|edu| edu.content.rollcall).map_or(0, |object| object.get().len() + r#""rollcall":,"#.len())
-}
-
-/// Bytes of a request as the sender writes it, without transaction ID, length and body, and of the answer to it.
-fn head_bytes(from: &ServerName, to: &ServerName) -> usize {
-    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\
-                          date: Tue, 24 Nov 2026 00:00:00 GMT\r\n\r\n{\"pdus\":{}}";
-    // Always the same: what a signature needs to be quoted differs from key to key.
-    let key = SigningKey::from_seed("auto", [7; 32]).expect("a key name");
-    let path = "/_matrix/federation/v1/send/";
-    let authorization = authorize_put(&key, from, to, path, b"{}").expect("a request that can be signed");
-    let agent = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
-    let head = format!(
-        "PUT {path} HTTP/1.1\r\nauthorization: \r\ncontent-type: application/json\r\nuser-agent: {agent}\r\naccept: */*\r\n\
-         host: {to}\r\ncontent-length: \r\n\r\n"
-    );
-    head.len() + authorization.len() + ANSWER.len()
 }

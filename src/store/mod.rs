@@ -32,12 +32,23 @@ pub enum RowKind {
     Permit = 7,
     /// A local user who watches another; key: user ID of the watched, NUL, of the watcher.
     Observer = 8,
+    /// What a partition did within an hour; key: the hour of the day, UTC, two digits.
+    Hour = 9,
 }
 
 impl RowKind {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::User, Self::Link, Self::Remote, Self::Served, Self::Sent, Self::Relations, Self::Permit, Self::Observer];
+    pub const ALL: [Self; 9] = [
+        Self::User,
+        Self::Link,
+        Self::Remote,
+        Self::Served,
+        Self::Sent,
+        Self::Relations,
+        Self::Permit,
+        Self::Observer,
+        Self::Hour,
+    ];
 
     /// The kind with this number.
     pub fn from_number(number: u8) -> Option<Self> {

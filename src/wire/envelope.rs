@@ -61,13 +61,13 @@ impl Packet {
 pub enum Job {
     /// Drop what was remembered of sent transactions for long enough.
     Compact,
-    /// Compare promises with watchers, repair.
+    /// Compare what users' machines and links believe of each other, repair.
     Audit,
-    /// Try dead destinations again.
+    /// Try peers that were given up.
     Probe,
-    /// Drop stale remote state that nobody watches.
+    /// Drop what is known of peers' users whom nobody watches any longer, where the peer could not be told so.
     Expire,
-    /// Roll up statistics.
+    /// Write down what happened within the hour.
     Statistics,
 }
 

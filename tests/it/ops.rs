@@ -179,7 +179,8 @@ async fn beats_arrive_and_end_with_the_schedule() {
     let local = ServerName::parse("a.example").unwrap();
     let (bus, worker) = (deployment.bus.clone(), "w".to_owned());
     let schedule = Schedule { bus, clock: Arc::new(SystemClock), worker, local };
-    let config = ScheduleConfig { beat: "* * * * * *".into(), compact: "0 0 0 1 1 *".into() };
+    let [compact, expire, audit, probe, statistics] = std::array::from_fn(|_| "0 0 0 1 1 *".to_owned());
+    let config = ScheduleConfig { beat: "* * * * * *".into(), compact, expire, audit, probe, statistics };
     let stop = CancellationToken::new();
     let running = rollcall::lifecycle::spawn("schedule", schedule.run(config, stop.clone()));
     let mut inbound = deployment.bus.subscribe(&[(Queue::Inbound, 10)]).await.unwrap();

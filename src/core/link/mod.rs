@@ -4,6 +4,7 @@
 //! A link exists from the first promise, list entry or question, never because a stranger spoke. What is gathered lives in memory,
 //! with its deliveries unacknowledged; everything else is in rows.
 
+mod audit;
 mod busy;
 mod permission;
 mod permits;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
 
-use self::busy::{Busy, WhenBusy};
+use self::busy::WhenBusy;
 pub use self::permits::PermitRow;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
@@ -65,6 +66,8 @@ pub struct Turn<'a> {
     pub at: Timestamp,
     /// The trace of the cause.
     pub trace: Option<TraceId>,
+    /// What audits found wrong and put right.
+    pub repairs: &'a mut u64,
 }
 
 impl Turn<'_> {
@@ -230,6 +233,10 @@ impl Link {
             LinkSignal::Decide { observed, observer, allow, serial } => {
                 self.decide((observed, observer), allow, serial, turn);
             }
+            LinkSignal::AuditTold { user, serial } => self.audit_told(&user, serial, turn),
+            LinkSignal::AuditWatch { observer, target, accepted, serial } => {
+                self.audit_watch((observer, &target), accepted, serial, turn);
+            }
         }
         self.advance_if_full(turn);
     }
@@ -333,28 +340,34 @@ impl Link {
     /// Drops what nobody needs any longer; `true`: the link itself.
     pub fn compact(&mut self, now: Timestamp) -> bool {
         self.forget_sent(now);
-        let Busy { live, dirty, .. } = &mut *self.busy;
+        let live = self.busy.live.as_ref();
+        let mut written = Vec::new();
         let gone: Vec<Box<str>> = self
             .remotes
             .iter_mut()
             .filter_map(|(localpart, remote)| {
                 // What the live transaction asks for is known of when its receipt comes.
-                let asked = live.as_ref().is_some_and(|live| live.names(localpart));
+                let asked = live.is_some_and(|live| live.names(localpart));
                 let useless = remote.compact(now) && !asked;
                 if std::mem::take(&mut remote.dirty) || useless {
-                    dirty.remotes.push(localpart.clone());
+                    written.push(localpart.clone());
                 }
                 useless.then(|| localpart.clone())
             })
             .collect();
+        self.state.cap = None;
+        if !written.is_empty() {
+            self.busy.dirty.remotes.append(&mut written);
+        }
         for localpart in gone {
             self.remotes.remove(&localpart);
             self.busy.pending.remove(&localpart);
             self.busy.again.remove(&localpart);
         }
-        self.state.cap = None;
-        self.compact_others(now);
-        self.busy.permits.compact(now);
+        if !self.busy.is_resting() {
+            self.compact_others(now);
+            self.busy.permits.compact(now);
+        }
         self.is_useless()
     }
 

@@ -79,8 +79,12 @@ impl Link {
     /// When [`Link::refresh_plain`] is wanted next, by the clock.
     pub(super) fn next_refresh(&self, settings: &Settings) -> Option<Timestamp> {
         let forgets = !self.is_guarded() || self.is_lapsed();
-        let is_due = forgets && self.told.len() > 0 && self.state.attempts == 0;
-        is_due.then(|| Timestamp((self.refreshed + 1).saturating_mul(slot_ms(settings))))
+        // After a failure the end of back-off, or the next receipt, is looked at: what failed may be owed no longer, and nothing else
+        // would come then.
+        let awaits = self.state.attempts > 0 && self.state.live.is_some();
+        let is_due = forgets && self.told.len() > 0 && !awaits;
+        let slot = Timestamp((self.refreshed + 1).saturating_mul(slot_ms(settings)));
+        is_due.then(|| slot.max(self.state.retry_at).max(self.state.lapses_at))
     }
 
     /// Up to when the last owner saw to it.

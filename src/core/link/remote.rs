@@ -175,6 +175,25 @@ impl Remote {
         asked.map(|observer| &observer.user)
     }
 
+    /// Everybody who watches, accepted or not.
+    pub(super) fn watching(&self) -> impl Iterator<Item = &UserId> {
+        self.observers.as_slice().iter().filter(|observer| observer.is_on()).map(|observer| &observer.user)
+    }
+
+    /// Whether that `user` watches, as of `serial`, is known already, or what is known is newer.
+    pub(super) fn agrees(&self, user: &UserId, accepted: bool, serial: Serial) -> bool {
+        let cares = if accepted { Cares::Accepted } else { Cares::Asked };
+        let known = self.observers.as_slice().iter().find(|observer| observer.user == *user);
+        known.is_some_and(|known| known.cares == cares || known.serial >= serial)
+    }
+
+    /// Whether anything is known, or the peer was polled, though nobody has watched for as long as any promise lasts.
+    pub(super) fn is_forsaken(&self, now: Timestamp) -> bool {
+        let is_long_gone =
+            |observer: &Observer| matches!(observer.cares, Cares::Off(at) if now.since(at) >= Settings::FORSAKEN_MS);
+        (self.polled || self.is_known()) && self.observers.as_slice().iter().all(is_long_gone)
+    }
+
     /// Notes that `user` watches and whether they were accepted, or (`None`) does not. Returns whether that was news.
     pub(super) fn observe(&mut self, user: UserId, accepted: Option<bool>, serial: Serial, now: Timestamp) -> bool {
         let cares = match accepted {

@@ -93,6 +93,13 @@ impl Link {
         }
     }
 
+    /// Whether the peer was given up, or could not be reached for as long as that takes, and there is something to say to it.
+    pub(in crate::core) fn is_dead(&self, now: Timestamp, settings: &Settings) -> bool {
+        let failing = self.watchdog.failing.is_some_and(|since| since.plus(settings.give_up_ms) <= now);
+        let has_something = self.watchdog.on || self.owed() > 0 || !self.busy.pending.is_empty();
+        has_something && (failing || self.is_lapsed())
+    }
+
     /// The silence since about `since` was our own fault: the peer gets all its chances again. Whoever could not be reached for long
     /// before then gets no more.
     pub(in crate::core) fn forgive(&mut self, now: Timestamp, since: Timestamp, settings: &Settings) {

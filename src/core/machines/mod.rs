@@ -1,9 +1,11 @@
 //! The machines of one partition, and the dispatch of signals to them.
 
+mod day;
 mod jobs;
 mod links;
 mod restore;
 mod suspicion;
+mod totals;
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,9 +25,14 @@ use crate::store::{RowChange, RowKind};
 /// A clock that goes back by less has only been set right, ms.
 const CLOCK_STEP_MS: u64 = 1_000;
 
+use self::day::Day;
+pub use self::day::Hour;
+use self::jobs::Chores;
+pub use self::jobs::JobTotals;
 use self::links::Links;
 pub use self::restore::RestoreError;
 use self::suspicion::Suspicion;
+pub use self::totals::Totals;
 
 /// All machines of one partition.
 ///
@@ -62,23 +69,8 @@ pub struct Machines {
     /// Machines whose rows are to be written, each once.
     dirty_users: Vec<UserId>,
     dirty_links: Vec<usize>,
-}
-
-/// What `rollcall status` counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Local users known.
-    pub users: usize,
-    /// Links.
-    pub links: usize,
-    /// Links whose peer was given up: its users are unknown.
-    pub lapsed: usize,
-    /// Links that owe their peer something.
-    pub owing: usize,
-    /// Statuses that peers are owed.
-    pub owed: usize,
-    /// Users of peers known.
-    pub remotes: usize,
+    chores: Chores,
+    day: Day,
 }
 
 impl Machines {
@@ -105,12 +97,15 @@ impl Machines {
             removals: Vec::new(),
             dirty_users: Vec::new(),
             dirty_links: Vec::new(),
+            chores: Chores::new(epoch),
+            day: Day::default(),
         }
     }
 
     /// To a local user's machine.
     pub fn handle_user(&mut self, now: Timestamp, signal: Addressed<UserId, UserSignal>) {
         let Addressed { to, at, trace, signal, .. } = signal;
+        self.day.note_event(now, &signal);
         if self.users.contains_key(&to) {
             return self.with_user(&to, now, at, trace, |user, turn| user.handle(&to, signal, turn));
         }
@@ -135,6 +130,7 @@ impl Machines {
         if heard && self.links.get_mut(number).is_some_and(|link| link.heard_as_ever(at, now)) {
             return;
         }
+        self.day.note_peer(now, &signal);
         self.with_link(number, now, at, trace, |link, turn| link.handle_peer(signal, turn));
     }
 
@@ -239,6 +235,7 @@ impl Machines {
                 rows.push(removal);
             }
         }
+        rows.append(&mut self.day.take_rows());
         Effects {
             rows,
             outputs: std::mem::take(&mut self.outputs),
@@ -255,18 +252,6 @@ impl Machines {
     /// Up to when all was read that was sent to this partition.
     pub fn horizon(&self) -> Timestamp {
         self.users_horizon.min(self.peers_horizon)
-    }
-
-    /// How much there is.
-    pub fn totals(&self) -> Totals {
-        Totals {
-            users: self.users.len(),
-            links: self.links.len(),
-            lapsed: self.links.iter().filter(|(_, link)| link.is_lapsed()).count(),
-            owing: self.links.iter().filter(|(_, link)| link.owed() > 0).count(),
-            owed: self.links.iter().map(|(_, link)| link.owed()).sum(),
-            remotes: self.links.iter().map(|(_, link)| link.remotes()).sum(),
-        }
     }
 
     /// A clock that stepped back leaves hints for a future that is far away again: everybody is looked at.
@@ -305,6 +290,7 @@ impl Machines {
             outputs: &mut self.outputs,
             at,
             trace,
+            repairs: self.chores.repairs(),
         };
         handle(user, &mut turn);
         let expiry = user.poll_timeout(self.users_horizon, &self.settings);
@@ -325,7 +311,7 @@ impl Machines {
         handle: impl FnOnce(&mut Link, &mut link::Turn<'_>),
     ) {
         let Some(link) = self.links.get_mut(number) else { return };
-        let before = link.standing();
+        let (before, was_lapsed, flushed) = (link.standing(), link.is_lapsed(), self.flushes.len());
         let mut turn = link::Turn {
             now,
             horizon: self.peers_horizon,
@@ -339,9 +325,11 @@ impl Machines {
             observers: &mut self.observers,
             at,
             trace,
+            repairs: self.chores.repairs(),
         };
         handle(link, &mut turn);
         link.guard(now);
+        self.day.note_flushes(now, &self.flushes[flushed..], link.is_lapsed() && !was_lapsed);
         self.suspicion.note(before, link.standing());
         let at = link.poll_timeout(&self.settings);
         self.windows.arm(&mut link.armed, at, &number);

@@ -105,6 +105,7 @@ impl Machines {
                 let user = self.users.entry(user_of(observed)?).or_default();
                 user.restore_observer(user_of(observer)?, row.serial);
             }
+            RowKind::Hour => self.day.restore(decode(value)?),
             RowKind::Sent => {
                 let (server, _) = split(&key.key)?;
                 let row = decode(value)?;

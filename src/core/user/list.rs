@@ -121,7 +121,7 @@ fn ask(me: &UserId, target: &UserId, on: bool, turn: &mut Turn<'_>) {
 
 /// Asks whoever knows of `target` for news of them: their own machine or their server's link. Both know better than this user whether
 /// they may be seen.
-fn watch(me: &UserId, target: &UserId, on: bool, accepted: bool, turn: &mut Turn<'_>) {
+pub(super) fn watch(me: &UserId, target: &UserId, on: bool, accepted: bool, turn: &mut Turn<'_>) {
     let (observer, serial) = (me.clone(), turn.next_serial());
     if is_local(me, target) {
         turn.tell_user(target.clone(), UserSignal::Observed { observer, on, serial });
@@ -131,6 +131,6 @@ fn watch(me: &UserId, target: &UserId, on: bool, accepted: bool, turn: &mut Turn
     }
 }
 
-fn is_local(me: &UserId, other: &UserId) -> bool {
+pub(super) fn is_local(me: &UserId, other: &UserId) -> bool {
     me.server_str() == other.server_str()
 }

@@ -5,6 +5,7 @@
 //! Time-outs are judged against the partition's horizon, never against `now` (see the crate's docs on time): a backlog expires
 //! nobody.
 
+mod audit;
 mod list;
 mod permission;
 mod relations;
@@ -42,6 +43,8 @@ pub struct Turn<'a> {
     pub at: Timestamp,
     /// The trace of the cause.
     pub trace: Option<TraceId>,
+    /// What audits found wrong and put right.
+    pub repairs: &'a mut u64,
 }
 
 impl Turn<'_> {
@@ -145,6 +148,8 @@ impl User {
             UserSignal::Watched { peer, on, serial } => self.watched(me, &peer, on, serial, turn),
             UserSignal::Tell { peer } => self.tell_again(me, &peer, turn),
             UserSignal::Refresh { peer } => self.refresh(me, &peer, turn),
+            UserSignal::AuditTold { peer } => self.audit_told(me, &peer, turn),
+            UserSignal::AuditWatch { target } => self.audit_watch(me, &target, turn),
             UserSignal::Queried { peer } => self.queried(me, &peer, turn),
             UserSignal::Invited { observer, on, serial } => self.invited(me, &observer, on, serial, turn),
             UserSignal::Answered { observed, allow, serial } => self.answered(me, &observed, allow, serial, turn),

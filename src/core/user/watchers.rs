@@ -141,7 +141,7 @@ impl User {
         }
     }
 
-    fn is_told(&self, peer: &ServerName) -> bool {
+    pub(super) fn is_told(&self, peer: &ServerName) -> bool {
         self.relations.watcher(peer).is_some_and(|watcher| watcher.told)
     }
 

@@ -106,7 +106,9 @@ impl Routed {
                 | UserSignal::Answered { .. }
                 | UserSignal::Observed { .. }
                 | UserSignal::Update { .. }
-                | UserSignal::Refresh { .. } => return "internal",
+                | UserSignal::Refresh { .. }
+                | UserSignal::AuditTold { .. }
+                | UserSignal::AuditWatch { .. } => return "internal",
             },
             Self::Peer(signal) => match signal.signal {
                 PeerSignal::Transaction(_) => Kind::Transaction,

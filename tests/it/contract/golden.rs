@@ -36,6 +36,9 @@ const GOLDEN: &[(&str, &str)] = &[
     ("answered", "01000106406a3a612e6201010901fe000000000000000000000000100000000b06406b3a632e6401fc7011010002"),
     ("observed", "01000106406a3a612e6201010901fe000000000000000000000000100000000c06406a3a612e6201fc7011010002"),
     ("update", "01000106406a3a612e6201010901fe000000000000000000000000100000000d06406b3a632e640401016d0501010377656206fc7011010002"),
+    ("refresh", "01000106406a3a612e6201010901fe000000000000000000000000100000000e03632e64"),
+    ("audit of a promise", "01000106406a3a612e6201010901fe000000000000000000000000100000000f03632e64"),
+    ("audit of a watch", "01000106406a3a612e6201010901fe000000000000000000000000100000001006406b3a632e64"),
     ("transaction", "01010103632e64010000000174040106406b3a632e640401016d050101037765620106406a3a612e620106406a3a612e62030006406a3a612e6206406b3a632e640106406a3a612e6206406b3a632e640206406a3a612e6206406b3a632e6401fc701101000201fb60ea010000000000"),
     ("heard", "01010103632e6401000001"),
     ("receipt delivered", "01010103632e640100000201740001fbe803"),
@@ -47,6 +50,8 @@ const GOLDEN: &[(&str, &str)] = &[
     ("watch", "01020103632e640100000206406a3a612e6206406b3a632e640101fc7011010002"),
     ("ask", "01020103632e640100000306406a3a612e6206406b3a632e6401fc7011010002"),
     ("decide", "01020103632e640100000406406a3a612e6206406b3a632e6401fc7011010002"),
+    ("audit of the told", "01020103632e640100000506406a3a612e62fc7011010002"),
+    ("audit of the watched", "01020103632e640100000606406a3a612e6206406b3a632e6401fc7011010002"),
 ];
 
 fn local() -> UserId {
@@ -132,6 +137,9 @@ fn user_signals() -> Vec<(&'static str, UserSignal)> {
         ("answered", UserSignal::Answered { observed: remote(), allow: true, serial: SERIAL }),
         ("observed", UserSignal::Observed { observer: local(), on: true, serial: SERIAL }),
         ("update", UserSignal::Update { of: remote(), status: status(), known_at: Timestamp(6), serial: SERIAL }),
+        ("refresh", UserSignal::Refresh { peer: server() }),
+        ("audit of a promise", UserSignal::AuditTold { peer: server() }),
+        ("audit of a watch", UserSignal::AuditWatch { target: remote() }),
     ]
 }
 
@@ -164,6 +172,11 @@ fn link_signals() -> Vec<(&'static str, LinkSignal)> {
         ("watch", LinkSignal::Watch { observer: local(), target: remote(), on: true, accepted: true, serial: SERIAL }),
         ("ask", LinkSignal::Ask { observer: local(), observed: remote(), on: true, serial: SERIAL }),
         ("decide", LinkSignal::Decide { observed: local(), observer: remote(), allow: true, serial: SERIAL }),
+        ("audit of the told", LinkSignal::AuditTold { user: local(), serial: SERIAL }),
+        (
+            "audit of the watched",
+            LinkSignal::AuditWatch { observer: local(), target: remote(), accepted: true, serial: SERIAL },
+        ),
     ]
 }
 

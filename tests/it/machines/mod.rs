@@ -2,10 +2,14 @@
 
 mod devices;
 mod first_appearance;
+mod jobs;
 mod lists;
 mod local;
 mod permission;
+mod plain;
 mod restarts;
+mod spread;
+mod storms;
 mod updates;
 mod watchdogs;
 mod watching;

@@ -18,23 +18,6 @@ fn watchful() -> Settings {
     Settings { short_ms: SHORT_S * 1_000, ..settings() }
 }
 
-/// W7: 10,000 links that began at the same moment; nothing but the long watchdog expires.
-#[test]
-fn long_watchdogs_of_many_links_expire_evenly_spread() {
-    let mut herd = Herd::new(settings(), 10_000);
-    herd.pass(60, |_| Peers::Answer);
-    let from = herd.now;
-    for _ in 0..4 {
-        herd.pass(15 * 60, |_| Peers::Answer);
-        for n in 0..10_000 {
-            herd.server.peer(herd.now, &peer(n), PeerSignal::Heard);
-        }
-    }
-    let (peak, mean) = herd.peak_and_mean(from, 60);
-    assert!((150.0..175.0).contains(&mean), "each once an hour: {mean}");
-    assert!(peak as f64 <= 1.3 * mean, "{peak} in one minute, {mean} in the mean");
-}
-
 /// W5: after a restart everybody is reminded, one after the other.
 #[test]
 fn a_restart_reminds_everybody_evenly_spread() {

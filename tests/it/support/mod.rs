@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod certificates;
 pub mod edge;
+pub mod fleet;
 pub mod herd;
 pub mod pair;
 pub mod person;

@@ -11,6 +11,7 @@ use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transactio
 use rollcall::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
 use rollcall::reader::{Known, Reader};
 use rollcall::store::RowKey;
+use rollcall::wire::envelope::Job;
 use rollcall::wire::matrix::parse_edus;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -197,6 +198,14 @@ impl Server {
         self.machines.handle_users_beat(now, now);
         self.machines.handle_peers_beat(now, now);
         self.machines.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// A periodic job is due, everywhere.
+    pub fn job(&mut self, now: Timestamp, job: Job) {
+        self.machines.handle_users_job(now, job);
+        self.settle(now);
+        self.machines.handle_peers_job(now, job);
         self.settle(now);
     }
 
