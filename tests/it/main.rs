@@ -16,7 +16,6 @@ mod nothing_lost;
 mod ops;
 mod script;
 mod secrets;
-mod simulation;
 mod store;
 mod stories;
 mod support;

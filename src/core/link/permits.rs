@@ -61,6 +61,8 @@ pub(super) struct Permits {
     due: BTreeSet<(Timestamp, Pair)>,
     /// What leaves with the next transaction.
     ready: BTreeSet<Pair>,
+    /// Answers that were delivered lately, and when: an older one that comes late must not follow them.
+    answered: BTreeMap<Pair, (Serial, Timestamp)>,
     /// Whose rows are to be written.
     dirty: BTreeSet<Pair>,
 }
@@ -115,10 +117,11 @@ impl Permits {
         }
     }
 
-    /// A user of the peer asks. `false`: the answer is on its way already.
+    /// A user of the peer asks. `false`: the answer leaves soon. One that has left already may have come before the question, where
+    /// it meant nothing.
     pub(super) fn question(&mut self, pair: &Pair, now: Timestamp) -> bool {
         match self.all.get(pair) {
-            Some(PermitRow::Answer { .. }) => false,
+            Some(PermitRow::Answer { .. }) => !self.ready.contains(pair),
             Some(_) => true,
             None => {
                 self.set(pair.clone(), PermitRow::Question { since: now });
@@ -140,7 +143,9 @@ impl Permits {
 
     /// A local user's answer.
     pub(super) fn decide(&mut self, pair: Pair, allow: bool, serial: Serial, now: Timestamp) {
-        if matches!(self.all.get(&pair), Some(PermitRow::Answer { serial: known, .. }) if *known >= serial) {
+        let delivered = self.answered.get(&pair).is_some_and(|(known, _)| *known >= serial);
+        let waits = matches!(self.all.get(&pair), Some(PermitRow::Answer { serial: known, .. }) if *known >= serial);
+        if delivered || waits {
             return;
         }
         self.ready.insert(pair.clone());
@@ -166,7 +171,7 @@ impl Permits {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.all.is_empty() && self.dirty.is_empty()
+        self.all.is_empty() && self.dirty.is_empty() && self.answered.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -218,6 +223,15 @@ impl Permits {
                 Some(PermitRow::Answer { serial: known, .. }) if known == serial => self.remove(&pair),
                 _ => {}
             }
+            self.note_answered(permission, *serial, now);
+        }
+    }
+
+    /// A transaction held this, which is remembered for as long as what it held is.
+    pub(super) fn note_answered(&mut self, permission: &Permission, serial: Serial, at: Timestamp) {
+        if permission.kind != PermissionKind::Invite {
+            let known = self.answered.entry(pair_of(permission)).or_default();
+            *known = (*known).max((serial, at));
         }
     }
 
@@ -242,6 +256,7 @@ impl Permits {
     }
 
     pub(super) fn compact(&mut self, now: Timestamp) {
+        self.answered.retain(|_, (_, at)| now.since(*at) < Settings::SENT_KEEP_MS);
         let old = |row: &PermitRow| matches!(row, PermitRow::Withdrawn { since, .. } if now.since(*since) >= Settings::TOMBSTONE_MS);
         let gone: Vec<Pair> = self.all.iter().filter(|(_, row)| old(row)).map(|(pair, _)| pair.clone()).collect();
         for pair in gone {

@@ -184,6 +184,13 @@ impl Link {
         self.busy.again.extend(again.map(|(localpart, _)| localpart.clone()));
     }
 
+    /// Polls anew whom the peer should have told of by now and did not: no sum counts them, so that no comparison finds them.
+    pub(super) fn poll_the_unknown(&mut self) {
+        let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
+        let unknown = polled.filter(|(_, remote)| !remote.is_known());
+        self.busy.again.extend(unknown.map(|(localpart, _)| localpart.clone()));
+    }
+
     /// Has these users told anew.
     pub(super) fn owe_again(&mut self, which: impl Fn(&UserId) -> bool) {
         let again = self.told.iter().filter(|(user, _)| which(user) && !self.busy.owed.contains_key(*user));

@@ -49,6 +49,9 @@ impl Link {
                 *once = (*once).max((*serial, row.at));
             }
         }
+        for (permission, serial) in &row.permissions {
+            self.busy.permits.note_answered(permission, *serial, row.at);
+        }
         let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
         self.sent.insert(at, (row.seq, row.at));
         if self.state.live.as_ref().is_some_and(|live| live.seq == row.seq) {

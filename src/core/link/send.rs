@@ -264,7 +264,9 @@ impl Link {
         }
         self.busy.asked_at = Timestamp(0);
         for user in row.polls.iter().chain(&row.unpolls) {
-            // Whether the peer took it is not known: it is told again what holds now, whichever that is.
+            // Whether the peer took it is not known: it is told again what holds by then, whichever that is.
+            self.busy.again.insert(user.localpart().into());
+            self.busy.unwanted.insert(user.localpart().into());
             if let Some(remote) = self.remotes.get_mut(user.localpart()) {
                 remote.polled = !remote.is_wanted();
                 super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);

@@ -19,7 +19,7 @@ pub(super) struct Others {
     /// Whom the peer was told of, until their machine said so no longer, and when that was heard: a change that is older must not
     /// bring them back.
     pub(super) hidden: BTreeMap<UserId, (Serial, Timestamp)>,
-    /// What was sent without a promise, and when.
+    /// What was sent without a promise, or before the promise ended, and when.
     pub(super) once: BTreeMap<UserId, (Serial, Timestamp)>,
 }
 
@@ -72,6 +72,10 @@ impl Link {
     }
 
     fn stop_serving(&mut self, user: &UserId, turn: &mut Turn<'_>) {
+        if let Some(last) = self.told.serial(user).filter(|last| *last > Serial::default()) {
+            // What comes late is not told again as if the peer had never heard it.
+            self.busy.others.once.insert(user.clone(), (last, turn.now));
+        }
         if self.told.remove(user) {
             self.busy.dirty.served.insert(user.clone());
         }

@@ -198,6 +198,7 @@ impl Link {
         }
         self.watchdog.due = None;
         self.busy.words.remind = true;
+        self.poll_the_unknown();
         if !self.speaks(turn.now) && self.subscribes(turn.now) {
             self.repeat_everything();
         }

@@ -42,7 +42,8 @@ impl Link {
         let Some(remote) = self
             .remotes
             .get_mut(user.localpart())
-            .filter(|remote| remote.is_wanted() || plain && remote.has_observers())
+            // While the peer does not know yet that nobody watches any longer, somebody may again before it does.
+            .filter(|remote| remote.is_wanted() || remote.polled || plain && remote.has_observers())
         else {
             return self.decline(user, turn.now);
         };

@@ -158,7 +158,7 @@ impl Event<'_> {
         context: &Context,
         rejects: &mut Vec<Reject>,
     ) -> Result<Addressed<ServerName, PeerSignal>, Fault> {
-        self.stamp(context)?;
+        let received = self.stamp(context)?.ts;
         if kind == Kind::Receipt {
             let to = peer("destination", self.destination.as_deref(), &context.local)?;
             return Ok(addressed(to, context, self.receipt()?));
@@ -166,7 +166,7 @@ impl Event<'_> {
         let origin = peer("origin", self.origin.as_deref(), &context.local)?;
         let signal = match kind {
             Kind::Heard => PeerSignal::Heard,
-            _ => self.transaction(&origin, context, rejects)?,
+            _ => self.transaction(&origin, &context.local, received, rejects)?,
         };
         Ok(addressed(origin, context, signal))
     }
@@ -227,7 +227,8 @@ impl Event<'_> {
     fn transaction(
         self,
         origin: &ServerName,
-        context: &Context,
+        local: &ServerName,
+        received: Timestamp,
         rejects: &mut Vec<Reject>,
     ) -> Result<PeerSignal, Fault> {
         let txn_id = bounded("txn_id", required("txn_id", self.txn_id.as_deref())?, 1..=255)?;
@@ -235,7 +236,7 @@ impl Event<'_> {
         let edus = required("edus", self.edus)?;
         at_most("edus", edus.len() as u64, EDUS_MAX as u64)?;
         at_most("pdus", self.pdus.unwrap_or(0), PDUS_MAX)?;
-        let (mut inbound, bad) = matrix::parse_edus(origin, &context.local, &edus, context.now, sent);
+        let (mut inbound, bad) = matrix::parse_edus(origin, local, &edus, received, sent);
         inbound.txn_id = txn_id.into();
         rejects.extend(bad.into_iter().map(|mut reject| {
             reject.reason = format!("federation.transaction from {origin}: {}", reject.reason);

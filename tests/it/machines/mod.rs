@@ -2,6 +2,7 @@
 
 mod devices;
 mod first_appearance;
+mod found;
 mod jobs;
 mod lists;
 mod local;

@@ -27,6 +27,7 @@ struct Words {
     list: Option<(bool, Order)>,
     answer: Option<(bool, Order)>,
     was_listed: bool,
+    was_unlisted: bool,
     was_refused: bool,
     /// When something was said last that may let the observer see, ms.
     yes_at: Option<u64>,
@@ -62,9 +63,14 @@ impl Truth {
         }
     }
 
-    /// The last status that the user set, as its message.
-    pub fn newest_message(&self, user: &UserId) -> Option<String> {
-        self.newest.get(user).map(|(_, token)| message(*token))
+    /// The last status that the user set, as its message, and when.
+    pub fn newest_message(&self, user: &UserId) -> Option<(String, u64)> {
+        self.newest.get(user).map(|(_, token)| (message(*token), self.tokens[*token].1))
+    }
+
+    /// The first status that the user set, as its message.
+    pub fn oldest_message(&self, user: &UserId) -> Option<String> {
+        self.tokens.iter().position(|(of, _)| of == user).map(message)
     }
 
     pub fn listed(&mut self, user: &UserId, target: &UserId, on: bool, order: Order, now: u64) {
@@ -73,6 +79,7 @@ impl Truth {
             words.list = Some((on, order));
         }
         words.was_listed |= on;
+        words.was_unlisted |= !on;
         if on {
             words.yes_at = Some(now);
         }
@@ -152,12 +159,15 @@ impl Truth {
         let Make { accept, symmetric, shaky, .. } = &self.servers[from];
         let words = self.words.get(&(user.clone(), observer.clone())).cloned().unwrap_or_default();
         // A refusal of the other's ends the entry by which this one lets them.
-        let ended = self.words.get(&(observer.clone(), user.clone())).is_some_and(|theirs| theirs.was_refused);
+        let theirs = self.words.get(&(observer.clone(), user.clone()));
+        let ended = theirs.is_some_and(|theirs| theirs.was_refused);
+        // At the same server it is also taken back by whom it was given to.
+        let taken_back = observer.server_str() == user.server_str() && theirs.is_some_and(|theirs| theirs.was_unlisted);
         let shares = |since: Option<&Order>| matches!(&words.list, Some((true, order)) if since.is_none_or(|since| order > since));
         match &words.answer {
             _ if *shaky => Sees::Perhaps,
             // A refusal ends the other's entry, and a later yes that nobody asks for does not bring it back.
-            Some((true, _)) if words.was_refused => Sees::Perhaps,
+            Some((true, _)) if words.was_refused || taken_back => Sees::Perhaps,
             Some((true, _)) => Sees::Yes,
             Some((false, since)) if shares(Some(since)) => Sees::Perhaps,
             // An entry that came after the refusal may have been answered to, before it went again.

@@ -15,6 +15,7 @@ use rollcall::wire::outbound::OutboundMessage;
 use serde_json::value::RawValue;
 use tokio::time::{Duration, sleep};
 
+use super::damage::{Garbled, garble};
 use super::host::Host;
 use super::life::Life;
 use super::plain::Plain;
@@ -33,6 +34,7 @@ pub struct Net {
     pub sites: Vec<Site>,
     /// Who cannot reach whom.
     pub cut: Mutex<BTreeSet<(usize, usize)>>,
+    pub garbled: Mutex<Garbled>,
 }
 
 /// What became of one attempt.
@@ -87,7 +89,8 @@ impl Net {
         match &self.sites[to] {
             Site::Rollcall(host) => {
                 let direct = self.sim.rng().bool();
-                let taken = host.receive(origin, txn_id, body, direct).await;
+                let other = garble(&self.sim, &self.garbled.lock().unwrap(), to, body);
+                let taken = host.receive(origin, txn_id, other.as_deref().unwrap_or(body), direct).await;
                 if taken {
                     watch::arrived(&self.sim, from, to, txn_id);
                 }

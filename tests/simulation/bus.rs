@@ -10,6 +10,8 @@ use rollcall::bus::{
     Bus, BusError, Delivery, Exchange, Outgoing, PublishError, QueueDepth, Reply, Subscription, SubscriptionError,
     Token,
 };
+use rollcall::lifecycle::spawn;
+use rollcall::wire::envelope::{Packet, decode};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Duration;
 
@@ -53,11 +55,35 @@ impl SimBus {
         let mut broker = self.broker();
         if let Some(queue) = broker.route(&message) {
             sim.note(message.body.len() as u64, || {
-                format!("{:?} puts {} bytes on {queue}", self.life, message.body.len())
+                let what = decode::<Packet>(&message.body).map(|packet| format!("{packet:?}"));
+                format!("{:?} puts {} bytes on {queue}: {}", self.life, message.body.len(), what.unwrap_or_default())
             });
+            if sim.plan.reorders && queue.is_partitioned() {
+                if sim.strikes(sim.plan.faults.strays) {
+                    return self.lead_astray(broker, queue, message);
+                }
+                if sim.strikes(sim.plan.faults.echoes) {
+                    self.lead_astray(broker, queue.clone(), message.clone());
+                    broker = self.broker();
+                }
+            }
             let overtaken = if sim.plan.reorders && sim.strikes(300) { sim.rng().usize(1..=4) } else { 0 };
             broker.put_before(&queue, message, overtaken);
         }
+    }
+
+    /// For longer than much else takes, but not for longer than the storm.
+    fn lead_astray(&self, mut broker: MutexGuard<'_, Broker>, queue: Queue, message: Outgoing) {
+        let sim = self.life.sim.clone();
+        let id = broker.lead_astray(queue.clone(), message);
+        sim.note(15, || format!("the message {id} on {queue} of s{} goes astray", self.life.server));
+        drop(broker);
+        let broker = self.broker.clone();
+        spawn("a stray", async move {
+            sim.pause(100, 12_000).await;
+            sim.note(18, || format!("the message {id} that went astray is there"));
+            broker.lock().unwrap().bring_back(id);
+        });
     }
 
     /// No queue takes this, for the moment.

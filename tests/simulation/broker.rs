@@ -32,6 +32,8 @@ pub struct Broker {
     topology: Topology,
     queues: BTreeMap<Queue, VecDeque<Message>>,
     subs: BTreeMap<u64, Sub>,
+    /// With consumers that hang: they come again late, or once more though they were acknowledged.
+    astray: BTreeMap<u64, (Queue, Message)>,
     next: u64,
     /// Queues that are not there for the moment.
     pub missing: BTreeSet<Queue>,
@@ -41,7 +43,7 @@ impl Broker {
     pub fn new(partitions: u16) -> Self {
         let topology = Topology { prefix: "presence.".into(), partitions };
         let queues = topology.queues().into_iter().map(|queue| (queue, VecDeque::new())).collect();
-        Self { topology, queues, subs: BTreeMap::new(), next: 0, missing: BTreeSet::new() }
+        Self { topology, queues, subs: BTreeMap::new(), astray: BTreeMap::new(), next: 0, missing: BTreeSet::new() }
     }
 
     pub fn route(&self, message: &Outgoing) -> Option<Queue> {
@@ -56,13 +58,41 @@ impl Broker {
 
     /// Puts one in, in front of the last so many: nobody may rely on the order of a queue.
     pub fn put_before(&mut self, queue: &Queue, message: Outgoing, last: usize) {
-        let id = self.number();
-        let Outgoing { routing_key, body, headers, .. } = message;
-        let message = Message { id, routing_key: routing_key.into(), body, headers, returns: 0 };
+        let message = self.message(message);
         if let Some(waiting) = self.queues.get_mut(queue) {
             waiting.insert(waiting.len().saturating_sub(last), message);
             self.wake(queue);
         }
+    }
+
+    /// Leads one astray; what it is found again by.
+    pub fn lead_astray(&mut self, queue: Queue, message: Outgoing) -> u64 {
+        let mut message = self.message(message);
+        message.returns = 1;
+        let id = message.id;
+        self.astray.insert(id, (queue, message));
+        id
+    }
+
+    /// One that went astray comes back, behind all that came meanwhile.
+    pub fn bring_back(&mut self, id: u64) {
+        let Some((queue, message)) = self.astray.remove(&id) else { return };
+        if let Some(waiting) = self.queues.get_mut(&queue) {
+            waiting.push_back(message);
+            self.wake(&queue);
+        }
+    }
+
+    /// All of them do.
+    pub fn bring_all_back(&mut self) {
+        while let Some(id) = self.astray.keys().next().copied() {
+            self.bring_back(id);
+        }
+    }
+
+    fn message(&mut self, message: Outgoing) -> Message {
+        let Outgoing { routing_key, body, headers, .. } = message;
+        Message { id: self.number(), routing_key: routing_key.into(), body, headers, returns: 0 }
     }
 
     pub fn subscribe(&mut self, process: u64, queues: &[(Queue, u16)]) -> (u64, Arc<Notify>) {
@@ -154,7 +184,8 @@ impl Broker {
     /// All messages, as a backup of the queues holds them; what is held counts as waiting.
     pub fn snapshot(&self) -> BTreeMap<Queue, VecDeque<Message>> {
         let mut queues = self.queues.clone();
-        for (queue, message) in self.subs.values().flat_map(|sub| sub.held.values()) {
+        let held = self.subs.values().flat_map(|sub| sub.held.values());
+        for (queue, message) in held.chain(self.astray.values()) {
             queues.entry(queue.clone()).or_default().push_back(message.clone());
         }
         queues
@@ -162,6 +193,7 @@ impl Broker {
 
     pub fn restore(&mut self, queues: BTreeMap<Queue, VecDeque<Message>>) {
         self.subs.clear();
+        self.astray.clear();
         let dead = self.queues.remove(&Queue::Dead).unwrap_or_default();
         self.queues = queues;
         self.queues.insert(Queue::Dead, dead);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use rollcall::lifecycle::spawn;
 use tokio::time::{Duration, sleep};
 
+use super::damage::Damage;
 use super::host::Host;
 use super::net::{Net, Site};
 use super::people::People;
@@ -42,6 +43,10 @@ async fn live(sim: &Arc<Sim>) {
     sleep(Duration::from_millis(SHORT_MS + WINDOW_MS)).await;
     let verdict = Verdict { people: &people, watching_since };
     verdict.judge().await;
+    if sim.plan.damages && !sim.is_broken() {
+        Damage { people: people.clone() }.befall().await;
+        verdict.judge().await;
+    }
     everybody_leaves(&people);
     sleep(Duration::from_millis(LINGER_MS + 4 * WINDOW_MS + 3_000)).await;
     verdict.nobody_is_polled();
@@ -54,7 +59,7 @@ fn settle(sim: &Arc<Sim>) -> (Arc<Net>, Arc<People>) {
         false => Site::Rollcall(Arc::new(Host::new(sim.clone(), index))),
     };
     let sites: Vec<Site> = sim.plan.servers.iter().enumerate().map(site).collect();
-    let net = Arc::new(Net { sim: sim.clone(), sites, cut: Mutex::default() });
+    let net = Arc::new(Net { sim: sim.clone(), sites, cut: Mutex::default(), garbled: Mutex::default() });
     for site in &net.sites {
         match site {
             Site::Rollcall(host) => {
@@ -68,15 +73,19 @@ fn settle(sim: &Arc<Sim>) -> (Arc<Net>, Arc<People>) {
     (net, people)
 }
 
-/// Somebody at each server lists somebody at the first, who lists them: so that there is something to lose.
+/// Somebody at each server lists somebody at the first, who lists them: so that there is something to lose. Where something is to
+/// be damaged there are two of them, one of whom talks.
 fn meet(people: &Arc<People>) {
-    let first = people.all[0].clone();
-    for person in people.all.iter().filter(|person| person.id.localpart() == "u0" && person.id != first.id) {
-        let Some(host) = people.net.host(person.server) else { continue };
-        people.list(person, host, &first, true);
-        people.open_session(person, host, 60_000);
-        if let Some(host) = people.net.host(first.server) {
-            people.list(&first, host, person, true);
+    let pairs = if people.net.sim.plan.damages { 2 } else { 1 };
+    for first in people.all[..pairs].to_vec() {
+        let home = people.net.host(first.server).expect("the first speaks rollcall");
+        let namesakes = people.all.iter().filter(|person| person.id.localpart() == first.id.localpart());
+        for person in namesakes.filter(|person| person.id != first.id) {
+            if let Some(host) = people.net.host(person.server) {
+                people.list(person, host, &first, true);
+                people.open_session(person, host, 60_000);
+                people.list(&first, home, person, true);
+            }
         }
     }
     for person in &people.all {

@@ -12,10 +12,13 @@ use rollcall::store::{Commit, Lease, OutboxRow, Ownership, RowKey, RowKind, Stor
 use super::life::Life;
 use super::sim::Sim;
 
+/// The rows of all partitions.
+pub type Rows = BTreeMap<(Partition, RowKey), Bytes>;
+
 /// What is on the disk.
 #[derive(Default, Clone)]
 pub struct Tables {
-    pub rows: BTreeMap<(Partition, RowKey), Bytes>,
+    pub rows: Rows,
     pub outbox: BTreeMap<(Partition, u64, u64), Bytes>,
     owners: BTreeMap<Partition, Owned>,
     newest_epoch: u64,

@@ -1,6 +1,8 @@
 //! What kind of world a seed makes: how many servers of which make, which faults, how often. Most worlds have some faults only, so
 //! that none hides behind another.
 
+use std::sync::LazyLock;
+
 use rollcall::config::{Config, ListAccept};
 use rollcall::model::ServerName;
 
@@ -9,6 +11,7 @@ const FAR_MS: i64 = 3_600_000;
 /// How long the faults last, ms.
 const STORMS_MS: std::ops::RangeInclusive<u64> = 25_000..=60_000;
 pub const SHORT_MS: u64 = 20_000;
+pub const LONG_MS: u64 = 60_000;
 pub const WINDOW_MS: u64 = 1_000;
 pub const LINGER_MS: u64 = 3_000;
 pub const OFFLINE_AFTER_MS: u64 = 6_000;
@@ -26,6 +29,8 @@ pub struct Plan {
     pub embedded: bool,
     /// What returns to a queue returns in any order.
     pub reorders: bool,
+    /// After the storm what servers know of each other is damaged.
+    pub damages: bool,
 }
 
 /// One server.
@@ -61,6 +66,10 @@ pub struct Faults {
     pub request_doubled: u32,
     pub request_refused: u32,
     pub request_slow: u32,
+    /// Messages between machines that come late, where queues are in no order.
+    pub strays: u32,
+    /// And those that come once more, late.
+    pub echoes: u32,
     /// At any point between two effects of a process.
     pub sudden_death: u32,
 }
@@ -99,6 +108,8 @@ impl Plan {
             request_doubled: some(150),
             request_refused: some(30),
             request_slow: some(200),
+            strays: some(60),
+            echoes: some(60),
             sudden_death: some(2),
         };
         let blows = Blows {
@@ -114,9 +125,14 @@ impl Plan {
         };
         let plain_worlds = rng.u32(..3) == 0;
         let shaky_worlds = blows.clock_step > 0 && rng.u32(..3) == 0;
-        let servers: Vec<Make> = (0..count).map(|n| Make::draw(rng, n, count, plain_worlds, shaky_worlds)).collect();
+        let damages = count <= 5 && rng.u32(..3) == 0;
+        let mut servers: Vec<Make> =
+            (0..count).map(|n| Make::draw(rng, n, count, plain_worlds, shaky_worlds)).collect();
+        if damages {
+            servers.iter_mut().for_each(|make| make.users = make.users.max(2));
+        }
         let storm_ms = rng.u64(STORMS_MS);
-        Self { servers, storm_ms, faults, blows, embedded: rng.bool(), reorders: rng.u32(..3) == 0 }
+        Self { servers, storm_ms, faults, blows, embedded: rng.bool(), reorders: rng.bool(), damages }
     }
 }
 
@@ -139,41 +155,39 @@ impl Make {
         }
     }
 
-    /// Short times, so that much happens in a minute.
     pub fn config(&self) -> Config {
-        let accept = match self.accept {
-            ListAccept::Ask => "ask",
-            ListAccept::Reciprocal => "reciprocal",
-            ListAccept::Everyone => "everyone",
-        };
-        let text = format!(
-            r#"
-server_name = "{name}"
+        let mut config = CONFIG.clone();
+        config.server_name = self.name.clone();
+        config.partitions = self.partitions;
+        config.list.accept = self.accept;
+        config.list.symmetric = self.symmetric;
+        config
+    }
+}
+
+/// Short times, so that much happens in a minute. Read once: it takes longer than a server's minute.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    let text = format!(
+        r#"
+server_name = "s.example"
 data_dir = "/nowhere"
-partitions = {partitions}
 batch.window = "{WINDOW_MS}ms"
 batch.hold_max = "2s"
 federation.resend = "8s"
 federation.backoff_min = "500ms"
 federation.backoff_max = "4s"
 watchdog.short = "{SHORT_MS}ms"
-watchdog.long = "60s"
+watchdog.long = "{LONG_MS}ms"
 watchdog.give_up = "30s"
 presence.idle_after = "10s"
 presence.offline_after = "{OFFLINE_AFTER_MS}ms"
 presence.settle = "1s"
 presence.activity_granularity = "10s"
-list.accept = "{accept}"
-list.symmetric = {symmetric}
 clients.window = "500ms"
 clients.linger = "{LINGER_MS}ms"
 worker.lease = "6s"
 worker.run_linger = "2ms"
-"#,
-            name = self.name,
-            partitions = self.partitions,
-            symmetric = self.symmetric,
-        );
-        Config::from_toml(&text).unwrap_or_else(|errors| panic!("{errors}"))
-    }
-}
+"#
+    );
+    Config::from_toml(&text).unwrap_or_else(|errors| panic!("{errors}"))
+});

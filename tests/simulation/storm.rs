@@ -167,6 +167,7 @@ impl Storm {
         for host in self.net.hosts() {
             let mut broker = host.broker.lock().unwrap();
             broker.missing.clear();
+            broker.bring_all_back();
             drop(broker);
             host.lives().iter().for_each(|life| {
                 life.pause(0);

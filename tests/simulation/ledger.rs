@@ -13,8 +13,10 @@ pub struct Ledger {
     pub truth: Truth,
     processes: u64,
     shaky: Vec<bool>,
-    /// Servers that were restored from a backup: what they promised of late they know no longer.
-    pub restored: BTreeSet<usize>,
+    /// Servers that were restored from a backup, and when, ms: what came between they know no longer.
+    pub restored: BTreeMap<usize, u64>,
+    /// What servers know of users elsewhere was damaged, and may be old or worse until it is found.
+    pub damaged: BTreeSet<(usize, UserId)>,
     /// What workers committed to say and have not said yet, by hash.
     pub unsaid: BTreeMap<(usize, u64), u32>,
     /// All that workers ever committed to say.
@@ -34,9 +36,13 @@ pub struct Ledger {
 #[derive(Default)]
 pub struct Pair {
     pub sent: Vec<Sent>,
+    /// How many of them the sender knows no longer.
+    forgotten: usize,
     by_id: BTreeMap<String, usize>,
     /// Whether a 413 has made windows small.
     pub capped: bool,
+    /// The newest that the one told the other of each of its users.
+    newest: HashMap<UserId, Serial>,
     /// Whom the one asked the other to push, as the other heard it last.
     pub polled: BTreeMap<UserId, (usize, bool)>,
 }
@@ -61,6 +67,8 @@ pub struct Told {
     pub since: u64,
     /// The order in which it said its messages.
     order: HashMap<usize, usize>,
+    /// What it said before it was restored from a backup: others may know that, in no order.
+    before: BTreeSet<usize>,
 }
 
 impl Ledger {
@@ -69,7 +77,8 @@ impl Ledger {
             truth: Truth::new(plan),
             processes: 0,
             shaky: plan.servers.iter().map(|make| make.shaky).collect(),
-            restored: BTreeSet::new(),
+            restored: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             unsaid: BTreeMap::new(),
             committed: BTreeSet::new(),
             serials: HashMap::new(),
@@ -86,15 +95,33 @@ impl Ledger {
         self.processes
     }
 
-    /// Clocks that are shaken, and memories that were lost, are no fault of the machines.
-    pub fn is_excused(&self, server: usize) -> bool {
-        self.shaky[server] || self.restored.contains(&server)
+    /// Clocks that are shaken are no fault of the machines.
+    pub fn is_shaky(&self, server: usize) -> bool {
+        self.shaky[server]
     }
 
-    pub fn restored(&mut self, server: usize) {
-        self.restored.insert(server);
+    /// Whether a server still knows what it was told at that time, ms.
+    pub fn remembers(&self, server: usize, since: u64) -> bool {
+        self.restored.get(&server).is_none_or(|restored| *restored < since)
+    }
+
+    /// A server is as it was at some earlier time; its users say `statuses` again. What it said meanwhile others may have heard, and
+    /// it may say something else now.
+    pub fn restored(&mut self, server: usize, statuses: Vec<(UserId, Status)>, now: u64) {
+        self.restored.insert(server, now);
         self.unsaid.retain(|(of, _), _| *of != server);
         self.truth.forgotten(server);
+        self.seen.retain(|(at, _), _| *at != server);
+        for (_, pair) in self.pairs.iter_mut().filter(|((from, _), _)| *from == server) {
+            pair.forgotten = pair.sent.len();
+            pair.newest.clear();
+        }
+        for (user, status) in statuses {
+            self.seen.retain(|(_, of), _| *of != user);
+            let told = self.told.entry(user).or_default();
+            told.before.extend(told.order.drain().map(|(token, _)| token));
+            (told.status, told.since) = (status, now);
+        }
     }
 
     pub fn owes_word(&mut self, server: usize, message: u64) {
@@ -127,11 +154,11 @@ impl Ledger {
         drains: bool,
         window_ms: u64,
     ) -> Option<String> {
-        let excused = self.is_excused(from);
+        let shaky = self.is_shaky(from);
         let pair = self.pairs.entry((from, to)).or_default();
         let (id, seq) = (sent.txn_id.clone(), sent.seq);
         let mut wrong = None;
-        if let Some(last) = pair.sent.last().filter(|_| !excused) {
+        if let Some(last) = pair.sent[pair.forgotten..].last().filter(|_| !shaky) {
             let too_soon = sent.made.since(last.made) < window_ms * 8 / 10 - 1;
             if last.seq.epoch == seq.epoch && too_soon && !drains && !pair.capped {
                 wrong = Some(format!("{id} leaves {} ms after {}", sent.made.since(last.made), last.txn_id));
@@ -146,6 +173,15 @@ impl Ledger {
         pair.by_id.insert(id, pair.sent.len());
         pair.sent.push(sent);
         wrong
+    }
+
+    /// A transaction holds a status of `user`; what is wrong with that.
+    pub fn pushes(&mut self, (from, to): (usize, usize), user: UserId, serial: Serial) -> Option<String> {
+        let shaky = self.is_shaky(from);
+        let newest = self.pairs.entry((from, to)).or_default().newest.entry(user.clone()).or_default();
+        let back = serial < *newest && !shaky;
+        *newest = serial.max(*newest);
+        back.then(|| format!("s{from} tells s{to} an older status of {user}"))
     }
 
     /// A sender says what became of a transaction.
@@ -163,13 +199,14 @@ impl Ledger {
 
     /// A transaction arrived; `false`: a later one did before, though this one may still be sent.
     pub fn arrived(&mut self, (from, to): (usize, usize), txn_id: &str, now: Timestamp) -> bool {
-        let excused = self.is_excused(from);
+        let shaky = self.is_shaky(from);
         let Some(pair) = self.pairs.get_mut(&(from, to)) else { return true };
         let Some(at) = pair.by_id.get(txn_id).copied() else { return true };
         let overtaken = pair.sent[at + 1..].iter().any(|later| later.arrived);
         let sent = &mut pair.sent[at];
         // One that was refused is over; that a sender who died before it noted so may try it again is known.
-        let in_order = sent.arrived || !overtaken || now > sent.not_after || sent.is_over || excused;
+        let in_order =
+            sent.arrived || !overtaken || now > sent.not_after || sent.is_over || at < pair.forgotten || shaky;
         sent.arrived = true;
         for (user, on) in std::mem::take(&mut sent.polls) {
             let known = pair.polled.entry(user).or_insert((at, on));
@@ -203,9 +240,12 @@ impl Ledger {
     /// A server committed what it knows of a user elsewhere; what is wrong with that.
     pub fn knows(&mut self, server: usize, home: usize, user: &UserId, status: &Status) -> Option<String> {
         let token = status.status_msg.as_deref().and_then(token)?;
-        let place = self.told.get(user).and_then(|told| told.order.get(&token)).copied();
-        let excused = self.is_excused(server) || self.is_excused(home);
+        let told = self.told.get(user);
+        let place = told.and_then(|told| told.order.get(&token)).copied();
+        let damaged = self.damaged.contains(&(server, user.clone()));
+        let excused = damaged || self.is_shaky(server) || self.is_shaky(home);
         let Some(place) = place else {
+            let excused = excused || told.is_some_and(|told| told.before.contains(&token));
             return (!excused).then(|| format!("s{server} shows #{token} of {user}, which nobody said"));
         };
         let known = self.seen.insert((server, user.clone()), place);

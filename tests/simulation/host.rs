@@ -4,18 +4,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use rollcall::bus::Bus as _;
 use rollcall::bus::{Exchange, Outgoing, Queue, SharedBus};
 use rollcall::clock::Clock as _;
 use rollcall::config::Config;
 use rollcall::core::Settings;
+use rollcall::core::rows::UserState;
 use rollcall::core::signal::{Addressed, PeerSignal};
 use rollcall::ingest::{Ingest, pack};
 use rollcall::lifecycle::spawn;
-use rollcall::model::{ServerName, Timestamp};
+use rollcall::model::{Partition, ServerName, Status, Timestamp, UserId};
 use rollcall::reader::Reader;
+use rollcall::store::{RowKey, RowKind};
 use rollcall::wire::contract::{Context, Source, encode_beat, parse};
-use rollcall::wire::envelope::Packer;
+use rollcall::wire::envelope::{Packer, decode};
 use rollcall::wire::matrix::parse_edus;
 use rollcall::worker::Worker;
 use serde_json::value::RawValue;
@@ -152,8 +155,19 @@ impl Host {
         self.tables.lock().unwrap().forget_leases();
         self.broker.lock().unwrap().restore(queues);
         self.sim.note(10, || format!("s{} is restored from its backup", self.index));
-        self.sim.ledger().restored(self.index);
+        self.sim.ledger().restored(self.index, self.statuses(), self.sim.elapsed());
         true
+    }
+
+    /// What its users' rows say of them.
+    fn statuses(&self) -> Vec<(UserId, Status)> {
+        let tables = self.tables.lock().unwrap();
+        let users = tables.rows.iter().filter(|((_, key), _)| key.kind == RowKind::User);
+        let status = |((_, key), value): (&(Partition, RowKey), &Bytes)| {
+            let state: UserState = decode(value).expect("a user's row");
+            (UserId::parse(&key.key).expect("a user's key"), state.status().clone())
+        };
+        users.map(status).collect()
     }
 
     /// A client's event through an edge of a process: `false` if nobody could take it. `direct`: not by way of ingest.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use rollcall::bus::Queue;
-use rollcall::core::rows::ServedRow;
-use rollcall::model::{Presence, Status, UserId};
+use rollcall::core::Settings;
+use rollcall::core::rows::{Relations, ServedRow, user_key};
+use rollcall::model::{Partition, Presence, Status, UserId};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::decode;
 
@@ -55,28 +56,38 @@ impl Verdict<'_> {
     /// What an edge confirmed is not lost.
     fn own_status(&self, person: &Person) {
         let ledger = self.sim().ledger();
-        if self.people.net.host(person.server).is_none() || ledger.is_excused(person.server) {
+        if self.people.net.host(person.server).is_none() || ledger.is_shaky(person.server) {
             return;
         }
-        let set = ledger.truth.newest_message(&person.id);
+        let Some((set, since)) = ledger.truth.newest_message(&person.id) else { return };
         let told = ledger.told.get(&person.id).and_then(|told| told.status.status_msg.clone());
+        let remembered = ledger.remembers(person.server, since);
         drop(ledger);
-        if set.as_deref() != told.as_deref() {
-            self.sim().blame(format!("{} set {set:?} and is {told:?}", person.id));
+        if remembered && told.as_deref() != Some(&*set) {
+            self.sim().blame(format!("{} set {set} and is {told:?}", person.id));
         }
     }
 
     async fn list(&self, person: &Person, host: &Arc<Host>) {
-        let excused = self.sim().ledger().is_excused(host.index);
         let now = rollcall::clock::Clock::now(&*host.lives()[0]);
         let list = host.reader().list(&person.id, now).await.expect("a table that never fails");
         for (of, accepted, known) in list {
             let home = home_of(self.sim(), &of);
-            if excused || self.sim().ledger().is_excused(home) {
+            let plain = self.people.net.host(home).is_none();
+            let ledger = self.sim().ledger();
+            if ledger.is_shaky(host.index) || ledger.is_shaky(home) {
                 continue;
             }
-            let plain = self.people.net.host(home).is_none();
-            let sees = if plain { Sees::Yes } else { self.sim().ledger().truth.sees(&person.id, &of, home) };
+            let forgot = [host.index, home].iter().any(|server| ledger.restored.contains_key(server));
+            let sees = if plain { Sees::Yes } else { ledger.truth.sees(&person.id, &of, home) };
+            drop(ledger);
+            if forgot && !plain {
+                // What was said of permission may be forgotten on one side: where both still mean the same it must hold.
+                if accepted && self.lets(&of, home, &person.id) {
+                    self.shows(person, &of, true, &known.status);
+                }
+                continue;
+            }
             match sees {
                 Sees::Yes => self.shows(person, &of, accepted || plain, &known.status),
                 Sees::Perhaps if accepted => self.shows(person, &of, true, &known.status),
@@ -86,6 +97,15 @@ impl Verdict<'_> {
                 Sees::Perhaps | Sees::No => {}
             }
         }
+    }
+
+    /// Whether the rows of the user's own server let `observer` see them.
+    fn lets(&self, user: &UserId, home: usize, observer: &UserId) -> bool {
+        let Some(host) = self.people.net.host(home) else { return true };
+        let key = (Partition::of(user.as_str(), host.config.partitions), user_key(RowKind::Relations, user));
+        let row = host.tables.lock().unwrap().rows.get(&key).cloned();
+        let relations: Relations = row.map(|row| decode(&row).expect("a row of ours")).unwrap_or_default();
+        relations.may_see(observer, Settings::from(&host.config).rules())
     }
 
     fn shows(&self, person: &Person, of: &UserId, accepted: bool, known: &Status) {
@@ -124,7 +144,11 @@ impl Verdict<'_> {
                 && ledger.truth.lists(&person.id, &other.id)
                 && ledger.truth.sees(&other.id, &person.id, person.server) == Sees::Yes
         });
-        if make.plain || !promised || !make.symmetric || ledger.is_excused(person.server) {
+        if make.plain || !promised || !make.symmetric || ledger.is_shaky(person.server) {
+            return;
+        }
+        // Who does not ask is told again only when it is about to forget.
+        if ledger.restored.contains_key(&person.server) {
             return;
         }
         let told = ledger.told.get(&person.id).map(|told| told.status.clone()).unwrap_or_default();
@@ -159,12 +183,20 @@ impl Verdict<'_> {
             let served: ServedRow = decode(value).expect("a row of ours");
             let (peer, user) = key.key.split_once('\0').expect("a key of two parts");
             let (peer, user) = (self.people.net.index_of(peer), UserId::parse(user).expect("a user"));
-            let hidden = self.sim().ledger().truth.hidden_since(&user, host.index, peer);
-            if served.hidden.is_none() && hidden.is_some() && !self.sim().ledger().is_excused(host.index) {
+            if served.hidden.is_none() && self.is_hidden(&user, host.index, peer) {
                 self.sim()
                     .blame(format!("s{} keeps promising {user} to s{peer}, where nobody may see them", host.index));
             }
         }
+    }
+
+    /// Whether nobody at `peer` may see `user`, for certain.
+    fn is_hidden(&self, user: &UserId, home: usize, peer: usize) -> bool {
+        let ledger = self.sim().ledger();
+        let observers = self.people.all.iter().filter(|person| person.server == peer);
+        let mut sees = observers.map(|observer| ledger.truth.sees(&observer.id, user, home));
+        let refused = ledger.truth.hidden_since(user, home, peer).is_some();
+        !ledger.is_shaky(home) && (refused || ledger.remembers(home, 0) && sees.all(|sees| sees == Sees::No))
     }
 
     /// E1: nobody has a session any longer, so nobody is polled.
@@ -173,7 +205,7 @@ impl Verdict<'_> {
         let mut wrong = Vec::new();
         for ((from, to), pair) in &ledger.pairs {
             let polled = pair.polled.iter().filter(|(_, (_, on))| *on).map(|(user, _)| user);
-            let excused = ledger.is_excused(*from) || self.sim().plan.servers[*to].plain;
+            let excused = ledger.is_shaky(*from) || self.sim().plan.servers[*to].plain;
             wrong.extend(polled.filter(|_| !excused).map(|user| format!("s{from} polls {user} of s{to} for nobody")));
         }
         drop(ledger);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rollcall::bus::Outgoing;
 use rollcall::clock::Clock;
-use rollcall::core::rows::{RemoteRow, UserState};
+use rollcall::core::rows::{RemoteRow, SentRow, UserState};
 use rollcall::core::signal::{LinkSignal, Outcome};
 use rollcall::model::{Serial, Timestamp, TraceId, UserId};
 use rollcall::store::{Commit, RowChange, RowKind};
@@ -28,6 +28,9 @@ struct Kept {
     body: Vec<u8>,
     trace: Option<TraceId>,
 }
+
+/// After this a server that was restored from a backup has heard again who is there.
+const RESTORED_MS: u64 = 10_000;
 
 const BATCH: u8 = 4;
 const OUTBOUND: u8 = 5;
@@ -107,7 +110,12 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
             let state: UserState = decode(value).expect("a user's row");
             let user = UserId::parse(&row.key.key).expect("a user's key");
             let left = sim.ledger().tells(&user, state.status().clone(), sim.elapsed());
-            if left && !sim.ledger().is_excused(server) {
+            let ledger = sim.ledger();
+            // Whoever was restored from a backup must hear it first.
+            let hears = sim.elapsed().checked_sub(RESTORED_MS).is_none_or(|since| ledger.remembers(server, since));
+            let excused = !hears || ledger.is_shaky(server);
+            drop(ledger);
+            if left && !excused {
                 sim.blame(format!(
                     "{} is taken for gone, though they said all the time that they are there",
                     row.key.key
@@ -120,6 +128,15 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
             let home = home_of(sim, &user);
             let wrong = sim.ledger().knows(server, home, &user, &known.status);
             wrong.into_iter().for_each(|wrong| sim.blame(wrong));
+        }
+        RowKind::Sent => {
+            let sent: SentRow = decode(value).expect("what a transaction holds");
+            let (peer, _) = row.key.key.split_once('\0').expect("a key of two parts");
+            let pair = (server, home_named(sim, peer));
+            for (user, serial) in sent.entries {
+                let wrong = sim.ledger().pushes(pair, user, serial);
+                wrong.into_iter().for_each(|wrong| sim.blame(wrong));
+            }
         }
         _ => {}
     }

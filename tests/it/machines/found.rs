@@ -1,0 +1,193 @@
+//! What the simulation found, each told once more with nothing around it.
+
+use rollcall::core::signal::{Addressed, LinkSignal, Outcome};
+use rollcall::model::{Presence, Serial, Status, Timestamp};
+use serde_json::{Value, json};
+
+use crate::support::pair::{START, Server, defaults, lines, server, settings, user};
+
+const JOHN: &str = "@john:a.example";
+const ALICE: &str = "@alice:b.example";
+
+/// A transaction of b.example with this number.
+fn numbered(counter: u64, lists: &serde_json::Value) -> serde_json::Value {
+    let mut content = json!({"push": [], "rollcall": {"v": 1, "seq": [1, counter], "promise_ms": 3_600_000}});
+    content.as_object_mut().unwrap().extend(lists.as_object().cloned().unwrap());
+    json!({"edu_type": "m.presence", "content": content})
+}
+
+fn pushes(server: &mut Server, now: Timestamp) -> Vec<String> {
+    sent(server, now).iter().flat_map(lines).filter(|line| line.starts_with("push")).collect()
+}
+
+/// What has left by then, unanswered.
+fn sent(server: &mut Server, now: Timestamp) -> Vec<Value> {
+    server.tick(now);
+    std::iter::from_fn(|| server.sent()).map(|(_, body)| body).collect()
+}
+
+/// What has left by then, and what became of it.
+fn answered(server: &mut Server, now: Timestamp, outcome: Outcome) -> Vec<Value> {
+    server.tick(now);
+    let sent: Vec<_> = std::iter::from_fn(|| server.sent()).collect();
+    sent.iter().for_each(|(transaction, _)| server.receipt(now, transaction, outcome));
+    sent.into_iter().map(|(_, body)| body).collect()
+}
+
+/// A message between machines, which comes late.
+fn late(to: &mut Server, now: Timestamp, signal: LinkSignal) {
+    let signal = Addressed { to: server("b.example"), at: now, reply: None, trace: None, signal };
+    to.machines.handle_batch(now, 1_000, vec![signal]);
+}
+
+fn edu(kind: &str, observed: &str, observer: &str) -> Value {
+    json!({"edu_type": kind, "content": {"observed_user": observed, "observer_user": observer}})
+}
+
+/// Seed 2: one process' queue was longer than the other's.
+#[test]
+fn a_poll_that_a_later_transaction_overtook_is_answered() {
+    let mut a = Server::new("a.example");
+    a.set(START, JOHN, Presence::Online, None);
+    a.foreign(START, "b.example", &json!([numbered(2, &json!({}))]));
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({"poll": [JOHN]}))]));
+    assert_eq!(pushes(&mut a, START.plus(6_000)), [format!("push {JOHN} online")]);
+}
+
+#[test]
+fn an_unpoll_that_a_later_poll_overtook_ends_nothing() {
+    let mut a = Server::new("a.example");
+    a.set(START, JOHN, Presence::Online, None);
+    a.foreign(START, "b.example", &json!([numbered(2, &json!({"poll": [JOHN]}))]));
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({"unpoll": [JOHN]}))]));
+    assert_eq!(pushes(&mut a, START.plus(6_000)), [format!("push {JOHN} online")]);
+}
+
+#[test]
+fn an_answer_that_a_later_transaction_overtook_counts_and_a_no_that_a_later_yes_overtook_does_not() {
+    let answer = |kind: &str| json!({"edu_type": kind, "content": {"observed_user": ALICE, "observer_user": JOHN}});
+    let mut a = Server::with("a.example", defaults());
+    a.list(START, JOHN, &[ALICE], &[]);
+    a.foreign(START, "b.example", &json!([numbered(3, &json!({}))]));
+    a.foreign(START, "b.example", &json!([numbered(2, &json!({})), answer("m.presence_accept")]));
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({})), answer("m.presence_deny")]));
+    assert_eq!(a.list_of(START, JOHN), [(ALICE.to_owned(), true, Presence::Unknown)]);
+}
+
+#[test]
+fn whoever_spoke_while_the_clock_was_ahead_is_heard_once_it_came_back() {
+    let mut a = Server::new("a.example");
+    a.set(START.plus(600_000), JOHN, Presence::Busy, None);
+    let stamp = a.stamp(START);
+    let signal = rollcall::core::signal::UserSignal::Status {
+        device: crate::support::pair::device("PHONE"),
+        presence: Presence::Online,
+        status_msg: rollcall::core::signal::MessageEdit::Keep,
+        stamp,
+    };
+    // A moment passes between the edge and the machine.
+    a.tell(START.plus(20), JOHN, signal);
+    assert_eq!(a.sees(START, JOHN, JOHN).unwrap().status.presence, Presence::Online);
+}
+
+/// Seed 231: the unpoll made the link forget what it had told.
+#[test]
+fn a_change_that_comes_again_after_an_unpoll_is_not_told_again() {
+    let mut a = Server::new("a.example");
+    a.set(START, JOHN, Presence::Online, None);
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({"poll": [JOHN]}))]));
+    a.set(START, JOHN, Presence::Busy, None);
+    assert_eq!(answered(&mut a, START.plus(6_000), Outcome::Delivered).len(), 1);
+    a.foreign(START.plus(7_000), "b.example", &json!([numbered(2, &json!({"unpoll": [JOHN]}))]));
+    let serial = Serial { epoch: 1, counter: 1 };
+    late(
+        &mut a,
+        START.plus(8_000),
+        LinkSignal::Change { user: user(JOHN), status: Status::default(), serial, promise: true },
+    );
+    assert_eq!(pushes(&mut a, START.plus(20_000)), [""; 0]);
+}
+
+/// Seed 383: a session ended and began anew before the peer heard of it, which said something meanwhile.
+#[test]
+fn what_a_peer_says_between_two_sessions_is_kept_if_it_was_not_unpolled() {
+    let mut a = Server::with("a.example", defaults());
+    let push = |n, message: &str| {
+        let push =
+            json!({"push": [{"user_id": ALICE, "presence": "online", "status_msg": message, "last_active_ago": 1}]});
+        json!([numbered(n, &push)])
+    };
+    a.list(START, JOHN, &[ALICE], &[]);
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({})), edu("m.presence_accept", ALICE, JOHN)]));
+    a.session(START, JOHN, Some(3_600_000));
+    answered(&mut a, START.plus(6_000), Outcome::Delivered);
+    a.foreign(START.plus(7_000), "b.example", &push(2, "before"));
+    let serial = |counter| Serial { epoch: 2, counter };
+    let (observer, target) = (user(JOHN), user(ALICE));
+    let watch = |on, serial| LinkSignal::Watch {
+        observer: observer.clone(),
+        target: target.clone(),
+        on,
+        accepted: true,
+        serial,
+    };
+    late(&mut a, START.plus(8_000), watch(false, serial(1)));
+    a.foreign(START.plus(8_000), "b.example", &push(3, "between"));
+    late(&mut a, START.plus(8_000), watch(true, serial(2)));
+    a.tick(START.plus(9_000));
+    let shown = a.sees(START.plus(9_000), JOHN, ALICE).and_then(|known| known.status.status_msg);
+    assert_eq!(shown.as_deref(), Some("between"));
+}
+
+/// Seed 1256: whether the peer took the unpoll was not known, and then somebody came to watch again.
+#[test]
+fn who_comes_back_after_an_unpoll_that_got_no_answer_is_polled_for() {
+    let mut a = Server::with("a.example", defaults());
+    a.list(START, JOHN, &[ALICE], &[]);
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({})), edu("m.presence_accept", ALICE, JOHN)]));
+    a.session(START, JOHN, Some(60_000));
+    answered(&mut a, START.plus(6_000), Outcome::Delivered);
+    a.session(START.plus(7_000), JOHN, None);
+    a.tick(START.plus(40_000));
+    let unpolls: Vec<String> = answered(&mut a, START.plus(46_000), Outcome::Expired).iter().flat_map(lines).collect();
+    assert!(unpolls.contains(&format!("unpoll {ALICE}")), "{unpolls:?}");
+    a.session(START.plus(46_100), JOHN, Some(60_000));
+    a.tick(START.plus(46_200));
+    let polls: Vec<String> = sent(&mut a, START.plus(120_000)).iter().flat_map(lines).collect();
+    assert!(polls.contains(&format!("poll {ALICE}")), "{polls:?}");
+}
+
+/// Seed 1400: the link forgot an answer as soon as it was delivered.
+#[test]
+fn a_yes_that_comes_again_after_a_no_was_delivered_is_not_said_again() {
+    let mut a = Server::new("a.example");
+    a.set(START, JOHN, Presence::Online, None);
+    a.answer(START, JOHN, ALICE, true);
+    answered(&mut a, START.plus(6_000), Outcome::Delivered);
+    a.answer(START.plus(7_000), JOHN, ALICE, false);
+    answered(&mut a, START.plus(13_000), Outcome::Delivered);
+    for restarted in [false, true] {
+        if restarted {
+            a.restart(START.plus(14_000));
+        }
+        let serial = Serial { epoch: 1, counter: 1 };
+        let yes = LinkSignal::Decide { observed: user(JOHN), observer: user(ALICE), allow: true, serial };
+        late(&mut a, START.plus(15_000), yes);
+        let said: Vec<String> = sent(&mut a, START.plus(30_000)).iter().flat_map(lines).collect();
+        assert!(!said.iter().any(|line| line.starts_with("accept")), "{said:?}");
+    }
+}
+
+/// Seed 801: the yes, given without having been asked, reached the peer before the question was there, and counted for nothing.
+#[test]
+fn a_question_that_crosses_its_answer_is_answered_again() {
+    let mut a = Server::with("a.example", settings());
+    a.set(START, JOHN, Presence::Online, None);
+    a.answer(START, JOHN, ALICE, true);
+    a.tick(START.plus(6_000));
+    let (first, _) = a.sent().expect("the yes");
+    a.foreign(START.plus(6_100), "b.example", &json!([numbered(1, &json!({})), edu("m.presence_invite", JOHN, ALICE)]));
+    a.receipt(START.plus(6_200), &first, Outcome::Delivered);
+    let said: Vec<String> = sent(&mut a, START.plus(20_000)).iter().flat_map(lines).collect();
+    assert!(said.iter().any(|line| line.starts_with("accept")), "{said:?}");
+}
