@@ -112,9 +112,14 @@ impl Ledger {
         self.unsaid.retain(|(of, _), _| *of != server);
         self.truth.forgotten(server);
         self.seen.retain(|(at, _), _| *at != server);
-        for (_, pair) in self.pairs.iter_mut().filter(|((from, _), _)| *from == server) {
-            pair.forgotten = pair.sent.len();
-            pair.newest.clear();
+        for ((from, to), pair) in &mut self.pairs {
+            if *from == server {
+                pair.forgotten = pair.sent.len();
+                pair.newest.clear();
+            }
+            if *to == server {
+                pair.polled.clear();
+            }
         }
         for (user, status) in statuses {
             self.seen.retain(|(_, of), _| *of != user);

@@ -176,8 +176,8 @@ impl Storm {
             host.bury_the_dead();
             host.vacant().into_iter().for_each(|slot| start(&self.net, host, slot));
         }
-        // Until the last that broke off is tried again.
-        sleep(Duration::from_millis(5_500)).await;
+        // Until the last that broke off is tried again, and the slowest commit is done.
+        sleep(Duration::from_millis(10_000)).await;
         self.net.hosts().for_each(|host| host.vacant().into_iter().for_each(|slot| start(&self.net, host, slot)));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rollcall::bus::Queue;
+use rollcall::config::ListAccept;
 use rollcall::core::Settings;
 use rollcall::core::rows::{Relations, ServedRow, user_key};
 use rollcall::model::{Partition, Presence, Status, UserId};
@@ -193,10 +194,15 @@ impl Verdict<'_> {
     /// Whether nobody at `peer` may see `user`, for certain.
     fn is_hidden(&self, user: &UserId, home: usize, peer: usize) -> bool {
         let ledger = self.sim().ledger();
-        let observers = self.people.all.iter().filter(|person| person.server == peer);
-        let mut sees = observers.map(|observer| ledger.truth.sees(&observer.id, user, home));
-        let refused = ledger.truth.hidden_since(user, home, peer).is_some();
-        !ledger.is_shaky(home) && (refused || ledger.remembers(home, 0) && sees.all(|sees| sees == Sees::No))
+        let make = &self.sim().plan.servers[home];
+        // Where everybody may, there may be others than the few who are known here.
+        if make.shaky || make.accept == ListAccept::Everyone {
+            return false;
+        }
+        let mut observers = self.people.all.iter().filter(|person| person.server == peer);
+        let unseen = observers.all(|observer| ledger.truth.sees(&observer.id, user, home) == Sees::No);
+        let forgot = ledger.restored.contains_key(&home);
+        unseen && !forgot || ledger.truth.hidden_since(user, home, peer).is_some()
     }
 
     /// E1: nobody has a session any longer, so nobody is polled.

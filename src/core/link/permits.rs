@@ -243,8 +243,14 @@ impl Permits {
 
     /// After the last row. `live`: what is on its way.
     pub(super) fn begin(&mut self, live: &[(Permission, Serial)]) {
-        let on_its_way: BTreeSet<Pair> = live.iter().map(|(permission, _)| pair_of(permission)).collect();
-        for (pair, row) in self.all.iter().filter(|(pair, _)| !on_its_way.contains(pair)) {
+        let live: BTreeMap<Pair, Serial> =
+            live.iter().map(|(permission, serial)| (pair_of(permission), *serial)).collect();
+        let is_on_its_way = |pair: &Pair, row: &PermitRow| match (live.get(pair), row) {
+            // An older answer may be.
+            (Some(sent), PermitRow::Answer { serial, .. }) => sent == serial,
+            (sent, _) => sent.is_some(),
+        };
+        for (pair, row) in self.all.iter().filter(|(pair, row)| !is_on_its_way(pair, row)) {
             match row {
                 PermitRow::Invite { tries: 0, .. } | PermitRow::Answer { .. } => drop(self.ready.insert(pair.clone())),
                 PermitRow::Invite { sent_at, tries, .. } => {

@@ -191,3 +191,18 @@ fn a_question_that_crosses_its_answer_is_answered_again() {
     let said: Vec<String> = sent(&mut a, START.plus(20_000)).iter().flat_map(lines).collect();
     assert!(said.iter().any(|line| line.starts_with("accept")), "{said:?}");
 }
+
+/// Seed 1380: a restart took the older answer that was under way for the one that waited.
+#[test]
+fn a_no_that_waits_behind_a_yes_under_way_outlives_a_restart() {
+    let mut a = Server::with("a.example", settings());
+    a.set(START, JOHN, Presence::Online, None);
+    a.answer(START, JOHN, ALICE, true);
+    a.tick(START.plus(6_000));
+    let (yes, _) = a.sent().expect("the yes");
+    a.answer(START.plus(7_000), JOHN, ALICE, false);
+    a.restart(START.plus(8_000));
+    a.receipt(START.plus(9_000), &yes, Outcome::Delivered);
+    let said: Vec<String> = sent(&mut a, START.plus(20_000)).iter().flat_map(lines).collect();
+    assert!(said.iter().any(|line| line.starts_with("deny")), "{said:?}");
+}
