@@ -165,6 +165,8 @@ struct Session<'i> {
     due: Instant,
     /// When it is looked at again.
     glance: Instant,
+    /// Whether the last look found anything. If not, the subscription is asked: the embedded bus reads a backlog only then.
+    flows: bool,
     /// Ordered: a run lands after all that were taken before it.
     flights: FuturesOrdered<BoxFuture<'i, Result<Landed, GaveUp>>>,
     broadcasts: FuturesUnordered<BoxFuture<'i, Result<Vec<Token>, GaveUp>>>,
@@ -180,6 +182,7 @@ impl<'i> Session<'i> {
             pace: Pace::new(ingest.linger, LONG_LINGER),
             due: Instant::now(),
             glance: Instant::now(),
+            flows: true,
             flights: FuturesOrdered::new(),
             broadcasts: FuturesUnordered::new(),
         }
@@ -220,12 +223,14 @@ impl<'i> Session<'i> {
     /// Whether the gathering run is left to fill by itself until the next glance: being woken for each message costs more than the
     /// message.
     fn sleeps(&self) -> bool {
-        self.pace.is_busy() && !self.gathering.is_empty()
+        self.pace.is_busy() && self.flows && !self.gathering.is_empty()
     }
 
     /// Takes what has come meanwhile, and lets the gathering run leave if it is due.
     fn wake(&mut self) {
-        if let Some(first) = self.subscription.try_next() {
+        let first = self.subscription.try_next();
+        self.flows = first.is_some();
+        if let Some(first) = first {
             self.take(first);
         }
         if Instant::now() >= self.due {
@@ -237,6 +242,7 @@ impl<'i> Session<'i> {
 
     /// Gathers `first` and what else is here already.
     fn take(&mut self, first: Delivery) {
+        self.flows = true;
         let mut next = Some(first);
         while let Some(delivery) = next {
             delivery.count_redelivery();

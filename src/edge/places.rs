@@ -113,7 +113,8 @@ mod tests {
         drop(two);
         assert!(take("192.0.2.3").is_some() && take("192.0.2.1").is_some());
         drop((one, three));
-        assert_eq!((places.lock().all, places.lock().by_address.len()), (0, 0), "nobody is remembered");
+        let taken = places.lock();
+        assert_eq!((taken.all, taken.by_address.len()), (0, 0), "nobody is remembered");
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl<'a> Owner<'a> {
         let mut run = Vec::new();
         let mut next = Some(first);
         loop {
+            let before = run.len();
             while let Some(delivery) = next.take().or_else(|| self.waiting()) {
                 if is_suspect(&delivery) && !run.is_empty() {
                     self.put_back.push_front(delivery);
@@ -203,7 +204,7 @@ impl<'a> Owner<'a> {
             if Instant::now() >= deadline {
                 return Ok(run);
             }
-            next = self.more_by(deadline).await?;
+            next = self.more_by(deadline, run.len() > before).await?;
         }
     }
 
@@ -212,9 +213,10 @@ impl<'a> Owner<'a> {
         self.put_back.pop_front().or_else(|| self.subscription.as_mut()?.try_next())
     }
 
-    /// The next delivery, at most until `deadline`; when much comes, whatever may be here after a glance's time.
-    async fn more_by(&mut self, deadline: Instant) -> Result<Option<Delivery>, Ended> {
-        if self.pace.is_busy() {
+    /// The next delivery, at most until `deadline`; when much comes, whatever may be here after a glance's time. If the last glance
+    /// found nothing, the subscription is asked: the embedded bus reads a backlog only then.
+    async fn more_by(&mut self, deadline: Instant, flows: bool) -> Result<Option<Delivery>, Ended> {
+        if self.pace.is_busy() && flows {
             tokio::time::sleep_until(deadline.min(Instant::now() + GLANCE)).await;
             return Ok(None);
         }

@@ -86,3 +86,24 @@ impl DerefMut for WhenBusy {
         self.0.get_or_insert_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Link, RemoteRow};
+    use super::*;
+    use crate::model::ServerName;
+
+    #[test]
+    fn a_restored_link_that_is_idle_holds_nothing_more() {
+        let [local, peer] = ["a.example", "b.example"].map(|name| ServerName::parse(name).unwrap());
+        let mut link = Link::new(&local, peer);
+        link.restore_remote(&UserId::parse("@bob:b.example").unwrap(), RemoteRow::default(), Timestamp(1));
+        link.begin_permits(Timestamp(1));
+        assert!(link.busy.is_resting());
+        link.busy.dirty.state = true;
+        link.busy.rest();
+        assert!(!link.busy.is_resting(), "a row is to be written");
+        link.take_rows(&mut Vec::new());
+        assert!(link.busy.is_resting());
+    }
+}

@@ -74,8 +74,10 @@ impl Link {
     }
 
     pub(super) fn begin_permits(&mut self, now: Timestamp) {
-        let Busy { live, permits, .. } = &mut *self.busy;
-        permits.begin(live.as_ref().map_or(&[][..], |row| &row.permissions));
+        if !self.busy.permits.is_empty() {
+            let Busy { live, permits, .. } = &mut *self.busy;
+            permits.begin(live.as_ref().map_or(&[][..], |row| &row.permissions));
+        }
         self.open_for_more(now);
     }
 }

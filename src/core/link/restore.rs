@@ -28,6 +28,7 @@ impl Link {
         self.begin_permits(now);
         self.restore_refresh(horizon, settings);
         self.guard(now);
+        self.busy.rest();
     }
 
     pub(in crate::core) fn restore_remote(&mut self, user: &UserId, row: RemoteRow, now: Timestamp) {

@@ -110,7 +110,9 @@ impl Link {
     pub(super) fn reconsider(&mut self, localpart: &str, now: Timestamp) {
         let Some(remote) = self.remotes.get(localpart) else { return };
         if remote.is_wanted() == remote.polled {
-            self.busy.pending.remove(localpart);
+            if self.busy.pending.contains(localpart) {
+                self.busy.pending.remove(localpart);
+            }
         } else {
             self.busy.pending.insert(localpart.into());
             self.busy.window.open(now);

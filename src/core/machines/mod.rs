@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
 use super::user::{self, User};
 use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
-use crate::store::{RowChange, RowKind};
+use crate::store::{RowChange, RowKey, RowKind};
 
 /// A clock that goes back by less has only been set right, ms.
 const CLOCK_STEP_MS: u64 = 1_000;
@@ -229,11 +229,12 @@ impl Machines {
                 link.take_rows(&mut rows);
             }
         }
-        for removal in std::mem::take(&mut self.removals) {
+        let mut removals = std::mem::take(&mut self.removals);
+        if !removals.is_empty() {
             // A link may have come back in the same run: then its new row stands.
-            if !rows.iter().any(|row: &RowChange| row.key == removal.key) {
-                rows.push(removal);
-            }
+            let written: HashSet<&RowKey> = rows.iter().map(|row: &RowChange| &row.key).collect();
+            removals.retain(|removal| !written.contains(&removal.key));
+            rows.append(&mut removals);
         }
         rows.append(&mut self.day.take_rows());
         Effects {

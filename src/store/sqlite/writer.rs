@@ -252,6 +252,7 @@ impl Task {
             }
         };
         if let Err(error) = self.execute("COMMIT").await {
+            self.foreign = foreign;
             self.roll_back().await;
             return Err(Failure::Unknown(error.to_string()));
         }
