@@ -60,10 +60,10 @@ impl SimBus {
             });
             if sim.plan.reorders && queue.is_partitioned() {
                 if sim.strikes(sim.plan.faults.strays) {
-                    return self.lead_astray(broker, queue, message);
+                    return self.lead_astray(broker, &queue, message);
                 }
                 if sim.strikes(sim.plan.faults.echoes) {
-                    self.lead_astray(broker, queue.clone(), message.clone());
+                    self.lead_astray(broker, &queue, message.clone());
                     broker = self.broker();
                 }
             }
@@ -73,7 +73,7 @@ impl SimBus {
     }
 
     /// For longer than much else takes, but not for longer than the storm.
-    fn lead_astray(&self, mut broker: MutexGuard<'_, Broker>, queue: Queue, message: Outgoing) {
+    fn lead_astray(&self, mut broker: MutexGuard<'_, Broker>, queue: &Queue, message: Outgoing) {
         let sim = self.life.sim.clone();
         let id = broker.lead_astray(queue.clone(), message);
         sim.note(15, || format!("the message {id} on {queue} of s{} goes astray", self.life.server));

@@ -181,7 +181,7 @@ impl Ledger {
     }
 
     /// A transaction holds a status of `user`; what is wrong with that.
-    pub fn pushes(&mut self, (from, to): (usize, usize), user: UserId, serial: Serial) -> Option<String> {
+    pub fn pushes(&mut self, (from, to): (usize, usize), user: &UserId, serial: Serial) -> Option<String> {
         let shaky = self.is_shaky(from);
         let newest = self.pairs.entry((from, to)).or_default().newest.entry(user.clone()).or_default();
         let back = serial < *newest && !shaky;

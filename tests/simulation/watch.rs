@@ -134,7 +134,7 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
             let (peer, _) = row.key.key.split_once('\0').expect("a key of two parts");
             let pair = (server, home_named(sim, peer));
             for (user, serial) in sent.entries {
-                let wrong = sim.ledger().pushes(pair, user, serial);
+                let wrong = sim.ledger().pushes(pair, &user, serial);
                 wrong.into_iter().for_each(|wrong| sim.blame(wrong));
             }
         }

@@ -77,14 +77,14 @@ fn settle(sim: &Arc<Sim>) -> (Arc<Net>, Arc<People>) {
 /// be damaged there are two of them, one of whom talks.
 fn meet(people: &Arc<People>) {
     let pairs = if people.net.sim.plan.damages { 2 } else { 1 };
-    for first in people.all[..pairs].to_vec() {
+    for first in &people.all[..pairs] {
         let home = people.net.host(first.server).expect("the first speaks rollcall");
         let namesakes = people.all.iter().filter(|person| person.id.localpart() == first.id.localpart());
         for person in namesakes.filter(|person| person.id != first.id) {
             if let Some(host) = people.net.host(person.server) {
-                people.list(person, host, &first, true);
+                people.list(person, host, first, true);
                 people.open_session(person, host, 60_000);
-                people.list(&first, home, person, true);
+                people.list(first, home, person, true);
             }
         }
     }

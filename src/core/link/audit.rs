@@ -62,6 +62,7 @@ impl Link {
                 super::mark(remote, localpart, &mut self.busy.dirty.remotes);
             }
             self.busy.again.remove(localpart);
+            self.busy.unwanted.remove(localpart);
             self.reconsider(localpart, now);
         }
         forsaken.len() as u64

@@ -10,7 +10,7 @@ const JOHN: &str = "@john:a.example";
 const ALICE: &str = "@alice:b.example";
 
 /// A transaction of b.example with this number.
-fn numbered(counter: u64, lists: &serde_json::Value) -> serde_json::Value {
+fn numbered(counter: u64, lists: &Value) -> Value {
     let mut content = json!({"push": [], "rollcall": {"v": 1, "seq": [1, counter], "promise_ms": 3_600_000}});
     content.as_object_mut().unwrap().extend(lists.as_object().cloned().unwrap());
     json!({"edu_type": "m.presence", "content": content})
