@@ -91,7 +91,7 @@ impl Turn<'_> {
     }
 }
 
-/// The machine of one peer. There may be a million, nearly all of them idle: see [`busy`].
+/// The machine of one peer. There may be a million, nearly all of them idle: see `busy.rs`.
 #[derive(Debug)]
 pub struct Link {
     server: ServerName,
