@@ -11,6 +11,7 @@ mod permits;
 mod plain;
 mod remind;
 mod remote;
+mod remotes;
 mod restore;
 mod send;
 mod served;
@@ -19,15 +20,17 @@ mod watchdog;
 mod watches;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::busy::WhenBusy;
 pub use self::permits::PermitRow;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
+use self::remotes::Remotes;
 use self::told::Told;
 pub(super) use self::watchdog::Standing;
 use self::watchdog::Watchdog;
@@ -61,7 +64,7 @@ pub struct Turn<'a> {
     pub flushes: &'a mut Vec<Flush>,
     pub(super) holds: &'a mut Holds,
     /// Local users that watch, shared: each watches many.
-    pub(super) observers: &'a mut HashSet<UserId, Xxh3DefaultBuilder>,
+    pub(super) observers: &'a mut HashSet<UserId, FixedState>,
     /// When an edge took the cause of this in.
     pub at: Timestamp,
     /// The trace of the cause.
@@ -100,8 +103,8 @@ pub struct Link {
     state: LinkState,
     /// Our users whose changes the peer was promised.
     told: Told,
-    /// The peer's users, by localpart. Boxed: a map has room for many more than the one or two that most links watch.
-    remotes: BTreeMap<Box<str>, Box<Remote>>,
+    /// The peer's users, by localpart.
+    remotes: Remotes,
     /// How many of the peer's users somebody here wants to see and may.
     wanted: usize,
     watchdog: Watchdog,
@@ -177,7 +180,7 @@ impl Link {
             server,
             state: LinkState::default(),
             told: Told::default(),
-            remotes: BTreeMap::new(),
+            remotes: Remotes::default(),
             wanted: 0,
             watchdog: Watchdog::default(),
             compared: Timestamp(0),
@@ -350,9 +353,9 @@ impl Link {
                 let asked = live.is_some_and(|live| live.names(localpart));
                 let useless = remote.compact(now) && !asked;
                 if std::mem::take(&mut remote.dirty) || useless {
-                    written.push(localpart.clone());
+                    written.push(localpart.into());
                 }
-                useless.then(|| localpart.clone())
+                useless.then(|| localpart.into())
             })
             .collect();
         self.state.cap = None;

@@ -45,7 +45,7 @@ impl Link {
             if until <= turn.horizon {
                 remote.forget();
                 super::mark(remote, localpart, &mut self.busy.dirty.remotes);
-                gone.push(localpart.clone());
+                gone.push(Box::<str>::from(localpart));
             } else {
                 let earliest = turn.horizon.plus(good_for / TOLERANCE);
                 let due = self.plain_due.unwrap_or(until).min(until);

@@ -38,7 +38,7 @@ impl Link {
             // Looked at as soon as the horizon moves: it may be too old by now.
             self.plain_due = Some(Timestamp(0));
         }
-        self.remotes.insert(user.localpart().into(), Box::new(remote));
+        *self.remotes.get_or_default(user.localpart()) = remote;
         self.reconsider(user.localpart(), now);
     }
 

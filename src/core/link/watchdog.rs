@@ -14,10 +14,9 @@ const PROMISE_MAX_MS: u64 = 24 * 3600 * 1000;
 /// See the module. All times are of the local clock.
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
+    pulse: Pulse,
     /// Whether there is anything to guard.
     on: bool,
-    /// When anything was last heard of the peer: resets the short one (W4).
-    heard: Timestamp,
     /// When a reminder, or the answer to ours, was last heard: resets both (W6).
     pub(super) reset: Timestamp,
     /// When the peer last polled or reminded: our own promises end without.
@@ -36,6 +35,15 @@ pub(super) struct Watchdog {
     silent: bool,
     /// How often the peer answered a reminder.
     answers: u32,
+}
+
+/// All that nearly every sign of life touches, of very many links.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pulse {
+    /// When anything was last heard of the peer: resets the short one (W4).
+    heard: Timestamp,
+    /// Hearing it again changes nothing else.
+    is_steady: bool,
 }
 
 /// What the machines of a partition know of a link's watchdogs.
@@ -72,18 +80,21 @@ impl Link {
         self.state.lapsed.is_some()
     }
 
-    /// Starts the watchdogs with the first promise, and stops them with the last.
+    /// Starts the watchdogs with the first promise, and stops them with the last. Looks at the facts after whatever happened.
     pub(in crate::core) fn guard(&mut self, now: Timestamp) {
         // One that has been silent for a day is asked for as long as somebody here wants to know.
         let listens = self.speaks(now) || self.subscribes(now) || self.state.knows_permission() && self.wanted > 0;
         let on = listens && (self.told.len() > 0 || self.wanted > 0);
         let dog = &mut self.watchdog;
         if on && !dog.on {
-            *dog = Watchdog { on, heard: now, reset: now, asked: now, ..Watchdog::default() };
+            let pulse = Pulse { heard: now, is_steady: false };
+            *dog = Watchdog { on, pulse, reset: now, asked: now, ..Watchdog::default() };
             self.compared = now;
         } else if !on && dog.on {
             *dog = Watchdog::default();
         }
+        let is_reached = self.state.attempts == 0 && self.state.lapsed.is_none();
+        dog.pulse.is_steady = on && !dog.silent && dog.tries == 0 && is_reached;
     }
 
     /// This peer's turn to be reminded comes `offset_ms` from now on, as after a restart.
@@ -104,7 +115,7 @@ impl Link {
     /// before then gets no more.
     pub(in crate::core) fn forgive(&mut self, now: Timestamp, since: Timestamp, settings: &Settings) {
         let dog = &mut self.watchdog;
-        (dog.heard, dog.silent, dog.tries) = (now, false, 0);
+        (dog.pulse.heard, dog.silent, dog.tries) = (now, false, 0);
         dog.failing = dog.failing.filter(|failing| failing.plus(2 * settings.short_ms) < since);
         self.state.attempts = 0;
         self.state.retry_at = self.state.retry_at.min(now);
@@ -113,20 +124,18 @@ impl Link {
 
     /// W4, where it changes nothing but the time, as nearly always; `false`: it has to be looked at.
     pub(in crate::core) fn heard_as_ever(&mut self, at: Timestamp, now: Timestamp) -> bool {
-        let dog = &mut self.watchdog;
-        let as_ever =
-            dog.on && !dog.silent && dog.tries == 0 && self.state.attempts == 0 && self.state.lapsed.is_none();
-        if as_ever {
-            dog.heard = dog.heard.max(at.min(now));
+        let pulse = &mut self.watchdog.pulse;
+        if pulse.is_steady {
+            pulse.heard = pulse.heard.max(at.min(now));
         }
-        as_ever
+        pulse.is_steady
     }
 
     /// W4: any authenticated request of the peer.
     pub(super) fn note_heard(&mut self, turn: &Turn<'_>) {
         let long = self.long_due(turn.settings);
         let dog = &mut self.watchdog;
-        dog.heard = dog.heard.max(turn.at.min(turn.now));
+        dog.pulse.heard = dog.pulse.heard.max(turn.at.min(turn.now));
         dog.silent = false;
         if turn.horizon < long {
             dog.tries = 0;
@@ -216,7 +225,7 @@ impl Link {
         if self.busy.words.remind || self.busy.live.as_ref().is_some_and(|live| live.remind) {
             return None;
         }
-        let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
+        let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
         let again = if dog.tries > 0 { dog.reminded.plus(self.patience_ms(settings)) } else { Timestamp(0) };
         let regular = overdue.max(again);
         Some(dog.due.map_or(regular, |due| due.min(regular)))
@@ -235,7 +244,7 @@ impl Link {
 
     /// When the short one expires, if it has not yet.
     fn silent_at(&self, settings: &Settings) -> Option<Timestamp> {
-        (!self.watchdog.silent).then(|| self.watchdog.heard.plus(settings.short_ms))
+        (!self.watchdog.silent).then(|| self.watchdog.pulse.heard.plus(settings.short_ms))
     }
 
     /// W7: when the long one expires: at this link's own phase of the period, so that those of many peers stay spread whatever resets
@@ -255,7 +264,7 @@ impl Link {
     /// When the peer is given up, if it says nothing: reminders went unanswered, or none could be delivered.
     fn lost_at(&self, settings: &Settings) -> Option<Timestamp> {
         let dog = &self.watchdog;
-        let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
+        let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
         let unanswered = (dog.tries >= settings.tries).then(|| dog.reminded.plus(settings.short_ms));
         let failing = dog.failing.map(|since| since.plus(settings.give_up_ms));
         Some([unanswered, failing].into_iter().flatten().min()?.max(overdue))
@@ -316,7 +325,7 @@ impl Link {
     /// Times in the future count as now: a stepped clock freezes nobody.
     fn trust_watchdog(&mut self, now: Timestamp) {
         let dog = &mut self.watchdog;
-        for time in [&mut dog.heard, &mut dog.reset, &mut dog.asked, &mut dog.reminded] {
+        for time in [&mut dog.pulse.heard, &mut dog.reset, &mut dog.asked, &mut dog.reminded] {
             *time = (*time).min(now);
         }
         dog.failing = dog.failing.map(|since| since.min(now));

@@ -19,7 +19,7 @@ impl Link {
             return;
         }
         let observer = turn.shared(observer);
-        let remote = self.remotes.entry(target.localpart().into()).or_default();
+        let remote = self.remotes.get_or_default(target.localpart());
         let was_wanted = remote.is_wanted();
         if !remote.observe(observer.clone(), on.then_some(accepted), serial, turn.now) {
             return;
@@ -92,7 +92,7 @@ impl Link {
 
     /// The peer turned out to know of permission: who was shown its users for want of it is shown them no longer.
     pub(super) fn conceal(&mut self, turn: &mut Turn<'_>) {
-        for (localpart, remote) in &mut self.remotes {
+        for (localpart, remote) in self.remotes.iter_mut() {
             let asked: Vec<UserId> = remote.only_asked().cloned().collect();
             for observer in asked.into_iter().filter(|_| remote.known_at() > Timestamp(0)) {
                 let of = UserId::from_parts(localpart, &self.server);
