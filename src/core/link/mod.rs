@@ -41,7 +41,7 @@ use super::holds::Holds;
 use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
-use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
+use crate::model::{MaybeTime, Serial, ServerName, Timestamp, TraceId, UserId};
 
 /// What a link needs to know to handle one signal.
 #[derive(Debug)]
@@ -96,7 +96,9 @@ impl Turn<'_> {
 
 /// The machine of one peer. There may be a million, nearly all of them idle: see `busy.rs`.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Link {
+    watchdog: Watchdog,
     server: ServerName,
     /// A hash of both servers' names: spreads in time what many links do.
     seed: u64,
@@ -106,14 +108,13 @@ pub struct Link {
     /// The peer's users, by localpart.
     remotes: Remotes,
     /// How many of the peer's users somebody here wants to see and may.
-    wanted: usize,
-    watchdog: Watchdog,
+    wanted: u32,
     /// When the two sides were last compared.
     compared: Timestamp,
     /// When a reminder was last answered by another.
     countered: Timestamp,
     /// When what a plain peer pushed is looked at, by the horizon.
-    plain_due: Option<Timestamp>,
+    plain_due: MaybeTime,
     /// The last part of `federation.plain_refresh` that was seen to.
     refreshed: u64,
     /// Transactions whose content is remembered in the store, oldest first.
@@ -148,7 +149,7 @@ pub struct LinkState {
     /// For how long the peer's pushes are a promise, ms, as it says.
     promise_ms: Option<u64>,
     /// Since when nothing that it said before is believed: it was given up, and has not confirmed anything yet.
-    lapsed: Option<Timestamp>,
+    lapsed: MaybeTime,
 }
 
 impl LinkState {
@@ -160,7 +161,7 @@ impl LinkState {
 
     /// Whether what the peer said at `known_at` may be shown.
     pub fn believes(&self, known_at: Timestamp) -> bool {
-        self.lapsed.is_none_or(|lapsed| known_at > lapsed)
+        self.lapsed.get().is_none_or(|lapsed| known_at > lapsed)
     }
 }
 
@@ -185,7 +186,7 @@ impl Link {
             watchdog: Watchdog::default(),
             compared: Timestamp(0),
             countered: Timestamp(0),
-            plain_due: None,
+            plain_due: MaybeTime::default(),
             refreshed: 0,
             sent: Vec::new(),
             busy: WhenBusy::default(),

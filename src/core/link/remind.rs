@@ -121,7 +121,7 @@ impl Link {
     /// peer was given up.
     fn ask_again(&mut self, differ: &[u8], turn: &mut Turn<'_>) {
         let is_doubtful = |user: &UserId| differ.contains(&bucket_of(user));
-        if let Some(lapsed) = self.state.lapsed {
+        if let Some(lapsed) = self.state.lapsed.get() {
             for (localpart, remote) in self.remotes.iter_mut() {
                 let doubtful = remote.known_at() <= lapsed && is_doubtful(&UserId::from_parts(localpart, &self.server));
                 if doubtful && remote.known_at() > Timestamp(0) {

@@ -24,8 +24,8 @@ impl Link {
         if !remote.observe(observer.clone(), on.then_some(accepted), serial, turn.now) {
             return;
         }
-        self.wanted += usize::from(remote.is_wanted());
-        self.wanted -= usize::from(was_wanted);
+        self.wanted += u32::from(remote.is_wanted());
+        self.wanted -= u32::from(was_wanted);
         super::mark(remote, target.localpart(), &mut self.busy.dirty.remotes);
         if turn.trace.is_some() {
             self.busy.window.note_trace(turn.trace);
@@ -52,7 +52,8 @@ impl Link {
             return;
         }
         let news = is_noticeable(&before, &remote.status(), turn.settings.granularity_ms);
-        self.plain_due.get_or_insert(remote.heard_at().plus(turn.settings.plain_promise_ms));
+        let due = self.plain_due.get().unwrap_or(remote.heard_at().plus(turn.settings.plain_promise_ms));
+        self.plain_due = due.into();
         super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
         if news {
             self.tell_observers(user.localpart(), turn);

@@ -1,6 +1,7 @@
 //! The machines of one partition, and the dispatch of signals to them.
 
 mod day;
+mod dispatch;
 mod jobs;
 mod restore;
 mod suspicion;
@@ -13,11 +14,10 @@ use foldhash::fast::FixedState;
 
 use super::deadlines::{Armed, Deadlines};
 use super::effect::{Effects, Flush, FlushReason, Output};
-use super::holds::{HoldId, Holds};
+use super::holds::Holds;
 use super::link::{self, Link};
 use super::rows::{ObserverRow, delete, observer_key, put, user_key};
 use super::settings::Settings;
-use super::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
 use super::user::{self, User};
 use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
 use crate::store::{RowChange, RowKey, RowKind};
@@ -100,45 +100,6 @@ impl Machines {
             chores: Chores::new(epoch),
             day: Day::default(),
         }
-    }
-
-    /// To a local user's machine.
-    pub fn handle_user(&mut self, now: Timestamp, signal: Addressed<UserId, UserSignal>) {
-        let Addressed { to, at, trace, signal, .. } = signal;
-        self.day.note_event(now, &signal);
-        let (number, is_new) = self.users.number_or_insert(&to, User::default);
-        self.with_user(number, now, at, trace, |me, user, turn| user.handle(me, signal, turn));
-        // What strangers say of users who may not even exist leaves nothing behind.
-        let useless = |user: &User| user.is_useless() && !user.dirty.noted;
-        if is_new && self.users.get(number).is_some_and(useless) {
-            self.users.remove(number);
-        }
-    }
-
-    /// To a link, from outside.
-    pub fn handle_peer(&mut self, now: Timestamp, signal: Addressed<ServerName, PeerSignal>) {
-        let Addressed { to, at, trace, signal, .. } = signal;
-        let number = match self.links.number(&to) {
-            Some(number) => number,
-            None if Link::is_worth_a_link(&signal) => self.link_number(&to),
-            None => return,
-        };
-        let heard = matches!(signal, PeerSignal::Heard);
-        if heard && self.links.get_mut(number).is_some_and(|(_, link)| link.heard_as_ever(at, now)) {
-            return;
-        }
-        self.day.note_peer(now, &signal);
-        self.with_link(number, now, at, trace, |link, turn| link.handle_peer(signal, turn));
-    }
-
-    /// To links, from local users: one delivery of the batching exchange. It stays unacknowledged until `hold` is released.
-    pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Addressed<ServerName, LinkSignal>>) {
-        self.holds.open(hold);
-        for Addressed { to, at, trace, signal, .. } in signals {
-            let number = self.link_number(&to);
-            self.with_link(number, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
-        }
-        self.holds.close(hold);
     }
 
     /// A beat came back on the users' queue: all sent to users before `at` was read. [`Machines::handle_timeout`] judges.
@@ -337,11 +298,6 @@ impl Machines {
         if !std::mem::replace(&mut link.noted, true) {
             self.dirty_links.push(number);
         }
-    }
-
-    /// Of the link to `server`, which comes to be if there is none.
-    fn link_number(&mut self, server: &ServerName) -> u32 {
-        self.links.number_or_insert(server, || Link::new(&self.local, server.clone())).0
     }
 
     fn arm_everything(&mut self) {

@@ -16,7 +16,9 @@ pub(super) struct Table<K, M> {
     hasher: FixedState,
 }
 
+/// What comparing needs, then the machine.
 #[derive(Debug)]
+#[repr(C)]
 struct Entry<K, M> {
     hash: u64,
     key: K,
@@ -73,6 +75,11 @@ impl<K: Hash + Eq, M> Table<K, M> {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<(&K, &mut M)> {
         self.entries.get_mut(number as usize).map(|entry| (&entry.key, &mut entry.machine))
+    }
+
+    /// Whether `number` is of `key`'s machine.
+    pub(super) fn is_of(&self, number: u32, key: &K) -> bool {
+        self.entries.get(number as usize).is_some_and(|entry| entry.key == *key)
     }
 
     pub(super) fn len(&self) -> usize {
