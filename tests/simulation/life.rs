@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use rollcall::clock::Clock;
 use rollcall::model::Timestamp;
+use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ pub struct Life {
     dead: AtomicBool,
     /// Ms since the world began.
     paused_until: AtomicI64,
+    /// A pause begins, or ends before its time.
+    roused: Notify,
     /// Against true time, ms.
     offset_ms: AtomicI64,
     /// Asks the process to leave in peace.
@@ -31,8 +34,18 @@ impl Life {
     pub fn new(sim: Arc<Sim>, server: usize, id: u64, offset_ms: i64) -> Arc<Self> {
         let origin = Instant::now() - Duration::from_millis(sim.elapsed());
         let (dead, paused_until) = (AtomicBool::new(false), AtomicI64::new(0));
-        let stop = CancellationToken::new();
-        Arc::new(Self { sim, server, id, dead, paused_until, offset_ms: AtomicI64::new(offset_ms), stop, origin })
+        let (roused, stop) = (Notify::new(), CancellationToken::new());
+        Arc::new(Self {
+            sim,
+            server,
+            id,
+            dead,
+            paused_until,
+            roused,
+            offset_ms: AtomicI64::new(offset_ms),
+            stop,
+            origin,
+        })
     }
 
     /// Returns when the process lives and runs, which may be never.
@@ -49,7 +62,11 @@ impl Life {
             if until <= self.sim.elapsed() {
                 return;
             }
-            sleep_until(self.origin + Duration::from_millis(until)).await;
+            tokio::select! {
+                biased;
+                () = self.roused.notified() => {}
+                () = sleep_until(self.origin + Duration::from_millis(until)) => {}
+            }
         }
     }
 
@@ -67,6 +84,7 @@ impl Life {
     pub fn pause(&self, ms: u64) {
         let until = i64::try_from(self.sim.elapsed() + ms).unwrap();
         self.paused_until.store(until, Ordering::Relaxed);
+        self.roused.notify_waiters();
     }
 
     pub fn is_paused(&self) -> bool {

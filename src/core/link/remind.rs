@@ -39,7 +39,10 @@ impl Link {
             self.reset_watchdogs(turn);
         }
         let mine = extension.reminder.as_ref().and_then(|reminder| reminder.mine);
-        let holds = mine.is_some_and(|mine| self.compare(&mine, turn) == Some(true));
+        let holds = mine.and_then(|mine| self.compare(&mine, turn));
+        // Who answers by a reminder doubts what we hold. If we cannot judge that now, they can, by what we hold.
+        let doubts = !extension.answers.is_empty() && extension.reminder.is_some();
+        self.busy.words.have |= doubts && holds.is_none();
         if let Some(reminder) = &extension.reminder {
             self.answer(reminder, turn);
         }
@@ -50,7 +53,7 @@ impl Link {
             self.ask_again(&extension.differ, turn);
         }
         // An answer without a reminder of its own says that what we hold is right.
-        if holds || answered && extension.reminder.is_none() {
+        if holds == Some(true) || answered && extension.reminder.is_none() {
             self.believe(turn);
         }
         self.open_for_more(turn.now);

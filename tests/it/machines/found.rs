@@ -1,5 +1,6 @@
 //! What the simulation found, each told once more with nothing around it.
 
+use rollcall::core::Settings;
 use rollcall::core::signal::{Addressed, LinkSignal, Outcome};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 use serde_json::{Value, json};
@@ -205,4 +206,35 @@ fn a_no_that_waits_behind_a_yes_under_way_outlives_a_restart() {
     a.receipt(START.plus(9_000), &yes, Outcome::Delivered);
     let said: Vec<String> = sent(&mut a, START.plus(20_000)).iter().flat_map(lines).collect();
     assert!(said.iter().any(|line| line.starts_with("deny")), "{said:?}");
+}
+
+/// Seed 712: a server that was restored from a backup doubted what the other held. Its own reminder had crossed the other's, and an
+/// unpoll was on its way: nothing was compared.
+#[test]
+fn what_the_peer_doubts_is_said_even_while_an_unpoll_is_on_its_way() {
+    let mut a = Server::with("a.example", Settings { short_ms: 60_000, ..defaults() });
+    let push = |user: &str| json!({"push": [{"user_id": user, "presence": "online", "last_active_ago": 1}]});
+    a.list(START, JOHN, &[ALICE], &[]);
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({})), edu("m.presence_accept", ALICE, JOHN)]));
+    a.session(START, JOHN, Some(3_600_000));
+    answered(&mut a, START.plus(6_000), Outcome::Delivered);
+    a.foreign(START.plus(7_000), "b.example", &json!([numbered(2, &push(ALICE))]));
+    a.tick(START.plus(70_000));
+    let ours = extension(&answered(&mut a, START.plus(80_000), Outcome::Delivered), "reminder");
+    let mut crossing = numbered(3, &json!({}));
+    crossing["content"]["rollcall"]["reminder"] = json!({"id": "1-3"});
+    a.foreign(START.plus(81_000), "b.example", &json!([crossing]));
+    // It tells of somebody whom nobody here wants, and who is to be unpolled.
+    let mut doubt = numbered(4, &push("@bob:b.example"));
+    let nobody = json!({"as_of": [1, 4], "count": 0, "digest": "0".repeat(32)});
+    doubt["content"]["rollcall"]["answers"] = json!([ours["id"]]);
+    doubt["content"]["rollcall"]["reminder"] = json!({"id": "1-4", "mine": nobody});
+    a.foreign(START.plus(82_000), "b.example", &json!([doubt]));
+    assert_eq!(extension(&sent(&mut a, START.plus(90_000)), "have")["as_of"], json!([1, 4]));
+}
+
+/// The first such part of the extension in what was sent.
+fn extension(bodies: &[Value], part: &str) -> Value {
+    let edus = bodies.iter().flat_map(|body| body["edus"].as_array().unwrap());
+    edus.map(|edu| edu["content"]["rollcall"][part].clone()).find(|part| !part.is_null()).unwrap_or_default()
 }
