@@ -11,6 +11,7 @@ const FEW: usize = 8;
 #[derive(Debug)]
 pub(super) enum Remotes {
     Few(Vec<(Box<str>, Remote)>),
+    #[expect(clippy::box_collection, reason = "so that few take the room of a `Vec`, not more")]
     Many(Box<BTreeMap<Box<str>, Box<Remote>>>),
 }
 
