@@ -1,8 +1,10 @@
 //! `cargo bench --bench core`: how fast the pure machines are, and what a known user of a peer costs.
 //!
 //! A link's cost is the growth of the resident set with a million idle links that each watch one user of a peer that speaks rollcall:
-//! the poll was delivered and answered, and both watchdogs are armed. That user is counted, the peer's name is not (the sender has it).
-//! A reset is one "heard" of a peer by name, in random order, taken by the machines as in production.
+//! the poll was delivered and answered, and both watchdogs are armed. The peer's name is not counted (the sender has it). A promise's
+//! cost is the growth when each link watches a second user; a link's without its promise is the difference.
+//! A reset is one "heard" of a peer in random order: by name, as deliveries of a thousand bring it in production, and by the
+//! link's number.
 //!
 //! Events a second are CPU-bound on one thread, rows encoded (as they are for every commit) and effects dropped. Memory is the
 //! growth of the resident set while a million users of peers become known, each watched by one local user, none of it estimated.
@@ -38,9 +40,10 @@ fn main() {
     );
     let bytes = remote_memory();
     println!("known remote user: {bytes:.0} B each at {REMOTES} users (resident set, all told)");
-    let (bytes, reset) = links();
-    println!("link: {bytes:.0} B each at {LINKS} links, one promise each (resident set, all told)");
-    println!("watchdogs reset by name: {reset:.0} ns each, in random order");
+    let Figures { link, promise, by_name, by_number } = links();
+    println!("link: {link:.0} B each at {LINKS} links, one promise each (resident set, all told)");
+    println!("link: {:.0} B each besides its promise, which is {promise:.0} B", link - promise);
+    println!("watchdogs reset: {by_name:.0} ns each by name, {by_number:.0} ns by number, in random order");
 }
 
 fn settings() -> Settings {
@@ -120,26 +123,52 @@ fn remote_memory() -> f64 {
     grown as f64 / REMOTES as f64
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-fn links() -> (f64, f64) {
+/// Of a million links: bytes, and nanoseconds a reset.
+struct Figures {
+    link: f64,
+    promise: f64,
+    by_name: f64,
+    by_number: f64,
+}
+
+fn links() -> Figures {
     let mut machines = machines();
     let peers: Vec<ServerName> =
         (0..LINKS).map(|n| ServerName::parse(&format!("peer{n}.example")).expect("valid")).collect();
+    let link = promises(&mut machines, &peers, START, "user");
+    assert_eq!(machines.totals().links, LINKS);
+    let took = (LINKS / RUN) as u64 * 2 * WINDOW_MS;
+    let promise = promises(&mut machines, &peers, START.plus(took), "other");
+    assert_eq!(machines.totals().remotes, 2 * LINKS);
+    let (by_name, by_number) = resets(&mut machines, &peers, START.plus(2 * took));
+    Figures { link, promise, by_name, by_number }
+}
+
+/// A user of each peer comes to be watched and known: bytes a link.
+fn promises(machines: &mut Machines, peers: &[ServerName], start: Timestamp, localpart: &str) -> f64 {
     let before = resident_bytes();
     for (run, peers) in peers.chunks(RUN).enumerate() {
-        let now = START.plus(run as u64 * 2 * WINDOW_MS);
-        for peer in peers {
-            guard(&mut machines, peer, now);
+        let now = start.plus(run as u64 * 2 * WINDOW_MS);
+        let users: Vec<(&ServerName, UserId)> = peers.iter().map(|peer| (peer, user(localpart, peer))).collect();
+        for (peer, user) in &users {
+            guard(machines, peer, user, now);
         }
-        deliver(&mut machines, now.plus(WINDOW_MS));
-        for peer in peers {
-            answer(&mut machines, peer, now.plus(WINDOW_MS));
+        deliver(machines, now.plus(WINDOW_MS));
+        for (peer, user) in users {
+            answer(machines, peer, user, now.plus(WINDOW_MS));
         }
         drop(black_box(machines.take_effects()));
     }
-    let grown = resident_bytes() - before;
-    assert_eq!(machines.totals().links, LINKS);
-    let now = START.plus((LINKS / RUN) as u64 * 2 * WINDOW_MS);
+    (resident_bytes() - before) as f64 / peers.len() as f64
+}
+
+fn user(localpart: &str, peer: &ServerName) -> UserId {
+    UserId::parse(&format!("@{localpart}:{peer}")).expect("valid")
+}
+
+/// Nanoseconds each, by name and by number.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn resets(machines: &mut Machines, peers: &[ServerName], now: Timestamp) -> (f64, f64) {
     let heard = |n: usize| Addressed {
         to: peers[n * 7_919 % LINKS].clone(),
         at: now,
@@ -147,19 +176,26 @@ fn links() -> (f64, f64) {
         trace: None,
         signal: PeerSignal::Heard,
     };
-    let signals: Vec<_> = (0..LINKS).map(heard).collect();
+    let signals: Vec<Vec<_>> = (0..LINKS / RUN).map(|run| (run * RUN..(run + 1) * RUN).map(heard).collect()).collect();
+    let numbers: Vec<u32> =
+        signals.iter().flatten().map(|signal| machines.link_number_of(&signal.to).expect("a link")).collect();
     let begun = std::time::Instant::now();
-    for signal in signals {
-        machines.handle_peer(now, signal);
+    for signals in signals {
+        machines.handle_peers(now, signals);
     }
-    (grown as f64 / LINKS as f64, begun.elapsed().as_nanos() as f64 / LINKS as f64)
+    let by_name = begun.elapsed();
+    let begun = std::time::Instant::now();
+    for number in numbers {
+        assert!(machines.heard_as_ever(now, number, now));
+    }
+    let by_number = begun.elapsed();
+    (by_name.as_nanos() as f64 / LINKS as f64, by_number.as_nanos() as f64 / LINKS as f64)
 }
 
-/// One local user watches one of the peer's.
-fn guard(machines: &mut Machines, peer: &ServerName, now: Timestamp) {
+/// One local user watches `target`.
+fn guard(machines: &mut Machines, peer: &ServerName, target: &UserId, now: Timestamp) {
     let observer = UserId::parse("@watcher:a.example").expect("valid");
-    let target = UserId::parse(&format!("@user:{peer}")).expect("valid");
-    let serial = Serial { epoch: 1, counter: now.0 };
+    let (target, serial) = (target.clone(), Serial { epoch: 1, counter: now.0 });
     let signal = LinkSignal::Watch { observer, target, on: true, accepted: true, serial };
     machines.handle_batch(now, now.0, vec![Addressed { to: peer.clone(), at: now, reply: None, trace: None, signal }]);
 }
@@ -179,8 +215,7 @@ fn deliver(machines: &mut Machines, now: Timestamp) {
 }
 
 /// The peer says how its user is, and shows that it speaks rollcall.
-fn answer(machines: &mut Machines, peer: &ServerName, now: Timestamp) {
-    let user = UserId::parse(&format!("@user:{peer}")).expect("valid");
+fn answer(machines: &mut Machines, peer: &ServerName, user: UserId, now: Timestamp) {
     let status = Status { presence: Presence::Online, last_active: now, currently_active: true, ..Status::default() };
     let extension = Some(Extension { seq: Serial { epoch: 1, counter: now.0 }, ..Extension::default() });
     let push = vec![(user, status)];

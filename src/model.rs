@@ -3,6 +3,8 @@
 //! Everything here is parsed once, at the border, and trusted afterwards: serde's `Deserialize` of the identifiers is for our own
 //! encodings and does not check again; foreign input goes through `parse`.
 
+mod time;
+
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use self::time::{MaybeTime, Timestamp};
 
 /// Why a text is not the identifier that it was given as.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,29 +161,6 @@ impl UserId {
 
     fn colon(&self) -> usize {
         self.0.find(':').expect("a parsed user ID has a colon")
-    }
-}
-
-/// Wall-clock time: milliseconds since the Unix epoch. The core gets it as an argument and never asks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct Timestamp(pub u64);
-
-impl Timestamp {
-    /// This moment, `ms` milliseconds later.
-    #[must_use]
-    pub fn plus(self, ms: u64) -> Self {
-        Self(self.0.saturating_add(ms))
-    }
-
-    /// This moment, `ms` milliseconds earlier (not before the epoch).
-    #[must_use]
-    pub fn minus(self, ms: u64) -> Self {
-        Self(self.0.saturating_sub(ms))
-    }
-
-    /// Milliseconds from `earlier` to this moment, 0 if it is not earlier.
-    pub fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
     }
 }
 

@@ -42,20 +42,16 @@ pub(super) enum Applied {
 pub(super) fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold: HoldId, packet: Packet) -> Applied {
     match (queue, packet) {
         (Queue::Users(_), Packet::Users(signals)) => {
-            for signal in signals {
-                if let Some(trace_id) = signal.trace {
-                    tracing::debug!(%trace_id, user = %signal.to, "user handles");
-                }
-                machines.handle_user(now, signal);
+            for (signal, trace_id) in signals.iter().filter_map(|signal| Some((signal, signal.trace?))) {
+                tracing::debug!(%trace_id, user = %signal.to, "user handles");
             }
+            machines.handle_users(now, signals);
         }
         (Queue::Peers(_), Packet::Peers(signals)) => {
-            for signal in signals {
-                if let Some(trace_id) = signal.trace {
-                    tracing::debug!(%trace_id, peer = %signal.to, "link handles");
-                }
-                machines.handle_peer(now, signal);
+            for (signal, trace_id) in signals.iter().filter_map(|signal| Some((signal, signal.trace?))) {
+                tracing::debug!(%trace_id, peer = %signal.to, "link handles");
             }
+            machines.handle_peers(now, signals);
         }
         (Queue::Batch(_), Packet::Batch(signals)) => {
             machines.handle_batch(now, hold, signals);

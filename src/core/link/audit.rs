@@ -12,7 +12,7 @@ impl Link {
         for user in self.told.users().filter(|user| is_due(user)) {
             turn.tell_user(user.clone(), UserSignal::AuditTold { peer: self.server.clone() });
         }
-        for (localpart, remote) in &self.remotes {
+        for (localpart, remote) in self.remotes.iter() {
             for observer in remote.watching().filter(|observer| is_due(observer)) {
                 let target = UserId::from_parts(localpart, &self.server);
                 turn.tell_user(observer.clone(), UserSignal::AuditWatch { target });
@@ -49,12 +49,12 @@ impl Link {
     pub(in crate::core) fn expire(&mut self, now: Timestamp) -> u64 {
         let live = self.busy.live.as_ref();
         let mut forsaken = Vec::new();
-        for (localpart, remote) in &mut self.remotes {
+        for (localpart, remote) in self.remotes.iter_mut() {
             let is_asked = live.is_some_and(|live| live.names(localpart));
             if !is_asked && remote.is_forsaken(now) {
                 remote.forget();
                 remote.polled = false;
-                forsaken.push(localpart.clone());
+                forsaken.push(Box::<str>::from(localpart));
             }
         }
         for localpart in &forsaken {

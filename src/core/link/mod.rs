@@ -11,6 +11,7 @@ mod permits;
 mod plain;
 mod remind;
 mod remote;
+mod remotes;
 mod restore;
 mod send;
 mod served;
@@ -19,15 +20,17 @@ mod watchdog;
 mod watches;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::busy::WhenBusy;
 pub use self::permits::PermitRow;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
+use self::remotes::Remotes;
 use self::told::Told;
 pub(super) use self::watchdog::Standing;
 use self::watchdog::Watchdog;
@@ -38,7 +41,7 @@ use super::holds::Holds;
 use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
-use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
+use crate::model::{MaybeTime, Serial, ServerName, Timestamp, TraceId, UserId};
 
 /// What a link needs to know to handle one signal.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ pub struct Turn<'a> {
     pub flushes: &'a mut Vec<Flush>,
     pub(super) holds: &'a mut Holds,
     /// Local users that watch, shared: each watches many.
-    pub(super) observers: &'a mut HashSet<UserId, Xxh3DefaultBuilder>,
+    pub(super) observers: &'a mut HashSet<UserId, FixedState>,
     /// When an edge took the cause of this in.
     pub at: Timestamp,
     /// The trace of the cause.
@@ -93,24 +96,25 @@ impl Turn<'_> {
 
 /// The machine of one peer. There may be a million, nearly all of them idle: see `busy.rs`.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Link {
+    watchdog: Watchdog,
     server: ServerName,
     /// A hash of both servers' names: spreads in time what many links do.
     seed: u64,
     state: LinkState,
     /// Our users whose changes the peer was promised.
     told: Told,
-    /// The peer's users, by localpart. Boxed: a map has room for many more than the one or two that most links watch.
-    remotes: BTreeMap<Box<str>, Box<Remote>>,
+    /// The peer's users, by localpart.
+    remotes: Remotes,
     /// How many of the peer's users somebody here wants to see and may.
-    wanted: usize,
-    watchdog: Watchdog,
+    wanted: u32,
     /// When the two sides were last compared.
     compared: Timestamp,
     /// When a reminder was last answered by another.
     countered: Timestamp,
     /// When what a plain peer pushed is looked at, by the horizon.
-    plain_due: Option<Timestamp>,
+    plain_due: MaybeTime,
     /// The last part of `federation.plain_refresh` that was seen to.
     refreshed: u64,
     /// Transactions whose content is remembered in the store, oldest first.
@@ -145,7 +149,7 @@ pub struct LinkState {
     /// For how long the peer's pushes are a promise, ms, as it says.
     promise_ms: Option<u64>,
     /// Since when nothing that it said before is believed: it was given up, and has not confirmed anything yet.
-    lapsed: Option<Timestamp>,
+    lapsed: MaybeTime,
 }
 
 impl LinkState {
@@ -157,7 +161,7 @@ impl LinkState {
 
     /// Whether what the peer said at `known_at` may be shown.
     pub fn believes(&self, known_at: Timestamp) -> bool {
-        self.lapsed.is_none_or(|lapsed| known_at > lapsed)
+        self.lapsed.get().is_none_or(|lapsed| known_at > lapsed)
     }
 }
 
@@ -177,12 +181,12 @@ impl Link {
             server,
             state: LinkState::default(),
             told: Told::default(),
-            remotes: BTreeMap::new(),
+            remotes: Remotes::default(),
             wanted: 0,
             watchdog: Watchdog::default(),
             compared: Timestamp(0),
             countered: Timestamp(0),
-            plain_due: None,
+            plain_due: MaybeTime::default(),
             refreshed: 0,
             sent: Vec::new(),
             busy: WhenBusy::default(),
@@ -350,9 +354,9 @@ impl Link {
                 let asked = live.is_some_and(|live| live.names(localpart));
                 let useless = remote.compact(now) && !asked;
                 if std::mem::take(&mut remote.dirty) || useless {
-                    written.push(localpart.clone());
+                    written.push(localpart.into());
                 }
-                useless.then(|| localpart.clone())
+                useless.then(|| localpart.into())
             })
             .collect();
         self.state.cap = None;

@@ -30,10 +30,10 @@ impl Link {
 
     /// What a plain peer pushed of a user is good for `federation.plain_promise`, whatever else it sends.
     pub(super) fn expire_plain(&mut self, turn: &mut Turn<'_>) {
-        if self.plain_due.is_none_or(|at| at > turn.horizon) {
+        if self.plain_due.get().is_none_or(|at| at > turn.horizon) {
             return;
         }
-        self.plain_due = None;
+        self.plain_due.take();
         if !self.is_plain(turn.now) {
             // Its watchdogs judge.
             return;
@@ -45,11 +45,11 @@ impl Link {
             if until <= turn.horizon {
                 remote.forget();
                 super::mark(remote, localpart, &mut self.busy.dirty.remotes);
-                gone.push(localpart.clone());
+                gone.push(Box::<str>::from(localpart));
             } else {
                 let earliest = turn.horizon.plus(good_for / TOLERANCE);
-                let due = self.plain_due.unwrap_or(until).min(until);
-                self.plain_due = Some(due.max(earliest));
+                let due = self.plain_due.get().unwrap_or(until).min(until);
+                self.plain_due = due.max(earliest).into();
             }
         }
         for localpart in gone {

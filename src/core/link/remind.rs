@@ -124,8 +124,8 @@ impl Link {
     /// peer was given up.
     fn ask_again(&mut self, differ: &[u8], turn: &mut Turn<'_>) {
         let is_doubtful = |user: &UserId| differ.contains(&bucket_of(user));
-        if let Some(lapsed) = self.state.lapsed {
-            for (localpart, remote) in &mut self.remotes {
+        if let Some(lapsed) = self.state.lapsed.get() {
+            for (localpart, remote) in self.remotes.iter_mut() {
                 let doubtful = remote.known_at() <= lapsed && is_doubtful(&UserId::from_parts(localpart, &self.server));
                 if doubtful && remote.known_at() > Timestamp(0) {
                     remote.forget();
@@ -157,8 +157,7 @@ impl Link {
     /// The peer's users of whom it promised to tell us, and did.
     fn held(&self) -> impl Iterator<Item = (UserId, &Remote)> {
         let held = |remote: &&Remote| remote.polled && remote.is_wanted() && remote.is_known();
-        let remotes = self.remotes.iter().map(|(localpart, remote)| (localpart, &**remote));
-        let remotes = remotes.filter(move |(_, remote)| held(remote));
+        let remotes = self.remotes.iter().filter(move |(_, remote)| held(remote));
         remotes.map(|(localpart, remote)| (UserId::from_parts(localpart, &self.server), remote))
     }
 
@@ -176,7 +175,7 @@ impl Link {
 
     /// Localparts of those of whom anything is known.
     pub(super) fn known_users(&self) -> impl Iterator<Item = &str> {
-        self.remotes.iter().filter(|(_, remote)| remote.is_known()).map(|(localpart, _)| &**localpart)
+        self.remotes.iter().filter(|(_, remote)| remote.is_known()).map(|(localpart, _)| localpart)
     }
 
     /// Polls these users anew, as far as they are wanted. That the peer was polled before stays known: whoever is not wanted any
@@ -184,14 +183,14 @@ impl Link {
     pub(super) fn poll_again(&mut self, which: impl Fn(&UserId) -> bool) {
         let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
         let again = polled.filter(|(localpart, _)| which(&UserId::from_parts(localpart, &self.server)));
-        self.busy.again.extend(again.map(|(localpart, _)| localpart.clone()));
+        self.busy.again.extend(again.map(|(localpart, _)| localpart.into()));
     }
 
     /// Polls anew whom the peer should have told of by now and did not: no sum counts them, so that no comparison finds them.
     pub(super) fn poll_the_unknown(&mut self) {
         let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
         let unknown = polled.filter(|(_, remote)| !remote.is_known());
-        self.busy.again.extend(unknown.map(|(localpart, _)| localpart.clone()));
+        self.busy.again.extend(unknown.map(|(localpart, _)| localpart.into()));
     }
 
     /// Has these users told anew.

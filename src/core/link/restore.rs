@@ -33,12 +33,12 @@ impl Link {
 
     pub(in crate::core) fn restore_remote(&mut self, user: &UserId, row: RemoteRow, now: Timestamp) {
         let remote = Remote::restore(row);
-        self.wanted += usize::from(remote.is_wanted());
+        self.wanted += u32::from(remote.is_wanted());
         if remote.is_known() {
             // Looked at as soon as the horizon moves: it may be too old by now.
-            self.plain_due = Some(Timestamp(0));
+            self.plain_due = Timestamp(0).into();
         }
-        self.remotes.insert(user.localpart().into(), Box::new(remote));
+        *self.remotes.get_or_default(user.localpart()) = remote;
         self.reconsider(user.localpart(), now);
     }
 

@@ -85,8 +85,11 @@ impl Told {
         self.users.remove(user).is_some()
     }
 
-    /// A new transaction begins, which [`Told::tell`] fills.
+    /// A new transaction begins, which [`Told::tell`] fills. Where nobody is promised there is nothing to remember.
     pub(super) fn begin(&mut self, seq: Serial) {
+        if self.users.is_empty() {
+            return self.recent.clear();
+        }
         if self.recent.len() >= RECENT {
             self.recent.remove(0);
         }
@@ -138,7 +141,7 @@ impl Told {
 
     fn each_at(&self, as_of: Serial, mut each: impl FnMut(&UserId, u128)) -> Option<()> {
         let mut before: BTreeMap<&UserId, u128> = BTreeMap::new();
-        if !self.recent.iter().any(|recent| recent.seq == as_of) {
+        if !self.users.is_empty() && !self.recent.iter().any(|recent| recent.seq == as_of) {
             return None;
         }
         for recent in self.recent.iter().rev().take_while(|recent| recent.seq > as_of) {
@@ -169,9 +172,9 @@ mod tests {
     fn told(rounds: &[&[(&str, u128)]]) -> Told {
         let mut told = Told::default();
         for (round, entries) in (1..).zip(rounds) {
+            entries.iter().for_each(|(name, _)| told.promise(user(name)));
             told.begin(seq(round));
             for (name, weight) in *entries {
-                told.promise(user(name));
                 assert!(told.tell(&user(name), seq(round), *weight));
             }
         }
@@ -194,6 +197,15 @@ mod tests {
         assert_eq!(told.sum_at(seq(1)).map(|sum| sum.digest), Some(10));
         told.promise(user("a"));
         assert_eq!(told.sum_at(seq(2)).map(|sum| sum.count), Some(1), "promised anew, and not told yet");
+    }
+
+    #[test]
+    fn who_was_promised_nobody_holds_nothing_at_any_time() {
+        let mut told = told(&[&[]]);
+        assert!(told.recent.is_empty(), "there may be very many such links");
+        assert_eq!(told.sum_at(seq(1)).map(|sum| sum.count), Some(0));
+        told.promise(user("a"));
+        assert_eq!(told.sum_at(seq(1)), None);
     }
 
     #[test]

@@ -6,24 +6,25 @@
 
 use super::{Link, Turn};
 use crate::core::settings::Settings;
-use crate::model::{Serial, Status, Timestamp, UserId};
+use crate::model::{MaybeTime, Serial, Status, Timestamp, UserId};
 
 /// A peer's promise counts for no longer than this, ms.
 const PROMISE_MAX_MS: u64 = 24 * 3600 * 1000;
 
 /// See the module. All times are of the local clock.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Watchdog {
+    /// First, beside what the link is found by: one of very many is looked up and this touched, and nothing else is.
+    pulse: Pulse,
     /// Whether there is anything to guard.
     on: bool,
-    /// When anything was last heard of the peer: resets the short one (W4).
-    heard: Timestamp,
     /// When a reminder, or the answer to ours, was last heard: resets both (W6).
     pub(super) reset: Timestamp,
     /// When the peer last polled or reminded: our own promises end without.
     asked: Timestamp,
     /// A reminder is due by then, whatever was heard: after a restart, or because the peer came back.
-    due: Option<Timestamp>,
+    due: MaybeTime,
     /// The number of the transaction that carries our last reminder, until it is answered.
     pub(super) reminder: Option<Serial>,
     /// When one was last delivered.
@@ -31,11 +32,20 @@ pub(super) struct Watchdog {
     /// How many were delivered since the last answer.
     tries: u32,
     /// Since when nothing could be delivered.
-    failing: Option<Timestamp>,
+    failing: MaybeTime,
     /// The short one expired, and nothing was heard since.
     silent: bool,
     /// How often the peer answered a reminder.
     answers: u32,
+}
+
+/// All that nearly every sign of life touches, of very many links.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pulse {
+    /// When anything was last heard of the peer: resets the short one (W4).
+    heard: Timestamp,
+    /// Hearing it again changes nothing else.
+    is_steady: bool,
 }
 
 /// What the machines of a partition know of a link's watchdogs.
@@ -72,30 +82,33 @@ impl Link {
         self.state.lapsed.is_some()
     }
 
-    /// Starts the watchdogs with the first promise, and stops them with the last.
+    /// Starts the watchdogs with the first promise, and stops them with the last. Looks at the facts after whatever happened.
     pub(in crate::core) fn guard(&mut self, now: Timestamp) {
         // One that has been silent for a day is asked for as long as somebody here wants to know.
         let listens = self.speaks(now) || self.subscribes(now) || self.state.knows_permission() && self.wanted > 0;
         let on = listens && (self.told.len() > 0 || self.wanted > 0);
+        let is_reached = self.state.attempts == 0 && !self.is_lapsed();
         let dog = &mut self.watchdog;
         if on && !dog.on {
-            *dog = Watchdog { on, heard: now, reset: now, asked: now, ..Watchdog::default() };
+            let pulse = Pulse { heard: now, is_steady: false };
+            *dog = Watchdog { on, pulse, reset: now, asked: now, ..Watchdog::default() };
             self.compared = now;
         } else if !on && dog.on {
             *dog = Watchdog::default();
         }
+        dog.pulse.is_steady = on && !dog.silent && dog.tries == 0 && is_reached;
     }
 
     /// This peer's turn to be reminded comes `offset_ms` from now on, as after a restart.
     pub(in crate::core) fn remind_later(&mut self, horizon: Timestamp, offset_ms: u64) {
         if self.watchdog.on {
-            self.watchdog.due = Some(horizon.plus(offset_ms));
+            self.watchdog.due = horizon.plus(offset_ms).into();
         }
     }
 
     /// Whether the peer was given up, or could not be reached for as long as that takes, and there is something to say to it.
     pub(in crate::core) fn is_dead(&self, now: Timestamp, settings: &Settings) -> bool {
-        let failing = self.watchdog.failing.is_some_and(|since| since.plus(settings.give_up_ms) <= now);
+        let failing = self.watchdog.failing.get().is_some_and(|since| since.plus(settings.give_up_ms) <= now);
         let has_something = self.watchdog.on || self.owed() > 0 || !self.busy.pending.is_empty();
         has_something && (failing || self.is_lapsed())
     }
@@ -104,8 +117,8 @@ impl Link {
     /// before then gets no more.
     pub(in crate::core) fn forgive(&mut self, now: Timestamp, since: Timestamp, settings: &Settings) {
         let dog = &mut self.watchdog;
-        (dog.heard, dog.silent, dog.tries) = (now, false, 0);
-        dog.failing = dog.failing.filter(|failing| failing.plus(2 * settings.short_ms) < since);
+        (dog.pulse.heard, dog.silent, dog.tries) = (now, false, 0);
+        dog.failing = dog.failing.get().filter(|failing| failing.plus(2 * settings.short_ms) < since).into();
         self.state.attempts = 0;
         self.state.retry_at = self.state.retry_at.min(now);
         self.busy.dirty.state = true;
@@ -113,27 +126,25 @@ impl Link {
 
     /// W4, where it changes nothing but the time, as nearly always; `false`: it has to be looked at.
     pub(in crate::core) fn heard_as_ever(&mut self, at: Timestamp, now: Timestamp) -> bool {
-        let dog = &mut self.watchdog;
-        let as_ever =
-            dog.on && !dog.silent && dog.tries == 0 && self.state.attempts == 0 && self.state.lapsed.is_none();
-        if as_ever {
-            dog.heard = dog.heard.max(at.min(now));
+        let pulse = &mut self.watchdog.pulse;
+        if pulse.is_steady {
+            pulse.heard = pulse.heard.max(at.min(now));
         }
-        as_ever
+        pulse.is_steady
     }
 
     /// W4: any authenticated request of the peer.
     pub(super) fn note_heard(&mut self, turn: &Turn<'_>) {
         let long = self.long_due(turn.settings);
         let dog = &mut self.watchdog;
-        dog.heard = dog.heard.max(turn.at.min(turn.now));
+        dog.pulse.heard = dog.pulse.heard.max(turn.at.min(turn.now));
         dog.silent = false;
         if turn.horizon < long {
             dog.tries = 0;
         }
         if self.state.lapsed.is_some() && dog.on {
             // It is back: what it promised may have changed meanwhile.
-            dog.due = Some(turn.horizon.max(dog.reminded.plus(turn.settings.short_ms)));
+            dog.due = turn.horizon.max(dog.reminded.plus(turn.settings.short_ms)).into();
             self.remind_if_due(turn);
         }
     }
@@ -162,18 +173,18 @@ impl Link {
 
     /// Something reached the peer, or could not.
     pub(super) fn note_delivery(&mut self, is_delivered: bool, now: Timestamp) {
-        let failing = self.watchdog.failing.unwrap_or(now);
-        self.watchdog.failing = (!is_delivered).then_some(failing);
+        let failing = self.watchdog.failing.get().unwrap_or(now);
+        self.watchdog.failing = (!is_delivered).then_some(failing).into();
     }
 
     /// The next moment of the horizon at which silence alone leads to something.
     pub(in crate::core) fn poll_watchdog(&self, settings: &Settings) -> Option<Timestamp> {
         let guarded = self.watchdog.on.then(|| {
-            let lost = self.lost_at(settings).filter(|_| self.state.lapsed.is_none());
+            let lost = self.lost_at(settings).filter(|_| !self.is_lapsed());
             let ends = (self.told.len() > 0).then(|| self.promises_end(settings));
             [self.next_reminder(settings), self.silent_at(settings), lost, ends].into_iter().flatten().min()
         });
-        [guarded.flatten(), self.plain_due].into_iter().flatten().min()
+        [guarded.flatten(), self.plain_due.get()].into_iter().flatten().min()
     }
 
     /// Looks at the facts again: the horizon has moved.
@@ -183,7 +194,7 @@ impl Link {
         if self.watchdog.on {
             self.watchdog.silent |= self.silent_at(turn.settings).is_some_and(|at| at <= turn.horizon);
             self.end_promises(turn);
-            if self.state.lapsed.is_none() && !turn.suspicious && self.is_lost(turn) {
+            if !self.is_lapsed() && !turn.suspicious && self.is_lost(turn) {
                 self.lapse(turn);
             }
             self.remind_if_due(turn);
@@ -196,7 +207,7 @@ impl Link {
         if self.next_reminder(turn.settings).is_none_or(|at| at > turn.horizon) {
             return;
         }
-        self.watchdog.due = None;
+        self.watchdog.due.take();
         self.busy.words.remind = true;
         self.poll_the_unknown();
         if !self.speaks(turn.now) && self.subscribes(turn.now) {
@@ -216,10 +227,10 @@ impl Link {
         if self.busy.words.remind || self.busy.live.as_ref().is_some_and(|live| live.remind) {
             return None;
         }
-        let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
+        let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
         let again = if dog.tries > 0 { dog.reminded.plus(self.patience_ms(settings)) } else { Timestamp(0) };
         let regular = overdue.max(again);
-        Some(dog.due.map_or(regular, |due| due.min(regular)))
+        Some(dog.due.get().map_or(regular, |due| due.min(regular)))
     }
 
     /// How long an answer is waited for: the short watchdog's time, and ever longer after the peer is given up, up to the long one's.
@@ -235,7 +246,7 @@ impl Link {
 
     /// When the short one expires, if it has not yet.
     fn silent_at(&self, settings: &Settings) -> Option<Timestamp> {
-        (!self.watchdog.silent).then(|| self.watchdog.heard.plus(settings.short_ms))
+        (!self.watchdog.silent).then(|| self.watchdog.pulse.heard.plus(settings.short_ms))
     }
 
     /// W7: when the long one expires: at this link's own phase of the period, so that those of many peers stay spread whatever resets
@@ -255,9 +266,9 @@ impl Link {
     /// When the peer is given up, if it says nothing: reminders went unanswered, or none could be delivered.
     fn lost_at(&self, settings: &Settings) -> Option<Timestamp> {
         let dog = &self.watchdog;
-        let overdue = dog.heard.plus(settings.short_ms).min(self.long_due(settings));
+        let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
         let unanswered = (dog.tries >= settings.tries).then(|| dog.reminded.plus(settings.short_ms));
-        let failing = dog.failing.map(|since| since.plus(settings.give_up_ms));
+        let failing = dog.failing.get().map(|since| since.plus(settings.give_up_ms));
         Some([unanswered, failing].into_iter().flatten().min()?.max(overdue))
     }
 
@@ -284,7 +295,7 @@ impl Link {
     /// The peer is given up: what it said is believed no longer. Of one that speaks rollcall it is kept, since a digest can confirm it.
     fn lapse(&mut self, turn: &mut Turn<'_>) {
         let speaks = self.speaks(turn.now);
-        self.state.lapsed = Some(turn.horizon);
+        self.state.lapsed = turn.horizon.into();
         self.busy.dirty.state = true;
         let known: Vec<Box<str>> = self.known_users().map(Into::into).collect();
         for localpart in known {
@@ -316,10 +327,10 @@ impl Link {
     /// Times in the future count as now: a stepped clock freezes nobody.
     fn trust_watchdog(&mut self, now: Timestamp) {
         let dog = &mut self.watchdog;
-        for time in [&mut dog.heard, &mut dog.reset, &mut dog.asked, &mut dog.reminded] {
+        for time in [&mut dog.pulse.heard, &mut dog.reset, &mut dog.asked, &mut dog.reminded] {
             *time = (*time).min(now);
         }
-        dog.failing = dog.failing.map(|since| since.min(now));
-        self.state.lapsed = self.state.lapsed.map(|at| at.min(now));
+        dog.failing = dog.failing.get().map(|since| since.min(now)).into();
+        self.state.lapsed = self.state.lapsed.get().map(|at| at.min(now)).into();
     }
 }

@@ -19,13 +19,13 @@ impl Link {
             return;
         }
         let observer = turn.shared(observer);
-        let remote = self.remotes.entry(target.localpart().into()).or_default();
+        let remote = self.remotes.get_or_default(target.localpart());
         let was_wanted = remote.is_wanted();
         if !remote.observe(observer.clone(), on.then_some(accepted), serial, turn.now) {
             return;
         }
-        self.wanted += usize::from(remote.is_wanted());
-        self.wanted -= usize::from(was_wanted);
+        self.wanted += u32::from(remote.is_wanted());
+        self.wanted -= u32::from(was_wanted);
         super::mark(remote, target.localpart(), &mut self.busy.dirty.remotes);
         if turn.trace.is_some() {
             self.busy.window.note_trace(turn.trace);
@@ -52,7 +52,8 @@ impl Link {
             return;
         }
         let news = is_noticeable(&before, &remote.status(), turn.settings.granularity_ms);
-        self.plain_due.get_or_insert(remote.heard_at().plus(turn.settings.plain_promise_ms));
+        let due = self.plain_due.get().unwrap_or(remote.heard_at().plus(turn.settings.plain_promise_ms));
+        self.plain_due = due.into();
         super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
         if news {
             self.tell_observers(user.localpart(), turn);
@@ -92,7 +93,7 @@ impl Link {
 
     /// The peer turned out to know of permission: who was shown its users for want of it is shown them no longer.
     pub(super) fn conceal(&mut self, turn: &mut Turn<'_>) {
-        for (localpart, remote) in &mut self.remotes {
+        for (localpart, remote) in self.remotes.iter_mut() {
             let asked: Vec<UserId> = remote.only_asked().cloned().collect();
             for observer in asked.into_iter().filter(|_| remote.known_at() > Timestamp(0)) {
                 let of = UserId::from_parts(localpart, &self.server);

@@ -1,23 +1,23 @@
 //! The machines of one partition, and the dispatch of signals to them.
 
 mod day;
+mod dispatch;
 mod jobs;
-mod links;
 mod restore;
 mod suspicion;
+mod table;
 mod totals;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+use foldhash::fast::FixedState;
 
 use super::deadlines::{Armed, Deadlines};
 use super::effect::{Effects, Flush, FlushReason, Output};
-use super::holds::{HoldId, Holds};
+use super::holds::Holds;
 use super::link::{self, Link};
 use super::rows::{ObserverRow, delete, observer_key, put, user_key};
 use super::settings::Settings;
-use super::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
 use super::user::{self, User};
 use crate::model::{Serial, ServerName, Timestamp, TraceId, UserId};
 use crate::store::{RowChange, RowKey, RowKind};
@@ -29,9 +29,9 @@ use self::day::Day;
 pub use self::day::Hour;
 use self::jobs::Chores;
 pub use self::jobs::JobTotals;
-use self::links::Links;
 pub use self::restore::RestoreError;
 use self::suspicion::Suspicion;
+use self::table::Table;
 pub use self::totals::Totals;
 
 /// All machines of one partition.
@@ -44,19 +44,19 @@ pub struct Machines {
     local: ServerName,
     settings: Settings,
     serial: Serial,
-    users: HashMap<UserId, User, Xxh3DefaultBuilder>,
-    links: Links,
+    users: Table<UserId, User>,
+    links: Table<ServerName, Link>,
     /// Local users that watch users of peers.
-    observers: HashSet<UserId, Xxh3DefaultBuilder>,
+    observers: HashSet<UserId, FixedState>,
     /// When users want to be looked at, judged against `users_horizon`.
-    expiries: Deadlines<UserId>,
+    expiries: Deadlines<u32>,
     /// When links want to be looked at, by the clock.
-    windows: Deadlines<usize>,
+    windows: Deadlines<u32>,
     /// When links want to be looked at, judged against `peers_horizon`.
-    watchdogs: Deadlines<usize>,
+    watchdogs: Deadlines<u32>,
     suspicion: Suspicion,
     /// When users have something for their clients, by the clock.
-    pushes: Deadlines<UserId>,
+    pushes: Deadlines<u32>,
     /// The last time that was told.
     clock: Timestamp,
     users_horizon: Timestamp,
@@ -67,8 +67,8 @@ pub struct Machines {
     /// What removed links leave to delete.
     removals: Vec<RowChange>,
     /// Machines whose rows are to be written, each once.
-    dirty_users: Vec<UserId>,
-    dirty_links: Vec<usize>,
+    dirty_users: Vec<u32>,
+    dirty_links: Vec<u32>,
     chores: Chores,
     day: Day,
 }
@@ -80,8 +80,8 @@ impl Machines {
             local,
             settings,
             serial: Serial { epoch, counter: 0 },
-            users: HashMap::default(),
-            links: Links::default(),
+            users: Table::default(),
+            links: Table::default(),
             observers: HashSet::default(),
             expiries: Deadlines::new(),
             windows: Deadlines::new(),
@@ -102,48 +102,6 @@ impl Machines {
         }
     }
 
-    /// To a local user's machine.
-    pub fn handle_user(&mut self, now: Timestamp, signal: Addressed<UserId, UserSignal>) {
-        let Addressed { to, at, trace, signal, .. } = signal;
-        self.day.note_event(now, &signal);
-        if self.users.contains_key(&to) {
-            return self.with_user(&to, now, at, trace, |user, turn| user.handle(&to, signal, turn));
-        }
-        self.users.insert(to.clone(), User::default());
-        self.with_user(&to, now, at, trace, |user, turn| user.handle(&to, signal, turn));
-        // What strangers say of users who may not even exist leaves nothing behind.
-        let useless = |user: &User| user.is_useless() && !user.dirty.noted;
-        if self.users.get(&to).is_some_and(useless) {
-            self.users.remove(&to);
-        }
-    }
-
-    /// To a link, from outside.
-    pub fn handle_peer(&mut self, now: Timestamp, signal: Addressed<ServerName, PeerSignal>) {
-        let Addressed { to, at, trace, signal, .. } = signal;
-        let number = match self.links.number(&to) {
-            Some(number) => number,
-            None if Link::is_worth_a_link(&signal) => self.links.number_or_new(&self.local, &to),
-            None => return,
-        };
-        let heard = matches!(signal, PeerSignal::Heard);
-        if heard && self.links.get_mut(number).is_some_and(|link| link.heard_as_ever(at, now)) {
-            return;
-        }
-        self.day.note_peer(now, &signal);
-        self.with_link(number, now, at, trace, |link, turn| link.handle_peer(signal, turn));
-    }
-
-    /// To links, from local users: one delivery of the batching exchange. It stays unacknowledged until `hold` is released.
-    pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Addressed<ServerName, LinkSignal>>) {
-        self.holds.open(hold);
-        for Addressed { to, at, trace, signal, .. } in signals {
-            let number = self.links.number_or_new(&self.local, &to);
-            self.with_link(number, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
-        }
-        self.holds.close(hold);
-    }
-
     /// A beat came back on the users' queue: all sent to users before `at` was read. [`Machines::handle_timeout`] judges.
     pub fn handle_users_beat(&mut self, now: Timestamp, at: Timestamp) {
         self.users_horizon = advanced(self.users_horizon, now, at);
@@ -151,10 +109,10 @@ impl Machines {
 
     fn expire_users(&mut self, now: Timestamp) {
         for _ in 0..Settings::MAX_EXPIRIES {
-            let Some(key) = self.expiries.pop_due(self.users_horizon) else { return };
-            self.with_user(&key, now, now, None, |user, turn| {
+            let Some(number) = self.expiries.pop_due(self.users_horizon) else { return };
+            self.with_user(number, now, now, None, |me, user, turn| {
                 user.armed = Armed::default();
-                user.handle_timeout(&key, turn);
+                user.handle_timeout(me, turn);
             });
         }
     }
@@ -181,8 +139,8 @@ impl Machines {
         self.trust_clock(now);
         self.expire_users(now);
         self.expire_links(now);
-        while let Some(user) = self.pushes.pop_due(now) {
-            self.with_user(&user, now, now, None, |machine, turn| machine.push_updates(&user, turn));
+        while let Some(number) = self.pushes.pop_due(now) {
+            self.with_user(number, now, now, None, |me, user, turn| user.push_updates(me, turn));
         }
         while let Some(number) = self.windows.pop_due(now) {
             self.with_link(number, now, now, None, |link, turn| {
@@ -201,7 +159,7 @@ impl Machines {
 
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
     pub fn relieve(&mut self, now: Timestamp, reason: FlushReason) {
-        for number in self.links.numbers(|_| true) {
+        for number in self.links.numbers(|_, _| true) {
             self.with_link(number, now, now, None, |link, turn| link.relieve(reason, turn));
         }
     }
@@ -209,22 +167,22 @@ impl Machines {
     /// What the signals since the last call led to. The caller commits, publishes and acknowledges, in this order.
     pub fn take_effects(&mut self) -> Effects {
         let mut rows = Vec::new();
-        for key in std::mem::take(&mut self.dirty_users) {
-            let Some(user) = self.users.get_mut(&key) else { continue };
+        for number in std::mem::take(&mut self.dirty_users) {
+            let Some((key, user)) = self.users.get_mut(number) else { continue };
             let dirty = std::mem::take(&mut user.dirty);
             if dirty.state {
-                rows.push(put(user_key(RowKind::User, &key), &user.state));
+                rows.push(put(user_key(RowKind::User, key), &user.state));
             }
             if dirty.relations {
-                rows.push(put(user_key(RowKind::Relations, &key), &user.relations));
+                rows.push(put(user_key(RowKind::Relations, key), &user.relations));
             }
             rows.extend(user.take_observers().into_iter().map(|(observer, serial)| {
-                let row = observer_key(&key, &observer);
+                let row = observer_key(key, &observer);
                 serial.map_or_else(|| delete(row.clone()), |serial| put(row.clone(), &ObserverRow { serial }))
             }));
         }
         for number in std::mem::take(&mut self.dirty_links) {
-            if let Some(link) = self.links.get_mut(number) {
+            if let Some((_, link)) = self.links.get_mut(number) {
                 link.noted = false;
                 link.take_rows(&mut rows);
             }
@@ -262,12 +220,12 @@ impl Machines {
             self.windows = Deadlines::new();
             self.watchdogs = Deadlines::new();
             self.pushes = Deadlines::new();
-            self.users.values_mut().for_each(|user| user.disarm(now, &self.settings));
-            for (_, link) in self.links.iter_mut() {
+            self.users.iter_mut().for_each(|(_, _, user)| user.disarm(now, &self.settings));
+            for (_, _, link) in self.links.iter_mut() {
                 (link.armed, link.armed_watchdog) = (Armed::default(), Armed::default());
             }
             self.arm_everything();
-            for number in self.links.numbers(|_| true) {
+            for number in self.links.numbers(|_, _| true) {
                 self.with_link(number, now, now, None, |link, turn| link.handle_timeout(turn));
             }
         }
@@ -276,13 +234,13 @@ impl Machines {
 
     fn with_user(
         &mut self,
-        key: &UserId,
+        number: u32,
         now: Timestamp,
         at: Timestamp,
         trace: Option<TraceId>,
-        handle: impl FnOnce(&mut User, &mut user::Turn<'_>),
+        handle: impl FnOnce(&UserId, &mut User, &mut user::Turn<'_>),
     ) {
-        let Some(user) = self.users.get_mut(key) else { return };
+        let Some((key, user)) = self.users.get_mut(number) else { return };
         let mut turn = user::Turn {
             now,
             horizon: self.users_horizon,
@@ -293,25 +251,25 @@ impl Machines {
             trace,
             repairs: self.chores.repairs(),
         };
-        handle(user, &mut turn);
+        handle(key, user, &mut turn);
         let expiry = user.poll_timeout(self.users_horizon, &self.settings);
-        self.expiries.arm(&mut user.armed, expiry, key);
+        self.expiries.arm(&mut user.armed, expiry, &number);
         if let Some(updates) = &mut user.updates {
             let due = updates.poll_timeout();
-            self.pushes.arm(&mut updates.armed, due, key);
+            self.pushes.arm(&mut updates.armed, due, &number);
         }
-        note_dirty(key, user, &mut self.dirty_users);
+        note_dirty(number, user, &mut self.dirty_users);
     }
 
     fn with_link(
         &mut self,
-        number: usize,
+        number: u32,
         now: Timestamp,
         at: Timestamp,
         trace: Option<TraceId>,
         handle: impl FnOnce(&mut Link, &mut link::Turn<'_>),
     ) {
-        let Some(link) = self.links.get_mut(number) else { return };
+        let Some((_, link)) = self.links.get_mut(number) else { return };
         let (before, was_lapsed, flushed) = (link.standing(), link.is_lapsed(), self.flushes.len());
         let mut turn = link::Turn {
             now,
@@ -343,15 +301,15 @@ impl Machines {
     }
 
     fn arm_everything(&mut self) {
-        for (key, user) in &mut self.users {
+        for (number, _, user) in self.users.iter_mut() {
             let at = user.poll_timeout(self.users_horizon, &self.settings);
-            self.expiries.arm(&mut user.armed, at, key);
+            self.expiries.arm(&mut user.armed, at, &number);
             if let Some(updates) = &mut user.updates {
                 let due = updates.poll_timeout();
-                self.pushes.arm(&mut updates.armed, due, key);
+                self.pushes.arm(&mut updates.armed, due, &number);
             }
         }
-        for (number, link) in self.links.iter_mut() {
+        for (number, _, link) in self.links.iter_mut() {
             let at = link.poll_timeout(&self.settings);
             self.windows.arm(&mut link.armed, at, &number);
             let at = link.poll_watchdog(&self.settings);
@@ -360,10 +318,10 @@ impl Machines {
     }
 }
 
-fn note_dirty(key: &UserId, user: &mut User, dirty: &mut Vec<UserId>) {
+fn note_dirty(number: u32, user: &mut User, dirty: &mut Vec<u32>) {
     let dirty_rows = user.dirty.state || user.dirty.relations || user.dirty.observers;
     if dirty_rows && !std::mem::replace(&mut user.dirty.noted, true) {
-        dirty.push(key.clone());
+        dirty.push(number);
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Machines, Settings};
 use crate::core::link::{Link, Standing};
 use crate::core::rows::{ObserverRow, Relations, UserState};
+use crate::core::user::User;
 use crate::model::{ServerName, Timestamp, UserId};
 use crate::store::{RowKey, RowKind};
 use crate::wire::envelope::{EnvelopeError, decode};
@@ -40,7 +41,7 @@ impl Machines {
             machines.restore_row(&key, &value, &mut relations, now).map_err(|error| RestoreError { key, error })?;
         }
         for (user, relations) in relations {
-            machines.users.entry(user).or_default().relations = relations;
+            machines.user(&user).relations = relations;
         }
         machines.begin(now);
         machines.arm_everything();
@@ -50,20 +51,19 @@ impl Machines {
     /// What a restart itself leads to.
     fn begin(&mut self, now: Timestamp) {
         let horizon = self.users_horizon;
-        let users: Vec<UserId> = self.users.keys().cloned().collect();
-        for key in users {
-            self.with_user(&key, now, now, None, |user, turn| {
-                user.review(&key, turn);
-                user.ask_anew(&key, now, horizon);
+        for number in self.users.numbers(|_, _| true) {
+            self.with_user(number, now, now, None, |me, user, turn| {
+                user.review(me, turn);
+                user.ask_anew(me, now, horizon);
             });
         }
         let horizon = self.peers_horizon;
-        for (_, link) in self.links.iter_mut() {
+        for (_, _, link) in self.links.iter_mut() {
             link.begin(now, horizon, &self.settings);
             self.suspicion.note(Standing::default(), link.standing());
         }
         // What peers said while nobody was there to hear it is not lost, but what they meant to say before may be.
-        let guarding = self.links.numbers(|link| link.standing().guards);
+        let guarding = self.links.numbers(|_, link| link.standing().guards);
         self.remind_in_turn(now, guarding, None);
     }
 
@@ -77,7 +77,7 @@ impl Machines {
         match key.kind {
             RowKind::User => {
                 let state: UserState = decode(value)?;
-                self.users.entry(user_of(&key.key)?).or_default().state = state;
+                self.user(&user_of(&key.key)?).state = state;
             }
             RowKind::Relations => {
                 relations.insert(user_of(&key.key)?, decode(value)?);
@@ -102,8 +102,8 @@ impl Machines {
             RowKind::Observer => {
                 let (observed, observer) = split(&key.key)?;
                 let row: ObserverRow = decode(value)?;
-                let user = self.users.entry(user_of(observed)?).or_default();
-                user.restore_observer(user_of(observer)?, row.serial);
+                let observer = user_of(observer)?;
+                self.user(&user_of(observed)?).restore_observer(observer, row.serial);
             }
             RowKind::Hour => self.day.restore(decode(value)?),
             RowKind::Sent => {
@@ -117,8 +117,13 @@ impl Machines {
 
     fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
         let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
-        let number = self.links.number_or_new(&self.local, &server);
-        self.links.get_mut(number).ok_or_else(|| EnvelopeError::Malformed("no such link".into()))
+        let number = self.link_number(&server);
+        Ok(self.links.get_mut(number).expect("just made").1)
+    }
+
+    fn user(&mut self, user: &UserId) -> &mut User {
+        let (number, _) = self.users.number_or_insert(user, User::default);
+        self.users.get_mut(number).expect("just made").1
     }
 }
 

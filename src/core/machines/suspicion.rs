@@ -2,7 +2,7 @@
 
 use super::Machines;
 use crate::core::link::{Link, Standing};
-use crate::model::Timestamp;
+use crate::model::{ServerName, Timestamp};
 
 /// Fewer links than this say nothing about us.
 const FEWEST: usize = 10;
@@ -64,19 +64,19 @@ impl Machines {
     fn forgive_everybody(&mut self, now: Timestamp) {
         self.suspicion.is_on = false;
         self.suspicion.proved = self.peers_horizon;
-        let silent = self.links.numbers(|link| link.standing().silent);
+        let silent = self.links.numbers(|_, link| link.standing().silent);
         self.remind_in_turn(now, silent, Some(self.suspicion.since));
     }
 
     fn ask_witnesses(&mut self, now: Timestamp) {
-        let speaks = |link: &Link| link.standing().guards && !link.standing().silent;
+        let speaks = |_: &ServerName, link: &Link| link.standing().guards && !link.standing().silent;
         let mut speaking = self.links.numbers(speaks);
         speaking.truncate(WITNESSES);
         self.remind_in_turn(now, speaking, None);
     }
 
     /// Spreads reminders to these evenly over the short watchdog's time. Their silence is `forgiven` from about then on.
-    pub(super) fn remind_in_turn(&mut self, now: Timestamp, links: Vec<usize>, forgiven: Option<Timestamp>) {
+    pub(super) fn remind_in_turn(&mut self, now: Timestamp, links: Vec<u32>, forgiven: Option<Timestamp>) {
         let (count, short_ms) = (links.len() as u64, self.settings.short_ms);
         for (nth, number) in (0..).zip(links) {
             let offset_ms = short_ms * nth / count.max(1);
