@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::world::play;
 
 /// Seeds that each run of the tests plays.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
 /// Of too many failures the first tell enough.
 const FAILURES: usize = 5;
 

@@ -1,6 +1,7 @@
 //! What periodic jobs look at: whether the link and the users' machines mean the same, what nobody has wanted to know for long, and
 //! whether a peer that was given up is back.
 
+use super::remote::Polled;
 use super::{Link, Turn};
 use crate::core::settings::Settings;
 use crate::core::signal::UserSignal;
@@ -53,7 +54,7 @@ impl Link {
             let is_asked = live.is_some_and(|live| live.names(localpart));
             if !is_asked && remote.is_forsaken(now) {
                 remote.forget();
-                remote.polled = false;
+                remote.polled = Polled::No;
                 forsaken.push(Box::<str>::from(localpart));
             }
         }

@@ -4,6 +4,7 @@
 //! bytes. If not, whoever holds something else says what it has by bucket ([`Have`]), is told which buckets differ, and asks for the
 //! users of those again, while the other side says them again; so afterwards both know all of them, and no others.
 
+use super::remote::Polled;
 use super::{Link, Remote, Turn};
 use crate::core::digest::{Buckets, Sum, bucket_of, weight};
 use crate::core::settings::Settings;
@@ -41,7 +42,7 @@ impl Link {
         let mine = extension.reminder.as_ref().and_then(|reminder| reminder.mine);
         let holds = mine.and_then(|mine| self.compare(&mine, turn));
         // Who answers by a reminder doubts what we hold. If we cannot judge that now, they can, by what we hold.
-        let doubts = !extension.answers.is_empty() && extension.reminder.is_some();
+        let doubts = !extension.answers.is_empty() && mine.is_some();
         self.busy.words.have |= doubts && holds.is_none();
         if let Some(reminder) = &extension.reminder {
             self.answer(reminder, turn);
@@ -156,7 +157,7 @@ impl Link {
 
     /// The peer's users of whom it promised to tell us, and did.
     fn held(&self) -> impl Iterator<Item = (UserId, &Remote)> {
-        let held = |remote: &&Remote| remote.polled && remote.is_wanted() && remote.is_known();
+        let held = |remote: &&Remote| remote.polled == Polled::Yes && remote.is_wanted() && remote.is_known();
         let remotes = self.remotes.iter().filter(move |(_, remote)| held(remote));
         remotes.map(|(localpart, remote)| (UserId::from_parts(localpart, &self.server), remote))
     }
@@ -181,14 +182,14 @@ impl Link {
     /// Polls these users anew, as far as they are wanted. That the peer was polled before stays known: whoever is not wanted any
     /// longer by then has to be unpolled.
     pub(super) fn poll_again(&mut self, which: impl Fn(&UserId) -> bool) {
-        let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
+        let polled = self.remotes.iter().filter(|(_, remote)| remote.polled == Polled::Yes && remote.is_wanted());
         let again = polled.filter(|(localpart, _)| which(&UserId::from_parts(localpart, &self.server)));
         self.busy.again.extend(again.map(|(localpart, _)| localpart.into()));
     }
 
     /// Polls anew whom the peer should have told of by now and did not: no sum counts them, so that no comparison finds them.
     pub(super) fn poll_the_unknown(&mut self) {
-        let polled = self.remotes.iter().filter(|(_, remote)| remote.polled && remote.is_wanted());
+        let polled = self.remotes.iter().filter(|(_, remote)| remote.polled == Polled::Yes && remote.is_wanted());
         let unknown = polled.filter(|(_, remote)| !remote.is_known());
         self.busy.again.extend(unknown.map(|(localpart, _)| localpart.into()));
     }

@@ -17,10 +17,32 @@ pub(super) struct Remote {
     observers: Observers,
     presence: Presence,
     currently_active: bool,
-    /// Whether the peer knows that we watch.
-    pub(super) polled: bool,
+    pub(super) polled: Polled,
     /// Whether the row is to be written.
     pub(super) dirty: bool,
+}
+
+/// Whether the peer knows that we watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) enum Polled {
+    /// It was not polled, or unpolled since.
+    #[default]
+    No,
+    /// It was.
+    Yes,
+    /// A transaction that said so, or the contrary, may have arrived or not: it must hear what holds, whichever that is.
+    Perhaps,
+}
+
+impl Polled {
+    /// Whether the peer has nothing to hear, if the user is `wanted` or not.
+    pub(super) fn suits(self, wanted: bool) -> bool {
+        match self {
+            Self::No => !wanted,
+            Self::Yes => wanted,
+            Self::Perhaps => false,
+        }
+    }
 }
 
 /// What few users have.
@@ -72,7 +94,7 @@ pub struct RemoteRow {
     /// When the peer last told, by its own clock if it does not number its pushes; 0: never.
     pub known_at: Timestamp,
     late_s: u32,
-    polled: bool,
+    polled: Polled,
     observers: Vec<Observer>,
 }
 
@@ -191,7 +213,7 @@ impl Remote {
     pub(super) fn is_forsaken(&self, now: Timestamp) -> bool {
         let is_long_gone =
             |observer: &Observer| matches!(observer.cares, Cares::Off(at) if now.since(at) >= Settings::FORSAKEN_MS);
-        (self.polled || self.is_known()) && self.observers.as_slice().iter().all(is_long_gone)
+        (self.polled != Polled::No || self.is_known()) && self.observers.as_slice().iter().all(is_long_gone)
     }
 
     /// Notes that `user` watches and whether they were accepted, or (`None`) does not. Returns whether that was news.
@@ -221,7 +243,7 @@ impl Remote {
             self.dirty = true;
             self.observers = Observers::from(kept);
         }
-        self.observers.as_slice().is_empty() && !self.polled
+        self.observers.as_slice().is_empty() && self.polled == Polled::No
     }
 }
 

@@ -101,6 +101,7 @@ impl Remotes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::link::remote::Polled;
 
     #[test]
     fn few_and_many_are_alike() {
@@ -108,8 +109,8 @@ mod tests {
         let names: Vec<String> = (0..2 * FEW).map(|n| format!("user{:02}", n * 7 % (2 * FEW))).collect();
         for (nth, name) in names.iter().enumerate() {
             assert!(remotes.get(name).is_none());
-            remotes.get_or_default(name).polled = true;
-            assert!(remotes.get_or_default(name).polled, "found again");
+            remotes.get_or_default(name).polled = Polled::Yes;
+            assert!(remotes.get_or_default(name).polled == Polled::Yes, "found again");
             assert_eq!(remotes.len(), nth + 1);
             assert_eq!(matches!(remotes, Remotes::Few(_)), nth < FEW);
             let mut sorted: Vec<&str> = names[..=nth].iter().map(|name| &**name).collect();
@@ -118,7 +119,7 @@ mod tests {
             assert!(remotes.iter_mut().map(|(name, _)| name).eq(sorted.iter().copied()));
         }
         for name in &names {
-            assert!(remotes.get_mut(name).is_some_and(|remote| remote.polled));
+            assert!(remotes.get_mut(name).is_some_and(|remote| remote.polled == Polled::Yes));
             remotes.remove(name);
             assert!(remotes.get(name).is_none());
         }

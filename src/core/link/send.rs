@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::remote::Polled;
 use super::window::{Waiting, window_for};
 use super::{Link, Live, Outcome, Permission, SentRow, Serial, Settings, Turn, UserSignal, delete, put, sent_key};
 use crate::core::effect::{Flush, FlushReason, Output, Transaction};
@@ -242,11 +243,11 @@ impl Link {
         self.state.retry_at = Timestamp(0);
         self.busy.asked_at = Timestamp(0);
         for (user, polled) in
-            row.polls.iter().map(|user| (user, true)).chain(row.unpolls.iter().map(|user| (user, false)))
+            row.polls.iter().map(|user| (user, Polled::Yes)).chain(row.unpolls.iter().map(|user| (user, Polled::No)))
         {
             let Some(remote) = self.remotes.get_mut(user.localpart()) else { continue };
             remote.polled = polled;
-            if !polled && !remote.is_wanted() {
+            if polled == Polled::No && !remote.is_wanted() {
                 remote.forget();
             }
             super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
@@ -264,13 +265,12 @@ impl Link {
         }
         self.busy.asked_at = Timestamp(0);
         for user in row.polls.iter().chain(&row.unpolls) {
-            // Whether the peer took it is not known: it is told again what holds by then, whichever that is.
-            self.busy.again.insert(user.localpart().into());
-            self.busy.unwanted.insert(user.localpart().into());
-            if let Some(remote) = self.remotes.get_mut(user.localpart()) {
-                remote.polled = !remote.is_wanted();
-                super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
-            }
+            let Some(remote) = self.remotes.get_mut(user.localpart()) else {
+                self.busy.unwanted.insert(user.localpart().into());
+                continue;
+            };
+            remote.polled = Polled::Perhaps;
+            super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
             self.reconsider(user.localpart(), turn.now);
         }
     }

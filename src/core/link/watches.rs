@@ -1,5 +1,6 @@
 //! Whom of the peer's users we watch, and who here is told of them.
 
+use super::remote::Polled;
 use super::{Link, Turn, UserSignal};
 use crate::core::settings::Settings;
 use crate::core::user::is_noticeable;
@@ -43,7 +44,7 @@ impl Link {
             .remotes
             .get_mut(user.localpart())
             // While the peer does not know yet that nobody watches any longer, somebody may again before it does.
-            .filter(|remote| remote.is_wanted() || remote.polled || plain && remote.has_observers())
+            .filter(|remote| remote.is_wanted() || remote.polled != Polled::No || plain && remote.has_observers())
         else {
             return self.decline(user, turn.now);
         };
@@ -62,7 +63,7 @@ impl Link {
 
     /// Nobody here watches this user (any longer): a peer that speaks rollcall is told so, since it keeps account of its promises.
     fn decline(&mut self, user: &UserId, now: Timestamp) {
-        let polled = self.remotes.get(user.localpart()).is_some_and(|remote| remote.polled);
+        let polled = self.remotes.get(user.localpart()).is_some_and(|remote| remote.polled != Polled::No);
         let listens = now.since(self.state.spoke) <= Settings::SPEAKS_MS;
         // What was polled is unpolled anyway.
         if listens && !polled && self.busy.unwanted.len() < Settings::MAX_UNWANTED {
@@ -100,7 +101,7 @@ impl Link {
                 let (known_at, serial) = (turn.now, turn.next_serial());
                 turn.tell_user(observer, UserSignal::Update { of, status: Status::default(), known_at, serial });
             }
-            if !remote.is_wanted() && !remote.polled && remote.known_at() > Timestamp(0) {
+            if !remote.is_wanted() && remote.polled == Polled::No && remote.known_at() > Timestamp(0) {
                 remote.forget();
                 super::mark(remote, localpart, &mut self.busy.dirty.remotes);
             }
@@ -110,7 +111,7 @@ impl Link {
     /// Whether the peer must hear that we watch this user, or that we do no longer.
     pub(super) fn reconsider(&mut self, localpart: &str, now: Timestamp) {
         let Some(remote) = self.remotes.get(localpart) else { return };
-        if remote.is_wanted() == remote.polled {
+        if remote.polled.suits(remote.is_wanted()) {
             if self.busy.pending.contains(localpart) {
                 self.busy.pending.remove(localpart);
             }

@@ -233,6 +233,21 @@ fn what_the_peer_doubts_is_said_even_while_an_unpoll_is_on_its_way() {
     assert_eq!(extension(&sent(&mut a, START.plus(90_000)), "have")["as_of"], json!([1, 4]));
 }
 
+/// Seed 1954: a poll may have arrived or not, and a restart forgot that this was not known.
+#[test]
+fn whom_a_peer_may_have_been_asked_for_is_unpolled_after_a_restart() {
+    let mut a = Server::with("a.example", Settings { linger_ms: 0, ..defaults() });
+    a.list(START, JOHN, &[ALICE], &[]);
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({})), edu("m.presence_accept", ALICE, JOHN)]));
+    a.session(START, JOHN, Some(3_600_000));
+    let said: Vec<String> = answered(&mut a, START.plus(6_000), Outcome::Expired).iter().flat_map(lines).collect();
+    assert!(said.contains(&format!("poll {ALICE}")), "{said:?}");
+    a.restart(START.plus(6_100));
+    a.session(START.plus(6_200), JOHN, None);
+    let said: Vec<String> = sent(&mut a, START.plus(120_000)).iter().flat_map(lines).collect();
+    assert!(said.contains(&format!("unpoll {ALICE}")), "{said:?}");
+}
+
 /// The first such part of the extension in what was sent.
 fn extension(bodies: &[Value], part: &str) -> Value {
     let edus = bodies.iter().flat_map(|body| body["edus"].as_array().unwrap());
