@@ -178,7 +178,7 @@ fn resets(machines: &mut Machines, peers: &[ServerName], now: Timestamp) -> (f64
     };
     let signals: Vec<Vec<_>> = (0..LINKS / RUN).map(|run| (run * RUN..(run + 1) * RUN).map(heard).collect()).collect();
     let numbers: Vec<u32> =
-        signals.iter().flatten().map(|signal| machines.link_number_of(&signal.to).expect("a link")).collect();
+        signals.iter().flatten().map(|signal| machines.link_number(&signal.to).expect("a link")).collect();
     let begun = std::time::Instant::now();
     for signals in signals {
         machines.handle_peers(now, signals);

@@ -80,3 +80,19 @@ impl From<MaybeTime> for Option<Timestamp> {
         time.get()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::envelope::{decode, encode};
+
+    #[test]
+    fn a_time_or_none_is_encoded_as_an_option_and_takes_no_more_room_than_a_time() {
+        for time in [None, Some(Timestamp(0)), Some(Timestamp(1_795_400_000_000))] {
+            let maybe = MaybeTime::from(time);
+            assert_eq!(encode(&maybe), encode(&time));
+            assert_eq!(decode::<MaybeTime>(&encode(&time)).unwrap().get(), time);
+        }
+        assert_eq!(size_of::<MaybeTime>(), size_of::<Timestamp>());
+    }
+}

@@ -286,3 +286,17 @@ impl From<Vec<Observer>> for Observers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::envelope::{decode, encode};
+
+    #[test]
+    fn rows_from_before_a_poll_could_be_uncertain_are_read() {
+        for (was, polled) in [(false, Polled::No), (true, Polled::Yes)] {
+            assert_eq!(decode::<Polled>(&encode(&was)).unwrap(), polled);
+        }
+        assert_eq!(decode::<Polled>(&encode(&Polled::Perhaps)).unwrap(), Polled::Perhaps);
+    }
+}

@@ -53,7 +53,7 @@ impl Machines {
         let Addressed { to, at, trace, signal, .. } = signal;
         let number = match found.or_else(|| self.links.number(&to)) {
             Some(number) => number,
-            None if Link::is_worth_a_link(&signal) => self.link_number(&to),
+            None if Link::is_worth_a_link(&signal) => self.link_or_new(&to),
             None => return,
         };
         if matches!(signal, PeerSignal::Heard) && self.heard_as_ever(now, number, at) {
@@ -64,7 +64,7 @@ impl Machines {
     }
 
     /// By which a link is found without its name, for as long as it exists.
-    pub fn link_number_of(&self, server: &ServerName) -> Option<u32> {
+    pub fn link_number(&self, server: &ServerName) -> Option<u32> {
         self.links.number(server)
     }
 
@@ -78,14 +78,14 @@ impl Machines {
     pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Addressed<ServerName, LinkSignal>>) {
         self.holds.open(hold);
         for Addressed { to, at, trace, signal, .. } in signals {
-            let number = self.link_number(&to);
+            let number = self.link_or_new(&to);
             self.with_link(number, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
         }
         self.holds.close(hold);
     }
 
-    /// Of the link to `server`, which comes to be if there is none.
-    pub(super) fn link_number(&mut self, server: &ServerName) -> u32 {
+    /// The number of the link to `server`, which comes to be if there is none.
+    pub(super) fn link_or_new(&mut self, server: &ServerName) -> u32 {
         self.links.number_or_insert(server, || Link::new(&self.local, server.clone())).0
     }
 }

@@ -117,7 +117,7 @@ impl Machines {
 
     fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
         let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
-        let number = self.link_number(&server);
+        let number = self.link_or_new(&server);
         Ok(self.links.get_mut(number).expect("just made").1)
     }
 
