@@ -6,8 +6,9 @@
 //! A reset is one "heard" of a peer in random order: by name, as deliveries of a thousand bring it in production, and by the
 //! link's number.
 //!
-//! Events a second are CPU-bound on one thread, rows encoded (as they are for every commit) and effects dropped. Memory is the
-//! growth of the resident set while a million users of peers become known, each watched by one local user, none of it estimated.
+//! Events a second are CPU-bound on one thread, in deliveries of a thousand, rows encoded (as they are for every commit) and effects
+//! dropped. Memory is the growth of the resident set while a million users of peers become known, each watched by one local user,
+//! none of it estimated.
 
 #![allow(clippy::print_stdout, reason = "the figures")]
 
@@ -85,9 +86,7 @@ fn user_events() -> f64 {
     for run in 0..EVENTS / RUN {
         let signals: Vec<_> = (0..RUN).map(|n| event(&users, run * RUN + n)).collect();
         let begun = std::time::Instant::now();
-        for signal in signals {
-            machines.handle_user(START, signal);
-        }
+        machines.handle_users(START, signals);
         drop(black_box(machines.take_effects()));
         elapsed += begun.elapsed();
     }

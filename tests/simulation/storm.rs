@@ -151,9 +151,9 @@ impl Storm {
     }
 
     fn back_up_or_restore(&self, host: &Arc<Host>) {
-        // Longer away than epochs may have run ahead of the store's clock, or they would be used again.
-        let ahead = host.tables.lock().unwrap().newest_epoch().saturating_sub(self.sim().now().0 / 1000);
-        if ahead > 0 || !host.restore_from_backup() {
+        // Whoever restores a backup takes longer than that: an epoch that is of this second, or ahead of the clock, would be used again.
+        let newest = host.tables.lock().unwrap().newest_epoch();
+        if newest >= self.sim().now().0 / 1000 || !host.restore_from_backup() {
             host.back_up();
         }
     }

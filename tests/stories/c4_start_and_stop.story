@@ -19,13 +19,14 @@ advance 10s
 @john:a on PHONE stops
 advance 40s
     99.6s b → a: push @alice:b offline since 69s
-# A reconnect within the linger says nothing.
+# A reconnect within the linger says nothing to peers; what became known meanwhile waits for it.
 @john:a on DESK stops
 advance 20s
     109.6s b → a: reminder (mine 1, yours 0)
     114.6s a → b: answer
 @john:a on DESK starts for 10m
 advance 20s
+    121.0s to @john:a: @alice:b offline since 90s
 @john:a on DESK stops
 advance 60s
     174.9s a → b: unpoll @alice:b; reminder (mine 0, yours 0)

@@ -199,8 +199,9 @@ impl Link {
     /// Whether a signal from outside is a reason for a link to exist.
     pub fn is_worth_a_link(signal: &PeerSignal) -> bool {
         let PeerSignal::Transaction(inbound) = signal else { return false };
-        let queries = inbound.extension.as_ref().is_some_and(|extension| !extension.query.is_empty());
-        queries || !inbound.poll.is_empty() || !inbound.permissions.is_empty()
+        // Who reminds us of what we have forgotten is to hear so.
+        let asks = |extension: &Extension| !extension.query.is_empty() || extension.reminder.is_some();
+        inbound.extension.as_ref().is_some_and(asks) || !inbound.poll.is_empty() || !inbound.permissions.is_empty()
     }
 
     /// The peer.

@@ -76,7 +76,14 @@ impl User {
         serial: Serial,
         turn: &mut Turn<'_>,
     ) {
-        let Some(entry) = self.relations.list.get_mut(observed).filter(|entry| entry.answered < serial) else { return };
+        let Some(entry) = self.relations.list.get_mut(observed) else { return };
+        if entry.answered >= serial {
+            // An answer to an earlier question. It may have ended the one that waits.
+            if entry.state == EntryState::Asked {
+                ask(me, observed, true, turn);
+            }
+            return;
+        }
         entry.answered = serial;
         self.dirty.relations = true;
         match (entry.state, allow) {

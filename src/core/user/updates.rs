@@ -1,5 +1,5 @@
-//! What a user's own clients are to know of others (P1, W2b), gathered for `clients.window`. In memory only: nothing here is a
-//! promise, and after a restart all of it is asked for anew.
+//! What a user's own clients are to know of others (P1, W2b), gathered for `clients.window`, or between two sessions until the second
+//! begins. In memory only: nothing here is a promise, and after a restart all of it is asked for anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::core::effect::{Output, Update};
 use crate::core::settings::Settings;
 use crate::model::{Serial, Status, Timestamp, UserId};
 
-/// See the module. Exists only while a session has an edge to tell.
+/// See the module. Comes to be when a session has an edge to tell, and lasts for as long as the links watch.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Updates {
     /// By listed user: bounded by the list.
@@ -48,10 +48,10 @@ impl Updates {
 impl User {
     /// News of somebody. The newest counts; it is let go where nobody waits for it.
     pub(super) fn update(&mut self, of: UserId, known: (Status, Timestamp), serial: Serial, turn: &Turn<'_>) {
-        if self.relations.lists(&of).is_none() || !self.has_edge(turn.horizon) {
+        if self.relations.lists(&of).is_none() {
             return;
         }
-        let updates = self.updates.get_or_insert_default();
+        let Some(updates) = self.updates(turn) else { return };
         let news = updates.news.entry(of).or_default();
         if news.serial < serial {
             *news = News { serial, untold: Some(known) };
@@ -59,14 +59,30 @@ impl User {
         }
     }
 
+    /// Where news is gathered, if anybody waits for it or did and may come back.
+    fn updates(&mut self, turn: &Turn<'_>) -> Option<&mut Updates> {
+        if self.updates.is_none() && self.has_edge(turn.horizon) {
+            self.updates = Some(Box::default());
+        }
+        self.updates.as_deref_mut()
+    }
+
     /// Somebody is on the list no longer: clients are to forget what they knew.
     pub(super) fn forget_news(&mut self, of: &UserId, turn: &Turn<'_>) {
-        if !self.has_edge(turn.horizon) {
-            return;
-        }
-        let updates = self.updates.get_or_insert_default();
+        let Some(updates) = self.updates(turn) else { return };
         updates.news.entry(of.clone()).or_default().untold = Some((Status::default(), turn.now));
         updates.due.get_or_insert(turn.now.plus(turn.settings.clients_window_ms));
+    }
+
+    /// A session began, of a user for whom the links watch all along.
+    pub(super) fn resume_updates(&mut self, me: &UserId, turn: &mut Turn<'_>) {
+        match &mut self.updates {
+            Some(updates) if updates.news.values().any(|news| news.untold.is_some()) => {
+                updates.due.get_or_insert(turn.now.plus(turn.settings.clients_window_ms));
+            }
+            Some(_) => {}
+            None => self.watch_list(me, true, turn),
+        }
     }
 
     /// Looks at the clock: what was gathered for long enough leaves, to each edge with a session.
@@ -74,7 +90,14 @@ impl User {
         let edges = self.edges(turn.horizon);
         let Some(updates) = &mut self.updates else { return };
         updates.armed = Armed::default();
-        if updates.due.take_if(|due| *due <= turn.now).is_some() {
+        let due = updates.due.take_if(|due| *due <= turn.now).is_some();
+        let rewatch = updates.rewatch_at.take_if(|at| *at <= turn.now).is_some();
+        if edges.is_empty() {
+            // What was not asked for anew is not known.
+            self.updates.take_if(|_| rewatch || !self.state.watching);
+            return;
+        }
+        if due {
             let news = updates.news.iter_mut();
             let events: Vec<(UserId, Status, Timestamp)> =
                 news.filter_map(|(of, news)| news.untold.take().map(|(status, at)| (of.clone(), status, at))).collect();
@@ -87,10 +110,7 @@ impl User {
                 }));
             }
         }
-        let rewatch = updates.rewatch_at.take_if(|at| *at <= turn.now).is_some();
-        if edges.is_empty() {
-            self.updates = None;
-        } else if rewatch && self.state.watching {
+        if rewatch && self.state.watching {
             self.watch_list(me, true, turn);
         }
     }
@@ -103,7 +123,7 @@ impl User {
         }
     }
 
-    fn has_edge(&self, horizon: Timestamp) -> bool {
+    pub(super) fn has_edge(&self, horizon: Timestamp) -> bool {
         self.state.sessions.iter().any(|session| session.until > horizon && session.edge.is_some())
     }
 

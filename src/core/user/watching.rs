@@ -17,6 +17,7 @@ impl User {
             SessionAction::Start { lease_ms, .. } => stamp.ts.plus(*lease_ms),
             SessionAction::Stop | SessionAction::Leave { .. } => Timestamp(0),
         };
+        let (was_watching, had_edge) = (self.state.watching, self.has_edge(turn.horizon));
         if !sessions::apply(&mut self.state.sessions, device, action, until, stamp, turn.now) {
             return;
         }
@@ -28,6 +29,9 @@ impl User {
         self.dirty.state = true;
         self.tell_changes(me, turn, Cause::Inferred);
         self.update_watching(me, turn);
+        if was_watching && !had_edge && self.has_edge(turn.horizon) {
+            self.resume_updates(me, turn);
+        }
     }
 
     /// E1: links watch for as long as a session cares, and `clients.linger` longer, so that a reconnect causes no traffic.
@@ -50,6 +54,7 @@ impl User {
 
     fn set_watching(&mut self, me: &UserId, watching: bool, turn: &mut Turn<'_>) {
         self.state.watching = watching;
+        self.updates.take_if(|_| !watching);
         self.dirty.state = true;
         self.watch_list(me, watching, turn);
     }

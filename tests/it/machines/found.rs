@@ -253,3 +253,18 @@ fn extension(bodies: &[Value], part: &str) -> Value {
     let edus = bodies.iter().flat_map(|body| body["edus"].as_array().unwrap());
     edus.map(|edu| edu["content"]["rollcall"][part].clone()).find(|part| !part.is_null()).unwrap_or_default()
 }
+
+/// Seed 4873: the answer to an earlier question came once more, from a queue whose consumer had hung.
+#[test]
+fn an_old_answer_that_comes_again_does_not_end_a_new_question() {
+    let yes = |n| json!([numbered(n, &json!({})), edu("m.presence_accept", ALICE, JOHN)]);
+    let mut a = Server::with("a.example", defaults());
+    a.list(START, JOHN, &[ALICE], &[]);
+    a.foreign(START, "b.example", &yes(1));
+    a.list(START, JOHN, &[], &[ALICE]);
+    a.list(START.plus(1), JOHN, &[ALICE], &[]);
+    a.foreign(START.plus(2), "b.example", &yes(1));
+    assert_eq!(a.list_of(START.plus(2), JOHN), [(ALICE.to_owned(), false, Presence::Unknown)]);
+    a.foreign(START.plus(3), "b.example", &yes(2));
+    assert_eq!(a.list_of(START.plus(3), JOHN), [(ALICE.to_owned(), true, Presence::Unknown)]);
+}

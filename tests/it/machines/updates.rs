@@ -1,10 +1,10 @@
 //! What a user's clients are told of others (P1, W2b): gathered, newest, and only while somebody listens.
 
-use rollcall::core::signal::UserSignal;
+use rollcall::core::signal::{SessionAction, UserSignal};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 
 use super::{ALICE, BOB, HOUR, friends};
-use crate::support::pair::{Server, pass, said, user};
+use crate::support::pair::{Server, device, pass, said, user};
 
 /// Bob listens at an edge; Alice is online.
 fn listening() -> (Timestamp, Server, Server) {
@@ -14,6 +14,12 @@ fn listening() -> (Timestamp, Server, Server) {
     pass(&mut now, 20, &mut a, &mut b);
     assert_eq!(b.updated().last().map(String::as_str), Some("@bob:b.example: @alice:a.example online"));
     (now, a, b)
+}
+
+/// Ends the session of [`listening`].
+fn left(now: Timestamp, b: &mut Server) {
+    let (action, stamp) = (SessionAction::Leave { edge: "edge".into() }, b.stamp(now));
+    b.tell(now, BOB, UserSignal::Session { device: device("edge"), action, stamp });
 }
 
 fn update(presence: Presence, counter: u64) -> UserSignal {
@@ -62,6 +68,35 @@ fn every_edge_with_a_session_is_told_and_none_without() {
     b.tell(now, BOB, update(Presence::Online, 2));
     b.tick(now.plus(1_000));
     assert_eq!(b.updated(), [""; 0], "both leases are over");
+}
+
+/// Seed 2838: the lease ran out, somebody changed, and the client came back before its links had stopped watching.
+#[test]
+fn what_changed_between_two_sessions_is_told_once_the_second_begins() {
+    let (now, _, mut b) = listening();
+    left(now, &mut b);
+    b.tell(now.plus(1_000), BOB, update(Presence::Busy, 1));
+    b.tick(now.plus(10_000));
+    assert_eq!(b.updated(), [""; 0], "nobody listens");
+    b.stream(now.plus(20_000), BOB, "edge");
+    b.tick(now.plus(21_000));
+    assert_eq!(b.updated(), ["@bob:b.example: @alice:a.example busy"]);
+    left(now.plus(22_000), &mut b);
+    b.stream(now.plus(23_000), BOB, "edge");
+    b.tick(now.plus(40_000));
+    assert_eq!(b.updated(), [""; 0], "nothing is told twice");
+}
+
+#[test]
+fn a_restart_between_two_sessions_loses_nothing() {
+    let (mut now, mut a, mut b) = listening();
+    left(now, &mut b);
+    a.set(now, ALICE, Presence::Busy, None);
+    pass(&mut now, 12, &mut a, &mut b);
+    b.restart(now);
+    b.stream(now, BOB, "edge");
+    pass(&mut now, 2, &mut a, &mut b);
+    assert_eq!(b.updated(), ["@bob:b.example: @alice:a.example busy"]);
 }
 
 #[test]
