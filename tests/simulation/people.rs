@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep};
 use super::host::Host;
 use super::net::{Net, Site};
 use super::sim::Sim;
-use super::truth;
+use super::truth::{self, Sees};
 
 const DEVICES: [&str; 2] = ["PHONE", "WEB"];
 pub const EDGE: &str = "edge";
@@ -66,13 +66,14 @@ impl People {
     }
 
     /// One of them does one thing.
-    pub fn act(&self) {
+    pub fn act(self: &Arc<Self>) {
         let (person, host) = self.any_of_ours();
         let die = self.sim().between(0, 99);
         match die {
             0..25 => self.set_status(&person, &host),
             25..40 => self.list(&person, &host, &self.any(), die < 36),
-            40..52 => self.answer(&person, &host, &self.any(), die < 45),
+            40..43 => drop(spawn("a quarrel", self.clone().fall_out(person, host))),
+            43..52 => self.answer(&person, &host, &self.any(), die < 47),
             52..66 => self.open_session(&person, &host, 5_000 + 500 * die),
             66..71 => self.close_sessions(&person, &host),
             71..80 => self.with_device(&person, &host, "client.activity", &json!({})),
@@ -85,6 +86,23 @@ impl People {
             }
             _ => self.act_elsewhere(),
         }
+    }
+
+    /// Refuses somebody who sees them, right after they said something: what of that comes late must not bring back what ends.
+    async fn fall_out(self: Arc<Self>, person: Person, host: Arc<Host>) {
+        self.set_status(&person, &host);
+        self.sim().pause(0, 300).await;
+        let observers: Vec<&Person> = self.all.iter().filter(|other| self.is_seen(&person, other)).collect();
+        if !observers.is_empty() {
+            let observer = observers[self.sim().rng().usize(..observers.len())];
+            self.answer(&person, &host, observer, false);
+        }
+    }
+
+    fn is_seen(&self, person: &Person, observer: &Person) -> bool {
+        let ledger = self.sim().ledger();
+        let lists = ledger.truth.lists(&observer.id, &person.id);
+        lists && ledger.truth.sees(&observer.id, &person.id, person.server) == Sees::Yes
     }
 
     /// Somebody at a plain server does something, if there is one.

@@ -38,6 +38,7 @@ impl Link {
         let answered = self.is_answer(extension);
         if answered || extension.reminder.is_some() {
             self.reset_watchdogs(turn);
+            self.note_asked(turn);
         }
         let mine = extension.reminder.as_ref().and_then(|reminder| reminder.mine);
         let holds = mine.and_then(|mine| self.compare(&mine, turn));
@@ -94,7 +95,6 @@ impl Link {
     /// A reminder by which the peer holds something else than it was told, or something older than we remember, is answered by one
     /// of ours, which it can judge exactly. Not again and again: such a one has to wait for its answer then.
     fn answer(&mut self, reminder: &Reminder, turn: &Turn<'_>) {
-        self.note_asked(turn);
         let is_right = |yours: Summary| self.told.sum_at(yours.as_of).is_some_and(|sum| sum.is(&yours));
         if reminder.yours.is_none_or(is_right) {
             self.told.forget_before(reminder.yours.map_or(Serial::default(), |yours| yours.as_of));

@@ -21,7 +21,7 @@ pub(super) struct Watchdog {
     on: bool,
     /// When a reminder, or the answer to ours, was last heard: resets both (W6).
     pub(super) reset: Timestamp,
-    /// When the peer last polled or reminded: our own promises end without.
+    /// When the peer last polled, reminded or answered a reminder: our own promises end without.
     asked: Timestamp,
     /// A reminder is due by then, whatever was heard: after a restart, or because the peer came back.
     due: MaybeTime,
@@ -157,7 +157,7 @@ impl Link {
         (dog.tries, dog.reminder) = (0, None);
     }
 
-    /// The peer wants to know something of us: our promises to it go on.
+    /// The peer wants to know something of us, or confirmed what it knows: our promises to it go on.
     pub(super) fn note_asked(&mut self, turn: &Turn<'_>) {
         self.watchdog.asked = self.watchdog.asked.max(turn.at.min(turn.now));
     }

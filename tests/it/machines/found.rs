@@ -5,7 +5,8 @@ use rollcall::core::signal::{Addressed, LinkSignal, Outcome};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::pair::{START, Server, defaults, lines, server, settings, user};
+use super::watched;
+use crate::support::pair::{START, Server, defaults, lines, pass, said, server, settings, user};
 
 const JOHN: &str = "@john:a.example";
 const ALICE: &str = "@alice:b.example";
@@ -252,6 +253,40 @@ fn whom_a_peer_may_have_been_asked_for_is_unpolled_after_a_restart() {
 fn extension(bodies: &[Value], part: &str) -> Value {
     let edus = bodies.iter().flat_map(|body| body["edus"].as_array().unwrap());
     edus.map(|edu| edu["content"]["rollcall"][part].clone()).find(|part| !part.is_null()).unwrap_or_default()
+}
+
+/// Seed 1009: two servers' long watchdogs had the same phase, and one of them always came first. The other had no need to remind.
+#[test]
+fn a_peer_that_only_ever_answers_keeps_its_promises() {
+    let mut a = Server::new("a.example");
+    a.set(START, JOHN, Presence::Online, None);
+    a.foreign(START, "b.example", &json!([numbered(1, &json!({"poll": [JOHN]}))]));
+    let mut answers = 0;
+    for minute in 1..4 * 60 {
+        let now = START.plus(minute * 60_000);
+        for body in answered(&mut a, now, Outcome::Delivered) {
+            let Some(id) = body["edus"][0]["content"]["rollcall"]["reminder"]["id"].as_str() else { continue };
+            answers += 1;
+            let mut answer = numbered(1 + answers, &json!({}));
+            answer["content"]["rollcall"]["answers"] = json!([id]);
+            a.foreign(now, "b.example", &json!([answer]));
+        }
+    }
+    assert!(answers >= 4, "{answers}");
+    a.set(START.plus(14_400_000), JOHN, Presence::Busy, None);
+    assert_eq!(pushes(&mut a, START.plus(14_410_000)), [format!("push {JOHN} busy")]);
+}
+
+/// Seeds 2852 and 4404: a server was restored from a backup of before it had ever spoken to the other.
+#[test]
+fn who_has_forgotten_a_peer_that_reminds_it_takes_its_polls_back() {
+    let (mut now, mut a, mut b) = watched();
+    b.rows.clear();
+    b.restart(now);
+    let seen = said(&pass(&mut now, 4_000, &mut a, &mut b));
+    assert!(seen.contains(&"b.example: unpoll @alice:a.example".to_owned()), "{seen:?}");
+    let quiet = said(&pass(&mut now, 8_000, &mut a, &mut b));
+    assert_eq!(quiet, [""; 0], "nobody is promised, nobody is reminded");
 }
 
 /// Seed 4873: the answer to an earlier question came once more, from a queue whose consumer had hung.
