@@ -156,15 +156,17 @@ impl Broker {
         Some(delivery)
     }
 
-    /// `Err`: there is no such subscription any longer.
-    pub fn acknowledge(&mut self, id: u64, tokens: &[Token]) -> Result<(), ()> {
+    /// What is done with; `Err`: there is no such subscription any longer.
+    pub fn acknowledge(&mut self, id: u64, tokens: &[Token]) -> Result<Vec<Message>, ()> {
         let sub = self.subs.get_mut(&id).ok_or(())?;
+        let mut done = Vec::new();
         for token in tokens {
-            let Some((queue, _)) = sub.held.remove(&token.number()) else { continue };
+            let Some((queue, message)) = sub.held.remove(&token.number()) else { continue };
             sub.queues.iter_mut().filter(|(of, ..)| *of == queue).for_each(|(_, _, held)| *held -= 1);
+            done.push(message);
         }
         sub.wake.notify_one();
-        Ok(())
+        Ok(done)
     }
 
     /// What waits on each queue and is held from it, where it is not nothing.

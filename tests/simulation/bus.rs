@@ -227,6 +227,9 @@ impl Subscription for SimSubscription {
         if self.breaks() {
             return Err(Self::lost());
         }
-        self.bus.broker().acknowledge(self.id, &tokens).map_err(|()| Self::lost())
+        let done = self.bus.broker().acknowledge(self.id, &tokens).map_err(|()| Self::lost())?;
+        let life = &self.bus.life;
+        done.iter().for_each(|message| watch::acknowledged(&life.sim, life.server, &message.body));
+        Ok(())
     }
 }

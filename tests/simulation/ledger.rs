@@ -43,6 +43,8 @@ pub struct Pair {
     pub capped: bool,
     /// The newest that the one told the other of each of its users.
     newest: HashMap<UserId, Serial>,
+    /// As of when the one is not to tell the other of a user any longer.
+    hidden: HashMap<UserId, Serial>,
     /// Whom the one asked the other to push, as the other heard it last.
     pub polled: BTreeMap<UserId, (usize, bool)>,
 }
@@ -116,6 +118,7 @@ impl Ledger {
             if *from == server {
                 pair.forgotten = pair.sent.len();
                 pair.newest.clear();
+                pair.hidden.clear();
             }
             if *to == server {
                 pair.polled.clear();
@@ -183,10 +186,24 @@ impl Ledger {
     /// A transaction holds a status of `user`; what is wrong with that.
     pub fn pushes(&mut self, (from, to): (usize, usize), user: &UserId, serial: Serial) -> Option<String> {
         let shaky = self.is_shaky(from);
-        let newest = self.pairs.entry((from, to)).or_default().newest.entry(user.clone()).or_default();
-        let back = serial < *newest && !shaky;
+        let pair = self.pairs.entry((from, to)).or_default();
+        let hidden = pair.hidden.get(user).is_some_and(|hidden| serial < *hidden);
+        let newest = pair.newest.entry(user.clone()).or_default();
+        let back = serial < *newest;
         *newest = serial.max(*newest);
-        back.then(|| format!("s{from} tells s{to} an older status of {user}"))
+        let wrong = match (back, hidden) {
+            _ if shaky => return None,
+            (true, _) => "an older status",
+            (_, true) => "a status of before it was told to say no more",
+            _ => return None,
+        };
+        Some(format!("s{from} tells s{to} {wrong} of {user}"))
+    }
+
+    /// A link was told to say no more of `user`, as of then, and did as it was told.
+    pub fn hides(&mut self, pair: (usize, usize), user: UserId, serial: Serial) {
+        let hidden = self.pairs.entry(pair).or_default().hidden.entry(user).or_default();
+        *hidden = serial.max(*hidden);
     }
 
     /// A sender says what became of a transaction.

@@ -31,6 +31,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::world::play;
 
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds that each run of the tests plays.
 const SEEDS: u64 = 2_000;
 /// Of too many failures the first tell enough.

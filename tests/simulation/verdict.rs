@@ -6,7 +6,7 @@ use rollcall::bus::Queue;
 use rollcall::config::ListAccept;
 use rollcall::core::Settings;
 use rollcall::core::rows::{Relations, ServedRow, user_key};
-use rollcall::model::{Partition, Presence, Status, UserId};
+use rollcall::model::{Partition, Presence, ServerName, Status, UserId};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::decode;
 
@@ -103,10 +103,7 @@ impl Verdict<'_> {
     /// Whether the rows of the user's own server let `observer` see them.
     fn lets(&self, user: &UserId, home: usize, observer: &UserId) -> bool {
         let Some(host) = self.people.net.host(home) else { return true };
-        let key = (Partition::of(user.as_str(), host.config.partitions), user_key(RowKind::Relations, user));
-        let row = host.tables.lock().unwrap().rows.get(&key).cloned();
-        let relations: Relations = row.map(|row| decode(&row).expect("a row of ours")).unwrap_or_default();
-        relations.may_see(observer, Settings::from(&host.config).rules())
+        relations(host, user).may_see(observer, Settings::from(&host.config).rules())
     }
 
     fn shows(&self, person: &Person, of: &UserId, accepted: bool, known: &Status) {
@@ -183,10 +180,16 @@ impl Verdict<'_> {
         for ((_, key), value) in rows.iter().filter(|((_, key), _)| key.kind == RowKind::Served) {
             let served: ServedRow = decode(value).expect("a row of ours");
             let (peer, user) = key.key.split_once('\0').expect("a key of two parts");
-            let (peer, user) = (self.people.net.index_of(peer), UserId::parse(user).expect("a user"));
-            if served.hidden.is_none() && self.is_hidden(&user, host.index, peer) {
+            let (peer, user) = (ServerName::parse(peer).expect("a server"), UserId::parse(user).expect("a user"));
+            if served.hidden.is_some() {
+                continue;
+            }
+            if !relations(host, &user).tells(&peer) {
+                self.sim().blame(format!("s{} promises {user} to {peer}, and they do not know", host.index));
+            }
+            if self.is_hidden(&user, host.index, self.people.net.index_of(peer.as_str())) {
                 self.sim()
-                    .blame(format!("s{} keeps promising {user} to s{peer}, where nobody may see them", host.index));
+                    .blame(format!("s{} keeps promising {user} to {peer}, where nobody may see them", host.index));
             }
         }
     }
@@ -230,4 +233,11 @@ fn looks_like(known: &Status, told: &Status) -> bool {
 fn words(status: &Status) -> String {
     let active = if status.currently_active { " and active" } else { "" };
     format!("{}{active} {}", status.presence, status.status_msg.as_deref().unwrap_or("-"))
+}
+
+/// What a user's row says of others.
+fn relations(host: &Host, user: &UserId) -> Relations {
+    let key = (Partition::of(user.as_str(), host.config.partitions), user_key(RowKind::Relations, user));
+    let row = host.tables.lock().unwrap().rows.get(&key).cloned();
+    row.map(|row| decode(&row).expect("a row of ours")).unwrap_or_default()
 }

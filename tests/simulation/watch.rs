@@ -103,6 +103,15 @@ fn changed(sim: &Sim, server: usize, body: &[u8]) {
     }
 }
 
+/// A link has done what a user's machine told it.
+pub fn acknowledged(sim: &Sim, server: usize, body: &[u8]) {
+    let Ok(Packet::Batch(signals)) = decode(body) else { return };
+    for signal in signals {
+        let LinkSignal::Hide { user, serial } = signal.signal else { continue };
+        sim.ledger().hides((server, home_named(sim, signal.to.as_str())), user, serial);
+    }
+}
+
 fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
     let Some(value) = &row.value else { return };
     match row.key.kind {

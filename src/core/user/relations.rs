@@ -186,6 +186,11 @@ impl Relations {
         rules.accept == ListAccept::Everyone || self.list.keys().any(at_peer) || self.grants.keys().any(at_peer)
     }
 
+    /// Whether the link to `peer` is told of every change.
+    pub fn tells(&self, peer: &ServerName) -> bool {
+        self.watcher(peer).is_some_and(|watcher| watcher.told)
+    }
+
     pub(super) fn watcher(&self, peer: &ServerName) -> Option<&Watcher> {
         let at = self.watchers.binary_search_by(|(known, _)| known.cmp(peer)).ok()?;
         Some(&self.watchers[at].1)

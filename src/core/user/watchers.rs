@@ -142,7 +142,7 @@ impl User {
     }
 
     pub(super) fn is_told(&self, peer: &ServerName) -> bool {
-        self.relations.watcher(peer).is_some_and(|watcher| watcher.told)
+        self.relations.tells(peer)
     }
 
     fn tell_peer(&mut self, me: &UserId, peer: &ServerName, turn: &mut Turn<'_>) {
