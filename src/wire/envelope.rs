@@ -17,7 +17,7 @@ use crate::model::{Partition, ServerName, Status, Timestamp, TraceId, UserId};
 pub const VERSION: u8 = 1;
 /// A packet is closed at this many bytes, so that no message nears the broker's limits.
 const PACKET_BYTES: usize = 128 << 10;
-/// Most of what is encoded fits: rows of users.
+/// Most of what is encoded fits, without an allocation that is too large for it: rows of users.
 const USUAL_BYTES: usize = 256;
 /// What one decoded message may claim to allocate, in bytes.
 const DECODE_LIMIT: usize = 64 << 20;
@@ -84,9 +84,14 @@ pub enum EnvelopeError {
 
 /// Encodes any of our structs behind a version byte.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
-    let mut buffer = Vec::with_capacity(USUAL_BYTES);
+    let config = bincode::config::standard();
+    let mut usual = [VERSION; USUAL_BYTES];
+    if let Ok(written) = bincode::serde::encode_into_slice(value, &mut usual[1..], config) {
+        return Bytes::copy_from_slice(&usual[..=written]);
+    }
+    let mut buffer = Vec::with_capacity(2 * USUAL_BYTES);
     buffer.push(VERSION);
-    bincode::serde::encode_into_std_write(value, &mut buffer, bincode::config::standard())
+    bincode::serde::encode_into_std_write(value, &mut buffer, config)
         .expect("our own structs encode, and a Vec takes all");
     buffer.into()
 }

@@ -11,9 +11,14 @@ impl Machines {
     /// To local users' machines, in this order: one delivery. All are found before the first is handled, so that waiting for memory
     /// happens for many at once.
     pub fn handle_users(&mut self, now: Timestamp, signals: Vec<Addressed<UserId, UserSignal>>) {
-        let found: Vec<Option<u32>> = signals.iter().map(|signal| self.users.number(&signal.to)).collect();
+        let found = self.users.numbers_of(signals.iter().map(|signal| &signal.to));
+        let machines = found.iter().filter_map(|number| self.users.get((*number)?));
+        std::hint::black_box(machines.filter(|user| user.is_present()).count());
+        let mut removed = false;
         for (found, signal) in found.into_iter().zip(signals) {
-            self.handle_found_user(now, found, signal);
+            // A number may be another's once a machine is gone.
+            let found = found.filter(|_| !removed);
+            removed |= self.handle_found_user(now, found, signal);
         }
     }
 
@@ -22,23 +27,26 @@ impl Machines {
         self.handle_found_user(now, None, signal);
     }
 
-    fn handle_found_user(&mut self, now: Timestamp, found: Option<u32>, signal: Addressed<UserId, UserSignal>) {
+    /// Whether the machine is gone again.
+    fn handle_found_user(&mut self, now: Timestamp, found: Option<u32>, signal: Addressed<UserId, UserSignal>) -> bool {
         let Addressed { to, at, trace, signal, .. } = signal;
         self.day.note_event(now, &signal);
-        let known = found.filter(|number| self.users.is_of(*number, &to)).map(|number| (number, false));
+        let known = found.map(|number| (number, false));
         let (number, is_new) = known.unwrap_or_else(|| self.users.number_or_insert(&to, User::default));
         self.with_user(number, now, at, trace, |me, user, turn| user.handle(me, signal, turn));
         // What strangers say of users who may not even exist leaves nothing behind.
         let useless = |user: &User| user.is_useless() && !user.dirty.noted;
-        if is_new && self.users.get(number).is_some_and(useless) {
+        let removed = is_new && self.users.get(number).is_some_and(useless);
+        if removed {
             self.users.remove(number);
         }
+        removed
     }
 
     /// To links, from outside, in this order: one delivery. All are found before the first is handled, as with users;
     /// no link goes meanwhile.
     pub fn handle_peers(&mut self, now: Timestamp, signals: Vec<Addressed<ServerName, PeerSignal>>) {
-        let found: Vec<Option<u32>> = signals.iter().map(|signal| self.links.number(&signal.to)).collect();
+        let found = self.links.numbers_of(signals.iter().map(|signal| &signal.to));
         for (found, signal) in found.into_iter().zip(signals) {
             self.handle_found_peer(now, found, signal);
         }

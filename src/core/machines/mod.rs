@@ -166,7 +166,7 @@ impl Machines {
 
     /// What the signals since the last call led to. The caller commits, publishes and acknowledges, in this order.
     pub fn take_effects(&mut self) -> Effects {
-        let mut rows = Vec::new();
+        let mut rows = Vec::with_capacity(self.dirty_users.len() + self.dirty_links.len());
         for number in std::mem::take(&mut self.dirty_users) {
             let Some((key, user)) = self.users.get_mut(number) else { continue };
             let dirty = std::mem::take(&mut user.dirty);

@@ -180,6 +180,11 @@ impl User {
         self.dirty.relations |= self.relations.compact(now, settings.rules());
     }
 
+    /// Whether a device was ever heard of: by that, most of what handling a signal needs is in the processor's caches.
+    pub(super) fn is_present(&self) -> bool {
+        self.state.devices.first().is_some_and(|(_, device)| device.heard() > Timestamp(0))
+    }
+
     /// Whether nothing is lost if the machine is forgotten: nobody is there, wants anything or is wanted.
     pub(super) fn is_useless(&self) -> bool {
         let UserState { devices, message, sessions, .. } = &self.state;
