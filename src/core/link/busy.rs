@@ -27,6 +27,8 @@ pub(super) struct Busy {
     pub(super) pending: BTreeSet<Box<str>>,
     /// Those whom the peer was asked to push and is to be asked again.
     pub(super) again: BTreeSet<Box<str>>,
+    /// Those whom the peer did not say since it was asked again, because it holds that we hold something else of them.
+    pub(super) doubtful: BTreeSet<Box<str>>,
     /// The peer's users whom it pushes though nobody here watches them: it is to hear so.
     pub(super) unwanted: BTreeSet<Box<str>>,
     pub(super) permits: Permits,
@@ -46,13 +48,14 @@ pub(super) struct Dirty {
 impl Busy {
     fn is_idle(&self) -> bool {
         let asks = !self.pending.is_empty() || !self.again.is_empty() || !self.unwanted.is_empty();
+        let doubts = !self.doubtful.is_empty();
         let tells = self.window.opened().is_some() || self.window.len() > 0 || !self.owed.is_empty();
         let written = !self.dirty.state
             && self.dirty.served.is_empty()
             && self.dirty.remotes.is_empty()
             && self.dirty.rows.is_empty();
         let says = self.words.are_ready() || !self.permits.is_idle();
-        !asks && !tells && !says && written && self.live.is_none() && self.others.is_empty()
+        !asks && !doubts && !tells && !says && written && self.live.is_none() && self.others.is_empty()
     }
 }
 

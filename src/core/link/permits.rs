@@ -263,7 +263,13 @@ impl Permits {
 
     pub(super) fn compact(&mut self, now: Timestamp) {
         self.answered.retain(|_, (_, at)| now.since(*at) < Settings::SENT_KEEP_MS);
-        let old = |row: &PermitRow| matches!(row, PermitRow::Withdrawn { since, .. } if now.since(*since) >= Settings::TOMBSTONE_MS);
+        // Who asks goes on asking, more often than that.
+        let old = |row: &PermitRow| match row {
+            PermitRow::Withdrawn { since, .. } | PermitRow::Question { since } => {
+                now.since(*since) >= Settings::TOMBSTONE_MS
+            }
+            PermitRow::Invite { .. } | PermitRow::Answer { .. } => false,
+        };
         let gone: Vec<Pair> = self.all.iter().filter(|(_, row)| old(row)).map(|(pair, _)| pair.clone()).collect();
         for pair in gone {
             self.remove(&pair);

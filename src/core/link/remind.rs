@@ -4,6 +4,8 @@
 //! bytes. If not, whoever holds something else says what it has by bucket ([`Have`]), is told which buckets differ, and asks for the
 //! users of those again, while the other side says them again; so afterwards both know all of them, and no others.
 
+use std::collections::BTreeSet;
+
 use super::remote::Polled;
 use super::{Link, Remote, Turn};
 use crate::core::digest::{Buckets, Sum, bucket_of, weight};
@@ -56,6 +58,9 @@ impl Link {
         }
         // An answer without a reminder of its own says that what we hold is right.
         if holds == Some(true) || answered && extension.reminder.is_none() {
+            if !self.busy.doubtful.is_empty() {
+                self.busy.doubtful.clear();
+            }
             self.believe(turn);
         }
         self.open_for_more(turn.now);
@@ -100,6 +105,7 @@ impl Link {
             self.told.forget_before(reminder.yours.map_or(Serial::default(), |yours| yours.as_of));
         } else {
             if turn.now.since(self.countered) < turn.settings.short_ms {
+                self.remind_by(self.countered.plus(turn.settings.short_ms));
                 return;
             }
             self.countered = turn.now;
@@ -122,7 +128,7 @@ impl Link {
     }
 
     /// In these buckets the peer told something else than we hold: asks for all of them, and believes none of them meanwhile, if the
-    /// peer was given up.
+    /// peer was given up. Of whom it says nothing until they differ once more it does not tell us any longer.
     fn ask_again(&mut self, differ: &[u8], turn: &mut Turn<'_>) {
         let is_doubtful = |user: &UserId| differ.contains(&bucket_of(user));
         if let Some(lapsed) = self.state.lapsed.get() {
@@ -134,6 +140,15 @@ impl Link {
                 }
             }
         }
+        let doubtful: BTreeSet<Box<str>> =
+            self.held().filter(|(user, _)| is_doubtful(user)).map(|(user, _)| user.localpart().into()).collect();
+        for localpart in doubtful.intersection(&std::mem::take(&mut self.busy.doubtful)) {
+            let Some(remote) = self.remotes.get_mut(localpart) else { continue };
+            remote.forget();
+            super::mark(remote, localpart, &mut self.busy.dirty.remotes);
+            self.tell_observers(localpart, turn);
+        }
+        self.busy.doubtful = doubtful;
         self.poll_again(is_doubtful);
         self.believe(turn);
     }

@@ -265,10 +265,8 @@ impl Link {
         }
         self.busy.asked_at = Timestamp(0);
         for user in row.polls.iter().chain(&row.unpolls) {
-            let Some(remote) = self.remotes.get_mut(user.localpart()) else {
-                self.busy.unwanted.insert(user.localpart().into());
-                continue;
-            };
+            // If the peer pushes on whom nobody knows here, it is told so again.
+            let Some(remote) = self.remotes.get_mut(user.localpart()) else { continue };
             remote.polled = Polled::Perhaps;
             super::mark(remote, user.localpart(), &mut self.busy.dirty.remotes);
             self.reconsider(user.localpart(), turn.now);

@@ -72,6 +72,9 @@ impl Link {
     /// A peer without the `rollcall` object cannot answer but by saying or asking something.
     pub(super) fn confirmed_by_word(&mut self, turn: &mut Turn<'_>) {
         if !self.speaks(turn.now) {
+            if self.watchdog.reminder.is_some() {
+                self.note_asked(turn);
+            }
             self.reset_watchdogs(turn);
             self.believe(turn);
         }
@@ -104,6 +107,12 @@ impl Link {
         if self.watchdog.on {
             self.watchdog.due = horizon.plus(offset_ms).into();
         }
+    }
+
+    /// The peer is to be reminded by then, whatever was heard.
+    pub(super) fn remind_by(&mut self, at: Timestamp) {
+        let due = self.watchdog.due.get().unwrap_or(at);
+        self.watchdog.due = due.min(at).into();
     }
 
     /// Whether the peer was given up, or could not be reached for as long as that takes, and there is something to say to it.

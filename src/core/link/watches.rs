@@ -52,6 +52,9 @@ impl Link {
         if !remote.learn(status, stamp, turn.at) {
             return;
         }
+        if self.busy.doubtful.contains(user.localpart()) {
+            self.busy.doubtful.remove(user.localpart());
+        }
         let news = is_noticeable(&before, &remote.status(), turn.settings.granularity_ms);
         let due = self.plain_due.get().unwrap_or(remote.heard_at().plus(turn.settings.plain_promise_ms));
         self.plain_due = due.into();

@@ -77,9 +77,11 @@ impl User {
         turn: &mut Turn<'_>,
     ) {
         let Some(entry) = self.relations.list.get_mut(observed) else { return };
-        if entry.answered >= serial {
-            // An answer to an earlier question. It may have ended the one that waits.
-            if entry.state == EntryState::Asked {
+        let is_asked = entry.state == EntryState::Asked;
+        // A refusal wins a tie; to a question that was asked anew an old yes is an answer, an old no is none.
+        if entry.answered > serial || entry.answered == serial && allow != is_asked {
+            // It may have ended the question that waits.
+            if is_asked {
                 ask(me, observed, true, turn);
             }
             return;

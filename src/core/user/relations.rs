@@ -122,6 +122,12 @@ impl Relations {
         self.list.get(other).filter(|entry| entry.is_on()).map(|entry| entry.state == EntryState::Accepted)
     }
 
+    /// Whether news of `other` is for the user's clients: not while a question that was answered before waits anew.
+    pub(super) fn hears_of(&self, other: &UserId) -> bool {
+        let entry = self.list.get(other).filter(|entry| entry.is_on());
+        entry.is_some_and(|entry| entry.state == EntryState::Accepted || entry.answered == Serial::default())
+    }
+
     /// Who waits for an answer, and since when.
     pub fn questions(&self) -> impl Iterator<Item = (&UserId, Timestamp)> {
         let pending = self.grants.iter().filter(|(_, grant)| grant.state == GrantState::Pending);
@@ -273,7 +279,7 @@ impl Relations {
         let stamp = known.map_or(Stamp::default(), |grant| grant.stamp.clone());
         if self.questions().count() >= Settings::MAX_QUESTIONS && since == now {
             let oldest = self.questions().min_by_key(|(_, since)| *since).map(|(observer, _)| observer.clone());
-            oldest.map(|oldest| self.grants.remove(&oldest));
+            oldest.map(|oldest| self.forget_grant(&oldest, rules));
         }
         self.put_grant(observer, Grant { state: GrantState::Pending, stamp, asked, since }, rules);
     }
@@ -281,10 +287,19 @@ impl Relations {
     fn put_grant(&mut self, observer: &UserId, grant: Grant, rules: Rules) -> bool {
         if !self.grants.contains_key(observer) && self.grants.len() >= Settings::MAX_GRANTS {
             let Some(least) = self.least_grant(rules) else { return grant.state == GrantState::Refused };
-            self.grants.remove(&least);
+            self.forget_grant(&least, rules);
         }
         self.grants.insert(observer.clone(), grant);
         true
+    }
+
+    /// Forgets it, and what its server polled if there was no other reason to remember that.
+    fn forget_grant(&mut self, observer: &UserId, rules: Rules) {
+        self.grants.remove(observer);
+        let peer = observer.server();
+        if !self.knows(&peer, rules) {
+            self.watchers.retain(|(known, watcher)| watcher.told || *known != peer);
+        }
     }
 
     /// Whom it costs least to forget: nobody sees less for it, and, but for the oldest of 5,000 refusals, nobody more.
@@ -310,7 +325,8 @@ impl Relations {
         let mut watchers = std::mem::take(&mut self.watchers);
         // An unpoll holds for as long as the list would promise something.
         watchers.retain(|(peer, watcher)| {
-            watcher.told || watcher.poll == Poll::On || !old(watcher.since) || self.promises(peer, rules)
+            let polls = watcher.poll == Poll::On && self.knows(peer, rules);
+            watcher.told || polls || !old(watcher.since) || self.promises(peer, rules)
         });
         self.watchers = watchers;
         before != size(self)

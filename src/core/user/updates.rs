@@ -48,7 +48,7 @@ impl Updates {
 impl User {
     /// News of somebody. The newest counts; it is let go where nobody waits for it.
     pub(super) fn update(&mut self, of: UserId, known: (Status, Timestamp), serial: Serial, turn: &Turn<'_>) {
-        if self.relations.lists(&of).is_none() {
+        if !self.relations.hears_of(&of) {
             return;
         }
         let Some(updates) = self.updates(turn) else { return };

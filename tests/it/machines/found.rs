@@ -292,14 +292,17 @@ fn who_has_forgotten_a_peer_that_reminds_it_takes_its_polls_back() {
 /// Seed 4873: the answer to an earlier question came once more, from a queue whose consumer had hung.
 #[test]
 fn an_old_answer_that_comes_again_does_not_end_a_new_question() {
-    let yes = |n| json!([numbered(n, &json!({})), edu("m.presence_accept", ALICE, JOHN)]);
+    let says = |n, kind| json!([numbered(n, &json!({})), edu(kind, ALICE, JOHN)]);
+    let (yes, no) = ("m.presence_accept", "m.presence_deny");
     let mut a = Server::with("a.example", defaults());
     a.list(START, JOHN, &[ALICE], &[]);
-    a.foreign(START, "b.example", &yes(1));
-    a.list(START, JOHN, &[], &[ALICE]);
-    a.list(START.plus(1), JOHN, &[ALICE], &[]);
-    a.foreign(START.plus(2), "b.example", &yes(1));
-    assert_eq!(a.list_of(START.plus(2), JOHN), [(ALICE.to_owned(), false, Presence::Unknown)]);
-    a.foreign(START.plus(3), "b.example", &yes(2));
-    assert_eq!(a.list_of(START.plus(3), JOHN), [(ALICE.to_owned(), true, Presence::Unknown)]);
+    a.foreign(START, "b.example", &says(1, no));
+    for (ms, on) in [(1, false), (2, true)] {
+        let (add, remove): (&[&str], &[&str]) = if on { (&[ALICE], &[]) } else { (&[], &[ALICE]) };
+        a.list(START.plus(ms), JOHN, add, remove);
+    }
+    a.foreign(START.plus(3), "b.example", &says(1, no));
+    assert_eq!(a.list_of(START.plus(3), JOHN), [(ALICE.to_owned(), false, Presence::Unknown)]);
+    a.foreign(START.plus(4), "b.example", &says(2, yes));
+    assert_eq!(a.list_of(START.plus(4), JOHN), [(ALICE.to_owned(), true, Presence::Unknown)]);
 }

@@ -9,6 +9,7 @@ mod local;
 mod permission;
 mod plain;
 mod restarts;
+mod reviewed;
 mod spread;
 mod storms;
 mod updates;

@@ -153,3 +153,15 @@ fn a_clock_that_came_back_holds_nothing_up() {
     b.tick(now.plus(1_000));
     assert_eq!(b.updated(), ["@bob:b.example: @alice:a.example busy"]);
 }
+
+#[test]
+fn what_is_under_way_when_a_question_is_asked_anew_is_not_shown() {
+    let (mut now, mut a, mut b) = listening();
+    a.answer(now, ALICE, BOB, false);
+    pass(&mut now, 12, &mut a, &mut b);
+    b.updates.clear();
+    b.list(now, BOB, &[ALICE], &[]);
+    b.tell(now, BOB, update(Presence::Busy, 1));
+    b.tick(now.plus(1_000));
+    assert_eq!(b.updated(), [""; 0]);
+}
