@@ -279,7 +279,9 @@ impl Relations {
         let stamp = known.map_or(Stamp::default(), |grant| grant.stamp.clone());
         if self.questions().count() >= Settings::MAX_QUESTIONS && since == now {
             let oldest = self.questions().min_by_key(|(_, since)| *since).map(|(observer, _)| observer.clone());
-            oldest.map(|oldest| self.forget_grant(&oldest, rules));
+            if let Some(oldest) = oldest {
+                self.forget_grant(&oldest, rules);
+            }
         }
         self.put_grant(observer, Grant { state: GrantState::Pending, stamp, asked, since }, rules);
     }
