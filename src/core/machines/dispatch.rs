@@ -13,7 +13,8 @@ impl Machines {
     pub fn handle_users(&mut self, now: Timestamp, signals: Vec<Addressed<UserId, UserSignal>>) {
         let found = self.users.numbers_of(signals.iter().map(|signal| &signal.to));
         let machines = found.iter().filter_map(|number| self.users.get((*number)?));
-        std::hint::black_box(machines.filter(|user| user.is_present()).count());
+        // Nobody wants this number: what counts is that so much of each is in the processor's caches then.
+        std::hint::black_box(machines.filter(|user| user.was_heard()).count());
         let mut removed = false;
         for (found, signal) in found.into_iter().zip(signals) {
             // A number may be another's once a machine is gone.

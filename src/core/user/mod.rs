@@ -180,8 +180,8 @@ impl User {
         self.dirty.relations |= self.relations.compact(now, settings.rules());
     }
 
-    /// Whether a device was ever heard of: by that, most of what handling a signal needs is in the processor's caches.
-    pub(super) fn is_present(&self) -> bool {
+    /// Whether a device was ever heard: looks at what handling a signal begins with.
+    pub(super) fn was_heard(&self) -> bool {
         self.state.devices.first().is_some_and(|(_, device)| device.heard() > Timestamp(0))
     }
 
