@@ -11,6 +11,7 @@ pub mod effect;
 mod holds;
 pub mod link;
 mod machines;
+mod rarely;
 pub mod rows;
 pub mod settings;
 #[allow(missing_docs, reason = "fields bear the names of the contract in docs/wire.md")]

@@ -33,7 +33,8 @@ impl Timestamp {
 pub struct MaybeTime(Timestamp);
 
 impl MaybeTime {
-    const NONE: Self = Self(Timestamp(u64::MAX));
+    /// No time.
+    pub const NONE: Self = Self(Timestamp(u64::MAX));
 
     /// The same as an `Option`.
     pub fn get(self) -> Option<Timestamp> {

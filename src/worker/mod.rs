@@ -22,7 +22,7 @@ use self::pool::Pool;
 use crate::bus::{Queue, SharedBus};
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::core::{Machines, Settings};
+use crate::core::{Machines, Settings, Totals};
 use crate::lifecycle;
 use crate::model::{Partition, ServerName, Timestamp};
 use crate::store::{Lease, SharedStore, StoreError};
@@ -159,7 +159,8 @@ impl Worker {
         let (local, settings) = (self.local.clone(), self.settings.clone());
         let machines = Machines::restore(local, settings, lease.epoch, horizon, rows, self.clock.now())
             .map_err(|error| StoreError::Unusable(error.to_string()))?;
-        tracing::info!(partition = %lease.partition, epoch = lease.epoch, totals = ?machines.totals(), "owning");
+        let Totals { users, links, remotes, .. } = machines.totals();
+        tracing::info!(partition = %lease.partition, epoch = lease.epoch, users, links, remotes, "owning");
         self.board.update(lease, &machines);
         let mut owner = match Owner::new(self, lease, machines, keeper, pool.clone()).start(stop).await? {
             Ok(owner) => owner,

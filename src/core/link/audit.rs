@@ -73,7 +73,9 @@ impl Link {
     pub(in crate::core) fn probe(&mut self, offset_ms: u64, turn: &Turn<'_>) {
         self.remind_later(turn.horizon, offset_ms);
         let at = turn.now.plus(offset_ms);
-        self.busy.dirty.state |= self.state.retry_at > at;
-        self.state.retry_at = self.state.retry_at.min(at);
+        if self.state.transit.retry_at > at {
+            self.state.transit.retry_at = at;
+            self.busy.dirty.state = true;
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! What a link has only while something is going on: nearly all are idle nearly always, and do without.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 
 use super::permits::Permits;
 use super::remind::Words;
 use super::served::Others;
 use super::window::Window;
+use crate::core::rarely::Rare;
 use crate::core::rows::SentRow;
 use crate::model::{Serial, Timestamp, UserId};
 use crate::store::RowChange;
@@ -45,8 +45,13 @@ pub(super) struct Dirty {
     pub(super) rows: Vec<RowChange>,
 }
 
-impl Busy {
-    fn is_idle(&self) -> bool {
+impl Rare for Busy {
+    fn none() -> &'static Self {
+        static NONE: LazyLock<Busy> = LazyLock::new(Busy::default);
+        &NONE
+    }
+
+    fn is_none(&self) -> bool {
         let asks = !self.pending.is_empty() || !self.again.is_empty() || !self.unwanted.is_empty();
         let doubts = !self.doubtful.is_empty();
         let tells = self.window.opened().is_some() || self.window.len() > 0 || !self.owed.is_empty();
@@ -56,37 +61,6 @@ impl Busy {
             && self.dirty.rows.is_empty();
         let says = self.words.are_ready() || !self.permits.is_idle();
         !asks && !doubts && !tells && !says && written && self.live.is_none() && self.others.is_empty()
-    }
-}
-
-/// A [`Busy`] that exists while it holds anything. Read, it is always there; written, it comes to be.
-#[derive(Debug, Default)]
-pub(super) struct WhenBusy(Option<Box<Busy>>);
-
-impl WhenBusy {
-    /// Whether there is nothing.
-    pub(super) fn is_resting(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Gives back what is not needed any longer.
-    pub(super) fn rest(&mut self) {
-        self.0.take_if(|busy| busy.is_idle());
-    }
-}
-
-impl Deref for WhenBusy {
-    type Target = Busy;
-
-    fn deref(&self) -> &Busy {
-        static IDLE: LazyLock<Busy> = LazyLock::new(Busy::default);
-        self.0.as_deref().unwrap_or(&IDLE)
-    }
-}
-
-impl DerefMut for WhenBusy {
-    fn deref_mut(&mut self) -> &mut Busy {
-        self.0.get_or_insert_default()
     }
 }
 
@@ -108,5 +82,10 @@ mod tests {
         assert!(!link.busy.is_resting(), "a row is to be written");
         link.take_rows(&mut Vec::new());
         assert!(link.busy.is_resting());
+    }
+
+    #[test]
+    fn a_link_takes_little_room() {
+        assert!(size_of::<Link>() <= 256, "{}", size_of::<Link>());
     }
 }

@@ -15,6 +15,7 @@ mod remotes;
 mod restore;
 mod send;
 mod served;
+mod state;
 mod told;
 mod watchdog;
 mod watches;
@@ -23,14 +24,15 @@ mod window;
 use std::collections::{BTreeSet, HashSet};
 
 use foldhash::fast::FixedState;
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use self::busy::WhenBusy;
+use self::busy::Busy;
 pub use self::permits::PermitRow;
 use self::remote::Remote;
 pub use self::remote::RemoteRow;
 use self::remotes::Remotes;
+pub use self::state::LinkState;
+use self::state::Live;
 use self::told::Told;
 pub(super) use self::watchdog::Standing;
 use self::watchdog::Watchdog;
@@ -38,6 +40,7 @@ use super::HoldId;
 use super::deadlines::Armed;
 use super::effect::{Flush, Output};
 use super::holds::Holds;
+use super::rarely::Rarely;
 use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
@@ -94,21 +97,20 @@ impl Turn<'_> {
     }
 }
 
-/// The machine of one peer. There may be a million, nearly all of them idle: see `busy.rs`.
+/// The machine of one peer. There may be a million, nearly all of them idle: see `rarely.rs`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Link {
-    watchdog: Watchdog,
+    /// First, with the watchdog's pulse: one of very many is looked up and these are touched, and nothing else is.
     server: ServerName,
+    watchdog: Watchdog,
     /// A hash of both servers' names: spreads in time what many links do.
     seed: u64,
     state: LinkState,
     /// Our users whose changes the peer was promised.
-    told: Told,
+    told: Rarely<Told>,
     /// The peer's users, by localpart.
     remotes: Remotes,
-    /// How many of the peer's users somebody here wants to see and may.
-    wanted: u32,
     /// When the two sides were last compared.
     compared: Timestamp,
     /// When a reminder was last answered by another.
@@ -120,57 +122,15 @@ pub struct Link {
     /// Transactions whose content is remembered in the store, oldest first.
     sent: Vec<(Serial, Timestamp)>,
     /// Everything else.
-    busy: WhenBusy,
+    busy: Rarely<Busy>,
     /// By the clock.
     pub(super) armed: Armed,
     /// By the horizon.
     pub(super) armed_watchdog: Armed,
+    /// How many of the peer's users somebody here wants to see and may.
+    wanted: u32,
     /// Whether the link is on the list of those whose rows are to be written.
     pub(super) noted: bool,
-}
-
-/// What changes with every transaction: one row.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LinkState {
-    live: Option<Box<Live>>,
-    /// Failures in a row.
-    attempts: u32,
-    retry_at: Timestamp,
-    /// Until then an abandoned transaction may still arrive: a sender that starts over sends it again.
-    lapses_at: Timestamp,
-    /// Entries of a transaction at most, after a 413.
-    cap: Option<u32>,
-    /// The newest `seq` applied of the peer's.
-    applied: Serial,
-    /// When the peer last showed that it speaks rollcall.
-    spoke: Timestamp,
-    /// When it last polled, unpolled or said something of permission.
-    subscribed: Timestamp,
-    /// For how long the peer's pushes are a promise, ms, as it says.
-    promise_ms: Option<u64>,
-    /// Since when nothing that it said before is believed: it was given up, and has not confirmed anything yet.
-    lapsed: MaybeTime,
-}
-
-impl LinkState {
-    /// Whether the peer ever spoke rollcall, polled, unpolled or said something of permission: then it answers questions, and what
-    /// it pushes is for those alone whom it accepted, however long it has been silent.
-    pub fn knows_permission(&self) -> bool {
-        self.spoke.max(self.subscribed) > Timestamp(0)
-    }
-
-    /// Whether what the peer said at `known_at` may be shown.
-    pub fn believes(&self, known_at: Timestamp) -> bool {
-        self.lapsed.get().is_none_or(|lapsed| known_at > lapsed)
-    }
-}
-
-/// The one transaction that is on its way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Live {
-    txn_id: Box<str>,
-    seq: Serial,
-    not_after: Timestamp,
 }
 
 impl Link {
@@ -180,7 +140,7 @@ impl Link {
             seed: xxh3_64(format!("{local}\0{server}").as_bytes()),
             server,
             state: LinkState::default(),
-            told: Told::default(),
+            told: Rarely::default(),
             remotes: Remotes::default(),
             wanted: 0,
             watchdog: Watchdog::default(),
@@ -189,7 +149,7 @@ impl Link {
             plain_due: MaybeTime::default(),
             refreshed: 0,
             sent: Vec::new(),
-            busy: WhenBusy::default(),
+            busy: Rarely::default(),
             armed: Armed::default(),
             armed_watchdog: Armed::default(),
             noted: false,
@@ -263,9 +223,9 @@ impl Link {
 
     fn heard(&mut self, turn: &mut Turn<'_>) {
         self.note_heard(turn);
-        if self.state.attempts > 0 {
-            self.state.attempts = 0;
-            self.state.retry_at = turn.now;
+        if self.state.transit.attempts > 0 {
+            self.state.transit.attempts = 0;
+            self.state.transit.retry_at = turn.now;
             self.busy.dirty.state = true;
         }
     }
@@ -360,7 +320,10 @@ impl Link {
                 useless.then(|| localpart.into())
             })
             .collect();
-        self.state.cap = None;
+        if self.state.transit.cap.is_some() {
+            self.state.transit.cap = None;
+            self.state.transit.rest();
+        }
         if !written.is_empty() {
             self.busy.dirty.remotes.append(&mut written);
         }
@@ -379,7 +342,7 @@ impl Link {
     fn is_useless(&self) -> bool {
         let tells = self.told.len() > 0 || !self.busy.others.hidden.is_empty() || self.busy.window.len() > 0;
         let learns = !self.remotes.is_empty() || !self.busy.unwanted.is_empty();
-        !tells && !learns && self.busy.permits.is_empty() && self.state.live.is_none()
+        !tells && !learns && self.busy.permits.is_empty() && self.state.transit.live.is_none()
     }
 }
 

@@ -81,10 +81,10 @@ impl Link {
         let forgets = !self.is_guarded() || self.is_lapsed();
         // After a failure the end of back-off, or the next receipt, is looked at: what failed may be owed no longer, and nothing else
         // would come then.
-        let awaits = self.state.attempts > 0 && self.state.live.is_some();
+        let awaits = self.state.transit.attempts > 0 && self.state.transit.live.is_some();
         let is_due = forgets && self.told.len() > 0 && !awaits;
         let slot = Timestamp((self.refreshed + 1).saturating_mul(slot_ms(settings)));
-        is_due.then(|| slot.max(self.state.retry_at).max(self.state.lapses_at))
+        is_due.then(|| slot.max(self.state.transit.retry_at).max(self.state.transit.lapses_at))
     }
 
     /// Up to when the last owner saw to it.

@@ -67,6 +67,7 @@ impl Link {
     }
 
     fn note_promise(&mut self, promise_ms: Option<u64>) {
+        let promise_ms = promise_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
         if promise_ms.is_some() && promise_ms != self.state.promise_ms {
             self.state.promise_ms = promise_ms;
             self.busy.dirty.state = true;
@@ -74,7 +75,7 @@ impl Link {
     }
 
     fn is_answer(&self, extension: &Extension) -> bool {
-        let Some(seq) = self.watchdog.reminder else { return false };
+        let Some(seq) = self.watchdog.asking.reminder else { return false };
         let id = reminder_id(seq);
         extension.answers.iter().any(|answer| **answer == *id)
     }
@@ -102,7 +103,7 @@ impl Link {
     fn answer(&mut self, reminder: &Reminder, turn: &Turn<'_>) {
         let is_right = |yours: Summary| self.told.sum_at(yours.as_of).is_some_and(|sum| sum.is(&yours));
         if reminder.yours.is_none_or(is_right) {
-            self.told.forget_before(reminder.yours.map_or(Serial::default(), |yours| yours.as_of));
+            self.forget_told_before(reminder.yours.map_or(Serial::default(), |yours| yours.as_of));
         } else {
             if turn.now.since(self.countered) < turn.settings.short_ms {
                 self.remind_by(self.countered.plus(turn.settings.short_ms));
@@ -113,6 +114,12 @@ impl Link {
         }
         if self.busy.words.answers.len() < Settings::MAX_ANSWERS && !self.busy.words.answers.contains(&reminder.id) {
             self.busy.words.answers.push(reminder.id.clone());
+        }
+    }
+
+    fn forget_told_before(&mut self, as_of: Serial) {
+        if !self.told.is_resting() {
+            self.told.forget_before(as_of);
         }
     }
 
@@ -157,7 +164,7 @@ impl Link {
     pub(super) fn take_words(&mut self, seq: Serial) -> Said {
         let words = std::mem::take(&mut self.busy.words);
         let reminder = words.remind.then(|| {
-            self.watchdog.reminder = Some(seq);
+            self.watchdog.asking.reminder = Some(seq);
             let applied = self.state.applied;
             Reminder {
                 id: reminder_id(seq),

@@ -45,7 +45,7 @@ impl Link {
     /// What was sent is remembered, so that a delivery that comes again is not taken for news.
     pub(in crate::core) fn restore_sent(&mut self, row: SentRow) {
         for (user, serial) in &row.entries {
-            if !self.told.restore_serial(user, *serial) {
+            if self.told.is_resting() || !self.told.restore_serial(user, *serial) {
                 let once = self.busy.others.once.entry(user.clone()).or_default();
                 *once = (*once).max((*serial, row.at));
             }
@@ -55,7 +55,7 @@ impl Link {
         }
         let at = self.sent.partition_point(|(seq, _)| *seq < row.seq);
         self.sent.insert(at, (row.seq, row.at));
-        if self.state.live.as_ref().is_some_and(|live| live.seq == row.seq) {
+        if self.state.transit.live.as_ref().is_some_and(|live| live.seq == row.seq) {
             self.busy.live = Some(row);
         }
     }

@@ -19,9 +19,9 @@ const FULL_EDU_BYTES: usize = 50_000;
 impl Link {
     /// The next moment at which time alone leads to something.
     pub fn poll_timeout(&self, settings: &Settings) -> Option<Timestamp> {
-        let abandoned = self.state.live.as_ref().map(|live| live.not_after.plus(Settings::SKEW_MS));
+        let abandoned = self.state.transit.live.as_ref().map(|live| live.not_after.plus(Settings::SKEW_MS));
         let hold_over = self.held_since().map(|since| since.plus(settings.hold_max_ms));
-        let leave = if self.state.live.is_some() { None } else { self.leaves_at(settings) };
+        let leave = if self.state.transit.live.is_some() { None } else { self.leaves_at(settings) };
         let refresh = self.next_refresh(settings);
         [abandoned, hold_over, leave, refresh, self.busy.permits.next_due()].into_iter().flatten().min()
     }
@@ -39,7 +39,7 @@ impl Link {
         let window = self.busy.window.opened().map(|opened| opened.plus(window_for(&self.server, settings.window_ms)));
         let owed = (!self.busy.owed.is_empty()).then(|| self.busy.asked_at.plus(Settings::TELL_AGAIN_MS));
         let at = [window, owed].into_iter().flatten().min()?;
-        Some(at.max(self.state.retry_at).max(self.state.lapses_at))
+        Some(at.max(self.state.transit.retry_at).max(self.state.transit.lapses_at))
     }
 
     /// Since when something held waits.
@@ -48,12 +48,12 @@ impl Link {
     }
 
     fn may_leave(&self, now: Timestamp) -> bool {
-        self.state.live.is_none() && self.state.retry_at.max(self.state.lapses_at) <= now
+        self.state.transit.live.is_none() && self.state.transit.retry_at.max(self.state.transit.lapses_at) <= now
     }
 
     /// The destination has been failing and still may not be tried: what changes meanwhile is owed at once.
     pub(super) fn is_failing(&self, now: Timestamp) -> bool {
-        self.state.attempts > 0 && !self.may_leave(now)
+        self.state.transit.attempts > 0 && !self.may_leave(now)
     }
 
     /// Does what is due, in the order: give up, flush, shed, ask for what is owed.
@@ -78,10 +78,14 @@ impl Link {
             self.busy.window.trust_clock(turn.now);
             self.busy.asked_at = self.busy.asked_at.min(turn.now);
         }
+        if self.state.transit.is_resting() {
+            return;
+        }
+        let transit = &mut *self.state.transit;
         let longest = turn.settings.backoff_max_ms.max(Settings::PATIENCE_MAX_MS);
-        self.state.retry_at = self.state.retry_at.min(turn.now.plus(longest));
-        self.state.lapses_at = self.state.lapses_at.min(turn.now.plus(turn.settings.resend_ms));
-        if let Some(live) = &mut self.state.live {
+        transit.retry_at = transit.retry_at.min(turn.now.plus(longest));
+        transit.lapses_at = transit.lapses_at.min(turn.now.plus(turn.settings.resend_ms));
+        if let Some(live) = &mut transit.live {
             live.not_after = live.not_after.min(turn.now.plus(turn.settings.resend_ms));
         }
     }
@@ -108,7 +112,7 @@ impl Link {
     }
 
     fn cap(&self, settings: &Settings) -> usize {
-        self.state.cap.map_or(settings.max_entries, |cap| settings.max_entries.min(cap as usize))
+        self.state.transit.cap.map_or(settings.max_entries, |cap| settings.max_entries.min(cap as usize))
     }
 
     /// Makes one transaction of what waits. The entries' deliveries are released: the transaction is committed before they are
@@ -157,7 +161,9 @@ impl Link {
     ) -> usize {
         let seq = turn.next_serial();
         let entries: Vec<_> = taken.iter().map(|(user, waiting)| (user.clone(), waiting.serial)).collect();
-        self.told.begin(seq);
+        if !self.told.is_resting() {
+            self.told.begin(seq);
+        }
         for (user, waiting) in &taken {
             self.note_sent(user, &waiting.status, waiting.serial, turn.now);
         }
@@ -180,7 +186,7 @@ impl Link {
         let bytes = body.get().len();
         let txn_id: Box<str> = format!("rollcall-{}-{}", seq.epoch, seq.counter).into();
         let not_after = turn.now.plus(turn.settings.resend_ms);
-        self.state.live = Some(Box::new(Live { txn_id: txn_id.clone(), seq, not_after }));
+        self.state.transit.live = Some(Live { txn_id: txn_id.clone(), seq, not_after });
         self.remember(SentRow { seq, at: turn.now, entries, polls, unpolls, permissions, remind });
         let trace = self.busy.window.take_trace();
         let destination = self.server.clone();
@@ -209,25 +215,28 @@ impl Link {
 
     /// What became of the live transaction. A receipt for any other is old news.
     pub(super) fn receipt(&mut self, txn_id: &str, outcome: Outcome, retry_after_ms: Option<u64>, turn: &mut Turn<'_>) {
-        let Some(live) = self.state.live.take_if(|live| &*live.txn_id == txn_id) else { return };
+        if self.state.transit.is_resting() {
+            return;
+        }
+        let Some(live) = self.state.transit.live.take_if(|live| &*live.txn_id == txn_id) else { return };
         self.busy.dirty.state = true;
         if outcome == Outcome::Expired {
             // A sender says so once no further attempt fits. Should it die before it has acknowledged, its successor attempts again:
             // what is newer must not have arrived by then.
-            self.state.lapses_at = live.not_after;
+            self.state.transit.lapses_at = live.not_after;
         }
         let Some(row) = self.busy.live.take() else { return };
         match outcome {
             Outcome::Delivered => self.delivered(&row, turn),
             Outcome::TooLarge if row.len() > 1 => {
-                self.state.cap = Some(u32::try_from(row.len() / 2).unwrap_or(u32::MAX));
+                self.state.transit.cap = Some(u32::try_from(row.len() / 2).unwrap_or(u32::MAX));
                 self.take_back(row, turn);
             }
             Outcome::TooLarge | Outcome::Failed | Outcome::Expired => {
                 self.note_delivery(false, turn.now);
-                self.state.attempts = self.state.attempts.saturating_add(1);
+                self.state.transit.attempts = self.state.transit.attempts.saturating_add(1);
                 let asked = retry_after_ms.unwrap_or(0).min(Settings::PATIENCE_MAX_MS);
-                self.state.retry_at = turn.now.plus(self.backoff_ms(turn.settings).max(asked));
+                self.state.transit.retry_at = turn.now.plus(self.backoff_ms(turn.settings).max(asked));
                 self.take_back(row, turn);
             }
         }
@@ -239,8 +248,9 @@ impl Link {
         if row.remind {
             self.reminder_delivered(row.seq, turn.now);
         }
-        self.state.attempts = 0;
-        self.state.retry_at = Timestamp(0);
+        // It left after all of this.
+        let transit = &mut *self.state.transit;
+        (transit.attempts, transit.retry_at, transit.lapses_at) = (0, Timestamp(0), Timestamp(0));
         self.busy.asked_at = Timestamp(0);
         for (user, polled) in
             row.polls.iter().map(|user| (user, Polled::Yes)).chain(row.unpolls.iter().map(|user| (user, Polled::No)))
@@ -274,7 +284,7 @@ impl Link {
     }
 
     fn give_up_abandoned(&mut self, turn: &mut Turn<'_>) {
-        let Some(live) = &self.state.live else { return };
+        let Some(live) = &self.state.transit.live else { return };
         if turn.now >= live.not_after.plus(Settings::SKEW_MS) {
             let txn_id = live.txn_id.clone();
             self.receipt(&txn_id, Outcome::Expired, None, turn);
@@ -311,9 +321,9 @@ impl Link {
 
     /// Doubles with every failure, between half and whole, by a hash: no randomness here.
     fn backoff_ms(&self, settings: &Settings) -> u64 {
-        let doublings = self.state.attempts.saturating_sub(1).min(32);
+        let doublings = self.state.transit.attempts.saturating_sub(1).min(32);
         let whole = settings.backoff_min_ms.saturating_mul(1 << doublings).min(settings.backoff_max_ms);
-        whole / 2 + self.spread(self.state.attempts.into(), whole / 2)
+        whole / 2 + self.spread(self.state.transit.attempts.into(), whole / 2)
     }
 }
 

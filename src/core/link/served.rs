@@ -76,7 +76,7 @@ impl Link {
             // What comes late is not told again as if the peer had never heard it.
             self.busy.others.once.insert(user.clone(), (last, turn.now));
         }
-        if self.told.remove(user) {
+        if self.told.contains(user) && self.told.remove(user) {
             self.busy.dirty.served.insert(user.clone());
         }
         self.busy.owed.remove(user);
@@ -160,7 +160,7 @@ impl Link {
 
     /// A transaction holds this.
     pub(super) fn note_sent(&mut self, user: &UserId, status: &Status, serial: Serial, now: Timestamp) {
-        if !self.told.tell(user, serial, weight(user, status)) {
+        if self.told.is_resting() || !self.told.tell(user, serial, weight(user, status)) {
             self.busy.others.once.insert(user.clone(), (serial, now));
         } else if self.speaks(now) {
             // Its row says what the peer should hold, so that a digest can be told after a restart.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::core::digest::{Buckets, Sum};
+use crate::core::rarely::Rare;
 use crate::model::{Serial, UserId};
 
 /// Transactions whose changes can be undone: what is on its way is no mismatch.
@@ -33,6 +34,17 @@ struct Recent {
     seq: Serial,
     /// The weights before it.
     before: BTreeMap<UserId, u128>,
+}
+
+impl Rare for Told {
+    fn none() -> &'static Self {
+        static NONE: Told = Told { users: BTreeMap::new(), recent: Vec::new() };
+        &NONE
+    }
+
+    fn is_none(&self) -> bool {
+        self.users.is_empty() && self.recent.is_empty()
+    }
 }
 
 impl Told {

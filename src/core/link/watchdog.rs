@@ -5,6 +5,7 @@
 //! against the clock: what lies unread in a queue is no silence.
 
 use super::{Link, Turn};
+use crate::core::rarely::{Rare, Rarely};
 use crate::core::settings::Settings;
 use crate::model::{MaybeTime, Serial, Status, Timestamp, UserId};
 
@@ -15,28 +16,45 @@ const PROMISE_MAX_MS: u64 = 24 * 3600 * 1000;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Watchdog {
-    /// First, beside what the link is found by: one of very many is looked up and this touched, and nothing else is.
     pulse: Pulse,
-    /// Whether there is anything to guard.
-    on: bool,
     /// When a reminder, or the answer to ours, was last heard: resets both (W6).
     pub(super) reset: Timestamp,
     /// When the peer last polled, reminded or answered a reminder: our own promises end without.
     asked: Timestamp,
+    pub(super) asking: Rarely<Asking>,
+    /// How often the peer answered a reminder.
+    answers: u32,
+    /// Whether there is anything to guard.
+    on: bool,
+    /// The short one expired, and nothing was heard since.
+    silent: bool,
+}
+
+/// What a reminder leaves until it is answered, and what calls for one.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
     /// A reminder is due by then, whatever was heard: after a restart, or because the peer came back.
     due: MaybeTime,
     /// The number of the transaction that carries our last reminder, until it is answered.
     pub(super) reminder: Option<Serial>,
-    /// When one was last delivered.
+    /// When one was last delivered; forgotten once it is answered.
     reminded: Timestamp,
     /// How many were delivered since the last answer.
     tries: u32,
     /// Since when nothing could be delivered.
     failing: MaybeTime,
-    /// The short one expired, and nothing was heard since.
-    silent: bool,
-    /// How often the peer answered a reminder.
-    answers: u32,
+}
+
+impl Rare for Asking {
+    fn none() -> &'static Self {
+        static NONE: Asking =
+            Asking { due: MaybeTime::NONE, reminder: None, reminded: Timestamp(0), tries: 0, failing: MaybeTime::NONE };
+        &NONE
+    }
+
+    fn is_none(&self) -> bool {
+        !self.due.is_some() && self.reminder.is_none() && self.tries == 0 && !self.failing.is_some()
+    }
 }
 
 /// All that nearly every sign of life touches, of very many links.
@@ -72,7 +90,7 @@ impl Link {
     /// A peer without the `rollcall` object cannot answer but by saying or asking something.
     pub(super) fn confirmed_by_word(&mut self, turn: &mut Turn<'_>) {
         if !self.speaks(turn.now) {
-            if self.watchdog.reminder.is_some() {
+            if self.watchdog.asking.reminder.is_some() {
                 self.note_asked(turn);
             }
             self.reset_watchdogs(turn);
@@ -90,7 +108,7 @@ impl Link {
         // One that has been silent for a day is asked for as long as somebody here wants to know.
         let listens = self.speaks(now) || self.subscribes(now) || self.state.knows_permission() && self.wanted > 0;
         let on = listens && (self.told.len() > 0 || self.wanted > 0);
-        let is_reached = self.state.attempts == 0 && !self.is_lapsed();
+        let is_reached = self.state.transit.attempts == 0 && !self.is_lapsed();
         let dog = &mut self.watchdog;
         if on && !dog.on {
             let pulse = Pulse { heard: now, is_steady: false };
@@ -99,25 +117,36 @@ impl Link {
         } else if !on && dog.on {
             *dog = Watchdog::default();
         }
-        dog.pulse.is_steady = on && !dog.silent && dog.tries == 0 && is_reached;
+        dog.pulse.is_steady = on && !dog.silent && dog.asking.tries == 0 && is_reached;
+        self.rest();
+    }
+
+    /// Gives back what is not needed any longer.
+    fn rest(&mut self) {
+        self.told.rest();
+        self.state.transit.rest();
+        // When a peer that was given up was last reminded counts until it is back.
+        if !self.is_lapsed() {
+            self.watchdog.asking.rest();
+        }
     }
 
     /// This peer's turn to be reminded comes `offset_ms` from now on, as after a restart.
     pub(in crate::core) fn remind_later(&mut self, horizon: Timestamp, offset_ms: u64) {
         if self.watchdog.on {
-            self.watchdog.due = horizon.plus(offset_ms).into();
+            self.watchdog.asking.due = horizon.plus(offset_ms).into();
         }
     }
 
     /// The peer is to be reminded by then, whatever was heard.
     pub(super) fn remind_by(&mut self, at: Timestamp) {
-        let due = self.watchdog.due.get().unwrap_or(at);
-        self.watchdog.due = due.min(at).into();
+        let due = self.watchdog.asking.due.get().unwrap_or(at);
+        self.watchdog.asking.due = due.min(at).into();
     }
 
     /// Whether the peer was given up, or could not be reached for as long as that takes, and there is something to say to it.
     pub(in crate::core) fn is_dead(&self, now: Timestamp, settings: &Settings) -> bool {
-        let failing = self.watchdog.failing.get().is_some_and(|since| since.plus(settings.give_up_ms) <= now);
+        let failing = self.watchdog.asking.failing.get().is_some_and(|since| since.plus(settings.give_up_ms) <= now);
         let has_something = self.watchdog.on || self.owed() > 0 || !self.busy.pending.is_empty();
         has_something && (failing || self.is_lapsed())
     }
@@ -126,10 +155,11 @@ impl Link {
     /// before then gets no more.
     pub(in crate::core) fn forgive(&mut self, now: Timestamp, since: Timestamp, settings: &Settings) {
         let dog = &mut self.watchdog;
-        (dog.pulse.heard, dog.silent, dog.tries) = (now, false, 0);
-        dog.failing = dog.failing.get().filter(|failing| failing.plus(2 * settings.short_ms) < since).into();
-        self.state.attempts = 0;
-        self.state.retry_at = self.state.retry_at.min(now);
+        (dog.pulse.heard, dog.silent, dog.asking.tries) = (now, false, 0);
+        let failing = dog.asking.failing.get().filter(|failing| failing.plus(2 * settings.short_ms) < since);
+        dog.asking.failing = failing.into();
+        self.state.transit.attempts = 0;
+        self.state.transit.retry_at = self.state.transit.retry_at.min(now);
         self.busy.dirty.state = true;
     }
 
@@ -148,12 +178,12 @@ impl Link {
         let dog = &mut self.watchdog;
         dog.pulse.heard = dog.pulse.heard.max(turn.at.min(turn.now));
         dog.silent = false;
-        if turn.horizon < long {
-            dog.tries = 0;
+        if turn.horizon < long && dog.asking.tries > 0 {
+            dog.asking.tries = 0;
         }
         if self.state.lapsed.is_some() && dog.on {
             // It is back: what it promised may have changed meanwhile.
-            dog.due = turn.horizon.max(dog.reminded.plus(turn.settings.short_ms)).into();
+            dog.asking.due = turn.horizon.max(dog.asking.reminded.plus(turn.settings.short_ms)).into();
             self.remind_if_due(turn);
         }
     }
@@ -162,8 +192,10 @@ impl Link {
     pub(super) fn reset_watchdogs(&mut self, turn: &Turn<'_>) {
         let dog = &mut self.watchdog;
         dog.reset = dog.reset.max(turn.at.min(turn.now));
-        dog.answers = dog.answers.wrapping_add(u32::from(dog.reminder.is_some()));
-        (dog.tries, dog.reminder) = (0, None);
+        dog.answers = dog.answers.wrapping_add(u32::from(dog.asking.reminder.is_some()));
+        if !dog.asking.is_resting() {
+            (dog.asking.tries, dog.asking.reminder) = (0, None);
+        }
     }
 
     /// The peer wants to know something of us, or confirmed what it knows: our promises to it go on.
@@ -174,16 +206,18 @@ impl Link {
     /// A reminder reached the peer. From now on its answer is waited for.
     pub(super) fn reminder_delivered(&mut self, seq: Serial, now: Timestamp) {
         let dog = &mut self.watchdog;
-        if dog.reminder == Some(seq) {
-            dog.reminded = now;
-            dog.tries = dog.tries.saturating_add(1);
+        if dog.asking.reminder == Some(seq) {
+            dog.asking.reminded = now;
+            dog.asking.tries = dog.asking.tries.saturating_add(1);
         }
     }
 
     /// Something reached the peer, or could not.
     pub(super) fn note_delivery(&mut self, is_delivered: bool, now: Timestamp) {
-        let failing = self.watchdog.failing.get().unwrap_or(now);
-        self.watchdog.failing = (!is_delivered).then_some(failing).into();
+        let failing = self.watchdog.asking.failing;
+        if is_delivered == failing.is_some() {
+            self.watchdog.asking.failing = (!is_delivered).then_some(now).into();
+        }
     }
 
     /// The next moment of the horizon at which silence alone leads to something.
@@ -216,7 +250,9 @@ impl Link {
         if self.next_reminder(turn.settings).is_none_or(|at| at > turn.horizon) {
             return;
         }
-        self.watchdog.due.take();
+        if self.watchdog.asking.due.is_some() {
+            self.watchdog.asking.due.take();
+        }
         self.busy.words.remind = true;
         self.poll_the_unknown();
         if !self.speaks(turn.now) && self.subscribes(turn.now) {
@@ -237,15 +273,16 @@ impl Link {
             return None;
         }
         let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
-        let again = if dog.tries > 0 { dog.reminded.plus(self.patience_ms(settings)) } else { Timestamp(0) };
+        let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
+        let again = asked.map_or(Timestamp(0), |reminded| reminded.plus(self.patience_ms(settings)));
         let regular = overdue.max(again);
-        Some(dog.due.get().map_or(regular, |due| due.min(regular)))
+        Some(dog.asking.due.get().map_or(regular, |due| due.min(regular)))
     }
 
     /// How long an answer is waited for: the short watchdog's time, and ever longer after the peer is given up, up to the long one's.
     /// Less up to a half then, by a hash: no randomness here.
     fn patience_ms(&self, settings: &Settings) -> u64 {
-        let probes = self.watchdog.tries.saturating_sub(settings.tries);
+        let probes = self.watchdog.asking.tries.saturating_sub(settings.tries);
         if probes == 0 {
             return settings.short_ms;
         }
@@ -268,7 +305,7 @@ impl Link {
     }
 
     fn long_ms(&self, settings: &Settings) -> u64 {
-        let promised = self.state.promise_ms.unwrap_or(settings.long_ms).min(settings.long_ms);
+        let promised = self.state.promise_ms.map_or(settings.long_ms, u64::from).min(settings.long_ms);
         promised.clamp(2 * settings.short_ms, PROMISE_MAX_MS.max(2 * settings.short_ms))
     }
 
@@ -276,8 +313,8 @@ impl Link {
     fn lost_at(&self, settings: &Settings) -> Option<Timestamp> {
         let dog = &self.watchdog;
         let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
-        let unanswered = (dog.tries >= settings.tries).then(|| dog.reminded.plus(settings.short_ms));
-        let failing = dog.failing.get().map(|since| since.plus(settings.give_up_ms));
+        let unanswered = (dog.asking.tries >= settings.tries).then(|| dog.asking.reminded.plus(settings.short_ms));
+        let failing = dog.asking.failing.get().map(|since| since.plus(settings.give_up_ms));
         Some([unanswered, failing].into_iter().flatten().min()?.max(overdue))
     }
 
@@ -336,10 +373,13 @@ impl Link {
     /// Times in the future count as now: a stepped clock freezes nobody.
     fn trust_watchdog(&mut self, now: Timestamp) {
         let dog = &mut self.watchdog;
-        for time in [&mut dog.pulse.heard, &mut dog.reset, &mut dog.asked, &mut dog.reminded] {
+        for time in [&mut dog.pulse.heard, &mut dog.reset, &mut dog.asked] {
             *time = (*time).min(now);
         }
-        dog.failing = dog.failing.get().map(|since| since.min(now)).into();
+        if !dog.asking.is_resting() {
+            dog.asking.reminded = dog.asking.reminded.min(now);
+            dog.asking.failing = dog.asking.failing.get().map(|since| since.min(now)).into();
+        }
         self.state.lapsed = self.state.lapsed.get().map(|at| at.min(now)).into();
     }
 }

@@ -1,6 +1,6 @@
 //! Signals, to the machines that they are for.
 
-use super::Machines;
+use super::{Machines, Member};
 use crate::core::holds::HoldId;
 use crate::core::link::Link;
 use crate::core::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
@@ -14,7 +14,7 @@ impl Machines {
         let found = self.users.numbers_of(signals.iter().map(|signal| &signal.to));
         let machines = found.iter().filter_map(|number| self.users.get((*number)?));
         // Nobody wants this number: what counts is that so much of each is in the processor's caches then.
-        std::hint::black_box(machines.filter(|user| user.was_heard()).count());
+        std::hint::black_box(machines.filter(|member| member.user.was_heard()).count());
         let mut removed = false;
         for (found, signal) in found.into_iter().zip(signals) {
             // A number may be another's once a machine is gone.
@@ -33,11 +33,11 @@ impl Machines {
         let Addressed { to, at, trace, signal, .. } = signal;
         self.day.note_event(now, &signal);
         let known = found.map(|number| (number, false));
-        let (number, is_new) = known.unwrap_or_else(|| self.users.number_or_insert(&to, User::default));
+        let (number, is_new) = known.unwrap_or_else(|| self.users.number_or_insert(&to, || Member::new(&to)));
         self.with_user(number, now, at, trace, |me, user, turn| user.handle(me, signal, turn));
         // What strangers say of users who may not even exist leaves nothing behind.
         let useless = |user: &User| user.is_useless() && !user.dirty.noted;
-        let removed = is_new && self.users.get(number).is_some_and(useless);
+        let removed = is_new && self.users.get(number).is_some_and(|member| useless(&member.user));
         if removed {
             self.users.remove(number);
         }
@@ -80,7 +80,7 @@ impl Machines {
     /// A link's peer was heard at `at`, which nearly always changes nothing but that time; `false`: [`Machines::handle_peer`] has to
     /// look at it.
     pub fn heard_as_ever(&mut self, now: Timestamp, number: u32, at: Timestamp) -> bool {
-        self.links.get_mut(number).is_some_and(|(_, link)| link.heard_as_ever(at, now))
+        self.links.get_mut(number).is_some_and(|link| link.heard_as_ever(at, now))
     }
 
     /// To links, from local users: one delivery of the batching exchange. It stays unacknowledged until `hold` is released.

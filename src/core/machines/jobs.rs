@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Machines, note_dirty};
+use super::{Machines, Member, note_dirty};
 use crate::core::link::Standing;
 use crate::core::rows::{delete, user_key};
 use crate::core::settings::Settings;
@@ -77,7 +77,7 @@ impl Machines {
 
     fn compact_users(&mut self, now: Timestamp) {
         let mut useless = Vec::new();
-        for (number, _, user) in self.users.iter_mut() {
+        for (number, Member { user, .. }) in self.users.iter_mut() {
             user.compact(now, &self.settings);
             note_dirty(number, user, &mut self.dirty_users);
             if user.is_useless() {
@@ -85,14 +85,14 @@ impl Machines {
             }
         }
         for number in useless {
-            let Some((key, _)) = self.users.remove(number) else { continue };
-            self.removals.extend([RowKind::User, RowKind::Relations].map(|kind| delete(user_key(kind, &key))));
+            let Some(Member { id, .. }) = self.users.remove(number) else { continue };
+            self.removals.extend([RowKind::User, RowKind::Relations].map(|kind| delete(user_key(kind, &id))));
         }
     }
 
     fn compact_links(&mut self, now: Timestamp) {
         let mut gone = Vec::new();
-        for (number, _, link) in self.links.iter_mut() {
+        for (number, link) in self.links.iter_mut() {
             if link.compact(now) {
                 gone.push(number);
             }
@@ -101,7 +101,7 @@ impl Machines {
             }
         }
         for number in gone {
-            let Some((_, mut link)) = self.links.remove(number) else { continue };
+            let Some(mut link) = self.links.remove(number) else { continue };
             self.suspicion.note(link.standing(), Standing::default());
             let mut rows = Vec::new();
             link.take_rows(&mut rows);
@@ -114,7 +114,7 @@ impl Machines {
 
     /// What nobody has wanted to know for long, and could not say so, is forgotten; compaction takes the rows.
     fn expire_remotes(&mut self, now: Timestamp) {
-        for number in self.links.numbers(|_, _| true) {
+        for number in self.links.numbers(|_| true) {
             let mut expired = 0;
             self.with_link(number, now, now, None, |link, _| expired = link.expire(now));
             self.chores.totals.expired += expired;
@@ -123,21 +123,21 @@ impl Machines {
 
     fn audit_users(&mut self, now: Timestamp) {
         let is_due = self.chores.take_slice(0);
-        for number in self.users.numbers(|user, _| is_due(user)) {
+        for number in self.users.numbers(|member| is_due(&member.id)) {
             self.with_user(number, now, now, None, |me, user, turn| user.audit(me, turn));
         }
     }
 
     fn audit_links(&mut self, now: Timestamp) {
         let is_due = self.chores.take_slice(1);
-        for number in self.links.numbers(|_, _| true) {
+        for number in self.links.numbers(|_| true) {
             self.with_link(number, now, now, None, |link, turn| link.audit(is_due, turn));
         }
     }
 
     /// Whoever was given up is tried, one after the other over the short watchdog's time.
     fn probe_links(&mut self, now: Timestamp) {
-        let dead = self.links.numbers(|_, link| link.is_dead(now, &self.settings));
+        let dead = self.links.numbers(|link| link.is_dead(now, &self.settings));
         let (count, short_ms) = (dead.len() as u64, self.settings.short_ms);
         self.chores.totals.probed += count;
         for (nth, number) in (0..).zip(dead) {

@@ -31,7 +31,7 @@ use self::jobs::Chores;
 pub use self::jobs::JobTotals;
 pub use self::restore::RestoreError;
 use self::suspicion::Suspicion;
-use self::table::Table;
+use self::table::{Named, Table};
 pub use self::totals::Totals;
 
 /// All machines of one partition.
@@ -44,19 +44,19 @@ pub struct Machines {
     local: ServerName,
     settings: Settings,
     serial: Serial,
-    users: Table<UserId, User>,
-    links: Table<ServerName, Link>,
+    users: Table<Member>,
+    links: Table<Link>,
     /// Local users that watch users of peers.
     observers: HashSet<UserId, FixedState>,
     /// When users want to be looked at, judged against `users_horizon`.
-    expiries: Deadlines<u32>,
+    expiries: Deadlines,
     /// When links want to be looked at, by the clock.
-    windows: Deadlines<u32>,
+    windows: Deadlines,
     /// When links want to be looked at, judged against `peers_horizon`.
-    watchdogs: Deadlines<u32>,
+    watchdogs: Deadlines,
     suspicion: Suspicion,
     /// When users have something for their clients, by the clock.
-    pushes: Deadlines<u32>,
+    pushes: Deadlines,
     /// The last time that was told.
     clock: Timestamp,
     users_horizon: Timestamp,
@@ -73,6 +73,36 @@ pub struct Machines {
     day: Day,
 }
 
+/// A local user and their machine.
+#[derive(Debug)]
+#[repr(C)]
+struct Member {
+    id: UserId,
+    user: User,
+}
+
+impl Member {
+    fn new(id: &UserId) -> Self {
+        Self { id: id.clone(), user: User::default() }
+    }
+}
+
+impl Named for Member {
+    type Name = UserId;
+
+    fn name(&self) -> &UserId {
+        &self.id
+    }
+}
+
+impl Named for Link {
+    type Name = ServerName;
+
+    fn name(&self) -> &ServerName {
+        self.server()
+    }
+}
+
 impl Machines {
     /// Nothing known yet; `epoch` is the ownership's.
     pub fn new(local: ServerName, settings: Settings, epoch: u64) -> Self {
@@ -83,11 +113,11 @@ impl Machines {
             users: Table::default(),
             links: Table::default(),
             observers: HashSet::default(),
-            expiries: Deadlines::new(),
-            windows: Deadlines::new(),
-            watchdogs: Deadlines::new(),
+            expiries: Deadlines::default(),
+            windows: Deadlines::default(),
+            watchdogs: Deadlines::default(),
             suspicion: Suspicion::default(),
-            pushes: Deadlines::new(),
+            pushes: Deadlines::default(),
             clock: Timestamp(0),
             users_horizon: Timestamp(0),
             peers_horizon: Timestamp(0),
@@ -159,7 +189,7 @@ impl Machines {
 
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
     pub fn relieve(&mut self, now: Timestamp, reason: FlushReason) {
-        for number in self.links.numbers(|_, _| true) {
+        for number in self.links.numbers(|_| true) {
             self.with_link(number, now, now, None, |link, turn| link.relieve(reason, turn));
         }
     }
@@ -168,7 +198,7 @@ impl Machines {
     pub fn take_effects(&mut self) -> Effects {
         let mut rows = Vec::with_capacity(self.dirty_users.len() + self.dirty_links.len());
         for number in std::mem::take(&mut self.dirty_users) {
-            let Some((key, user)) = self.users.get_mut(number) else { continue };
+            let Some(Member { id: key, user }) = self.users.get_mut(number) else { continue };
             let dirty = std::mem::take(&mut user.dirty);
             if dirty.state {
                 rows.push(put(user_key(RowKind::User, key), &user.state));
@@ -182,7 +212,7 @@ impl Machines {
             }));
         }
         for number in std::mem::take(&mut self.dirty_links) {
-            if let Some((_, link)) = self.links.get_mut(number) {
+            if let Some(link) = self.links.get_mut(number) {
                 link.noted = false;
                 link.take_rows(&mut rows);
             }
@@ -216,16 +246,16 @@ impl Machines {
     /// A clock that stepped back leaves hints for a future that is far away again: everybody is looked at.
     fn trust_clock(&mut self, now: Timestamp) {
         if now.plus(CLOCK_STEP_MS) < self.clock {
-            self.expiries = Deadlines::new();
-            self.windows = Deadlines::new();
-            self.watchdogs = Deadlines::new();
-            self.pushes = Deadlines::new();
-            self.users.iter_mut().for_each(|(_, _, user)| user.disarm(now, &self.settings));
-            for (_, _, link) in self.links.iter_mut() {
+            self.expiries = Deadlines::default();
+            self.windows = Deadlines::default();
+            self.watchdogs = Deadlines::default();
+            self.pushes = Deadlines::default();
+            self.users.iter_mut().for_each(|(_, member)| member.user.disarm(now, &self.settings));
+            for (_, link) in self.links.iter_mut() {
                 (link.armed, link.armed_watchdog) = (Armed::default(), Armed::default());
             }
             self.arm_everything();
-            for number in self.links.numbers(|_, _| true) {
+            for number in self.links.numbers(|_| true) {
                 self.with_link(number, now, now, None, |link, turn| link.handle_timeout(turn));
             }
         }
@@ -240,7 +270,7 @@ impl Machines {
         trace: Option<TraceId>,
         handle: impl FnOnce(&UserId, &mut User, &mut user::Turn<'_>),
     ) {
-        let Some((key, user)) = self.users.get_mut(number) else { return };
+        let Some(Member { id, user }) = self.users.get_mut(number) else { return };
         let mut turn = user::Turn {
             now,
             horizon: self.users_horizon,
@@ -251,12 +281,12 @@ impl Machines {
             trace,
             repairs: self.chores.repairs(),
         };
-        handle(key, user, &mut turn);
+        handle(id, user, &mut turn);
         let expiry = user.poll_timeout(self.users_horizon, &self.settings);
-        self.expiries.arm(&mut user.armed, expiry, &number);
+        self.expiries.arm(&mut user.armed, expiry, number);
         if let Some(updates) = &mut user.updates {
             let due = updates.poll_timeout();
-            self.pushes.arm(&mut updates.armed, due, &number);
+            self.pushes.arm(&mut updates.armed, due, number);
         }
         note_dirty(number, user, &mut self.dirty_users);
     }
@@ -269,7 +299,7 @@ impl Machines {
         trace: Option<TraceId>,
         handle: impl FnOnce(&mut Link, &mut link::Turn<'_>),
     ) {
-        let Some((_, link)) = self.links.get_mut(number) else { return };
+        let Some(link) = self.links.get_mut(number) else { return };
         let (before, was_lapsed, flushed) = (link.standing(), link.is_lapsed(), self.flushes.len());
         let mut turn = link::Turn {
             now,
@@ -291,29 +321,29 @@ impl Machines {
         self.day.note_flushes(now, &self.flushes[flushed..], link.is_lapsed() && !was_lapsed);
         self.suspicion.note(before, link.standing());
         let at = link.poll_timeout(&self.settings);
-        self.windows.arm(&mut link.armed, at, &number);
+        self.windows.arm(&mut link.armed, at, number);
         // What is due already was looked at: the next look is for the next beat.
         let at = link.poll_watchdog(&self.settings).map(|at| at.max(self.peers_horizon.plus(1)));
-        self.watchdogs.arm(&mut link.armed_watchdog, at, &number);
+        self.watchdogs.arm(&mut link.armed_watchdog, at, number);
         if !std::mem::replace(&mut link.noted, true) {
             self.dirty_links.push(number);
         }
     }
 
     fn arm_everything(&mut self) {
-        for (number, _, user) in self.users.iter_mut() {
+        for (number, Member { user, .. }) in self.users.iter_mut() {
             let at = user.poll_timeout(self.users_horizon, &self.settings);
-            self.expiries.arm(&mut user.armed, at, &number);
+            self.expiries.arm(&mut user.armed, at, number);
             if let Some(updates) = &mut user.updates {
                 let due = updates.poll_timeout();
-                self.pushes.arm(&mut updates.armed, due, &number);
+                self.pushes.arm(&mut updates.armed, due, number);
             }
         }
-        for (number, _, link) in self.links.iter_mut() {
+        for (number, link) in self.links.iter_mut() {
             let at = link.poll_timeout(&self.settings);
-            self.windows.arm(&mut link.armed, at, &number);
+            self.windows.arm(&mut link.armed, at, number);
             let at = link.poll_watchdog(&self.settings);
-            self.watchdogs.arm(&mut link.armed_watchdog, at, &number);
+            self.watchdogs.arm(&mut link.armed_watchdog, at, number);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Machines, Settings};
+use super::{Machines, Member, Settings};
 use crate::core::link::{Link, Standing};
 use crate::core::rows::{ObserverRow, Relations, UserState};
 use crate::core::user::User;
@@ -51,19 +51,19 @@ impl Machines {
     /// What a restart itself leads to.
     fn begin(&mut self, now: Timestamp) {
         let horizon = self.users_horizon;
-        for number in self.users.numbers(|_, _| true) {
+        for number in self.users.numbers(|_| true) {
             self.with_user(number, now, now, None, |me, user, turn| {
                 user.review(me, turn);
                 user.ask_anew(me, now, horizon);
             });
         }
         let horizon = self.peers_horizon;
-        for (_, _, link) in self.links.iter_mut() {
+        for (_, link) in self.links.iter_mut() {
             link.begin(now, horizon, &self.settings);
             self.suspicion.note(Standing::default(), link.standing());
         }
         // What peers said while nobody was there to hear it is not lost, but what they meant to say before may be.
-        let guarding = self.links.numbers(|_, link| link.standing().guards);
+        let guarding = self.links.numbers(|link| link.standing().guards);
         self.remind_in_turn(now, guarding, None);
     }
 
@@ -118,12 +118,12 @@ impl Machines {
     fn link(&mut self, server: &str) -> Result<&mut Link, EnvelopeError> {
         let server = ServerName::parse(server).map_err(|error| EnvelopeError::Malformed(error.to_string()))?;
         let number = self.link_or_new(&server);
-        Ok(self.links.get_mut(number).expect("just made").1)
+        Ok(self.links.get_mut(number).expect("just made"))
     }
 
     fn user(&mut self, user: &UserId) -> &mut User {
-        let (number, _) = self.users.number_or_insert(user, User::default);
-        self.users.get_mut(number).expect("just made").1
+        let (number, _) = self.users.number_or_insert(user, || Member::new(user));
+        &mut self.users.get_mut(number).expect("just made").user
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Machines;
 use crate::core::link::{Link, Standing};
-use crate::model::{ServerName, Timestamp};
+use crate::model::Timestamp;
 
 /// Fewer links than this say nothing about us.
 const FEWEST: usize = 10;
@@ -64,12 +64,12 @@ impl Machines {
     fn forgive_everybody(&mut self, now: Timestamp) {
         self.suspicion.is_on = false;
         self.suspicion.proved = self.peers_horizon;
-        let silent = self.links.numbers(|_, link| link.standing().silent);
+        let silent = self.links.numbers(|link| link.standing().silent);
         self.remind_in_turn(now, silent, Some(self.suspicion.since));
     }
 
     fn ask_witnesses(&mut self, now: Timestamp) {
-        let speaks = |_: &ServerName, link: &Link| link.standing().guards && !link.standing().silent;
+        let speaks = |link: &Link| link.standing().guards && !link.standing().silent;
         let mut speaking = self.links.numbers(speaks);
         speaking.truncate(WITNESSES);
         self.remind_in_turn(now, speaking, None);

@@ -29,10 +29,10 @@ impl Machines {
         Totals {
             users: self.users.len(),
             links: self.links.len(),
-            lapsed: self.links.iter().filter(|(_, _, link)| link.is_lapsed()).count(),
-            owing: self.links.iter().filter(|(_, _, link)| link.owed() > 0).count(),
-            owed: self.links.iter().map(|(_, _, link)| link.owed()).sum(),
-            remotes: self.links.iter().map(|(_, _, link)| link.remotes()).sum(),
+            lapsed: self.links.iter().filter(|(_, link)| link.is_lapsed()).count(),
+            owing: self.links.iter().filter(|(_, link)| link.owed() > 0).count(),
+            owed: self.links.iter().map(|(_, link)| link.owed()).sum(),
+            remotes: self.links.iter().map(|(_, link)| link.remotes()).sum(),
             jobs: self.chores.totals(),
             hours: self.day.hours(),
         }
