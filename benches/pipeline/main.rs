@@ -3,7 +3,8 @@
 //! (a) publishes and consumes events on one quorum queue at once, through lapin alone, with confirms and batched
 //! acknowledgement, one event a message. (b) publishes the same bodies to `presence.inbound` of a real `rollcall serve`
 //! (ingest and worker) and counts until every user is in a transaction on `presence.outbound`; the first window of every
-//! destination counts neither in events nor in time. Then (b) with arrays, and the embedded bus, fed and drained by HTTP.
+//! destination counts neither in events nor in time. Beside (a) stands the same by the exchange and the queue that edges publish to:
+//! the first hop of (b) without rollcall. Then (b) with arrays, and the embedded bus, fed and drained by HTTP.
 //!
 //! `-- --events N` sets the events of (a) and (b), arrays and the embedded bus get four times as many; `--peers N` the servers
 //! that watch: the more there are, the smaller the packs in which changes travel to their links.
@@ -61,6 +62,7 @@ async fn measure(events: usize, peers: usize) {
     print("(b) pipeline, arrays of 50", &arrays);
     let raw_after = raw::measure(&broker.url(), events).await;
     print("(a) again", &raw_after);
+    print("(a) by the declared exchange and queue", &raw::first_hop(&broker.url(), events).await);
     drop(broker);
     let bare = f64::midpoint(raw_before.rate, raw_after.rate);
     println!("one event a message: (b) / (a) = {:.2}", single.rate / bare);

@@ -114,7 +114,7 @@ impl Taker {
     }
 }
 
-async fn connect(url: &str, local: &str) -> std::sync::Arc<Amqp> {
+pub(crate) async fn connect(url: &str, local: &str) -> std::sync::Arc<Amqp> {
     let config = BusConfig {
         url: BusUrl::Amqp(vec![Secret::new(url)]),
         tls: BusTls::default(),
