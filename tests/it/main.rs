@@ -10,6 +10,7 @@ mod contract;
 mod corpus;
 mod demo;
 mod federation;
+mod first_session;
 mod machines;
 mod model;
 mod nothing_lost;
