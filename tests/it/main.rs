@@ -9,6 +9,7 @@ mod conformance;
 mod contract;
 mod corpus;
 mod demo;
+mod deployment;
 mod federation;
 mod first_session;
 mod machines;
