@@ -137,6 +137,9 @@ fn commands() -> Vec<Vec<String>> {
     let (_, block) = section.split_once("```sh\n").expect("with commands");
     let (block, _) = block.split_once("\n```").expect("that end");
     let lines = block.replace("\\\n", " ");
+    // An interactive zsh knows no comments: there a lone quote would swallow what follows, and words behind a command be its arguments.
+    let odd = |line: &&str| line.contains('#') && (!line.starts_with('#') || line.contains(['\'', '`']));
+    assert_eq!(lines.lines().find(odd), None);
     lines.lines().map(words).filter(|words| !words.is_empty()).collect()
 }
 
