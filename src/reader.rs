@@ -60,7 +60,8 @@ impl Reader {
         if may { self.known(user, now, &mut links).await.map(Some) } else { Ok(None) }
     }
 
-    /// The presence list of `user`: whom, whether accepted, and what is known and may be seen.
+    /// The presence list of `user`: whom, whether they let `user` see them, and what is known and may be seen. Of those who do not
+    /// that is nothing, unless their server is a plain peer, which has no word for a yes.
     pub async fn list(&self, user: &UserId, now: Timestamp) -> Result<Vec<(UserId, bool, Known)>, StoreError> {
         self.list_page(user, None, usize::MAX, now).await
     }
@@ -76,8 +77,10 @@ impl Reader {
         let (mut list, mut links) = (Vec::new(), BTreeMap::new());
         let relations = self.relations(user).await?;
         let rest = relations.listed().filter(|(listed, _)| after.is_none_or(|after| *listed > after));
-        for (listed, accepted) in rest.take(limit) {
-            let may = self.may_see(user, listed, Some(accepted), &mut links).await?;
+        for (listed, agreed) in rest.take(limit) {
+            let may = self.may_see(user, listed, Some(agreed), &mut links).await?;
+            // The entry hears of a local user's word only after that user's own relations hold it: so they say both.
+            let accepted = if listed.belongs_to(&self.local) { may } else { agreed };
             let known = if may { self.known(listed, now, &mut links).await? } else { Known::default() };
             list.push((listed.clone(), accepted, known));
         }

@@ -2,10 +2,12 @@
 
 use rollcall::config::ListAccept;
 use rollcall::core::Settings;
+use rollcall::core::rows::user_key;
 use rollcall::model::Presence;
+use rollcall::store::RowKind;
 
 use super::{ALICE, HOUR};
-use crate::support::pair::{START, Server, defaults};
+use crate::support::pair::{START, Server, defaults, user};
 
 const AMY: &str = "@amy:a.example";
 
@@ -42,6 +44,22 @@ fn whoever_is_listed_in_turn_is_accepted_at_once() {
     assert_eq!(a.list_of(START, AMY), [(ALICE.to_owned(), true, Presence::Online)]);
     assert_eq!(a.list_of(START, ALICE), [(AMY.to_owned(), true, Presence::Unknown)], "never there, nothing to tell");
     assert!(a.questions(ALICE).is_empty());
+}
+
+/// Alice's word is committed before Amy's entry hears of it, and whoever reads between the two sees all of it or nothing.
+#[test]
+fn an_entry_is_accepted_for_as_long_as_its_status_shows() {
+    let mut a = accepting(ListAccept::Ask);
+    let entry = user_key(RowKind::Relations, &user(AMY));
+    a.set(START, ALICE, Presence::Online, None);
+    a.list(START, AMY, &[ALICE], &[]);
+    let asked = a.rows[&entry].clone();
+    a.answer(START, ALICE, AMY, true);
+    let accepted = a.rows.insert(entry.clone(), asked).unwrap();
+    assert_eq!(a.list_of(START, AMY), [(ALICE.to_owned(), true, Presence::Online)], "allowed");
+    a.answer(START.plus(1), ALICE, AMY, false);
+    a.rows.insert(entry, accepted);
+    assert_eq!(a.list_of(START, AMY), [(ALICE.to_owned(), false, Presence::Unknown)], "revoked");
 }
 
 #[test]
@@ -85,7 +103,7 @@ fn dropping_a_local_entry_removes_it_and_ends_the_watching() {
     a.set(START.plus(2_000), ALICE, Presence::Busy, None);
     a.tick(START.plus(4_000));
     assert_eq!(a.updated(), [""; 0]);
-    assert!(!a.rows.keys().any(|key| key.kind == rollcall::store::RowKind::Observer));
+    assert!(!a.rows.keys().any(|key| key.kind == RowKind::Observer));
 }
 
 #[test]
@@ -135,11 +153,11 @@ fn watching_survives_a_restart() {
 fn without_a_session_nobody_watches() {
     let mut a = friends();
     a.set(START, ALICE, Presence::Online, None);
-    assert!(!a.rows.keys().any(|key| key.kind == rollcall::store::RowKind::Observer));
+    assert!(!a.rows.keys().any(|key| key.kind == RowKind::Observer));
     a.session(START, AMY, HOUR);
-    assert!(a.rows.keys().any(|key| key.kind == rollcall::store::RowKind::Observer));
+    assert!(a.rows.keys().any(|key| key.kind == RowKind::Observer));
     a.session(START.plus(1), AMY, None);
     a.tick(START.plus(1_000));
     a.tick(START.plus(40_000));
-    assert!(!a.rows.keys().any(|key| key.kind == rollcall::store::RowKind::Observer));
+    assert!(!a.rows.keys().any(|key| key.kind == RowKind::Observer));
 }
