@@ -188,3 +188,14 @@ fn compose_is_read_as_it_is_written() {
     let ports: Vec<_> = compose().into_iter().filter(|(place, _)| place == "services.rabbitmq.ports").collect();
     assert_eq!(ports.len(), 4, "the key and its three entries: {ports:?}");
 }
+
+/// The image is built of Cargo.toml and src: a target without a path would be looked for.
+#[test]
+fn the_manifest_is_understood_where_tests_and_benches_are_left_out() {
+    let manifest = read("Cargo.toml");
+    let targets: Vec<&str> = manifest.split("\n[[").skip(1).collect();
+    assert!(targets.len() >= 3, "{targets:?}");
+    for target in targets {
+        assert!(target.lines().any(|line| line.starts_with("path = ")), "no path: [[{target}");
+    }
+}
