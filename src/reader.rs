@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::config::{ListAccept, ListShared};
@@ -22,6 +23,9 @@ pub struct Reader {
     rules: Rules,
     shared: ListShared,
 }
+
+/// Users whose rows are read with one question to the store.
+const AT_ONCE: usize = 256;
 
 type Links = BTreeMap<ServerName, LinkState>;
 
@@ -77,14 +81,45 @@ impl Reader {
         let (mut list, mut links) = (Vec::new(), BTreeMap::new());
         let relations = self.relations(user).await?;
         let rest = relations.listed().filter(|(listed, _)| after.is_none_or(|after| *listed > after));
-        for (listed, agreed) in rest.take(limit) {
-            let may = self.may_see(user, listed, Some(agreed), &mut links).await?;
-            // The entry hears of a local user's word only after that user's own relations hold it: so they say both.
-            let accepted = if listed.belongs_to(&self.local) { may } else { agreed };
-            let known = if may { self.known(listed, now, &mut links).await? } else { Known::default() };
-            list.push((listed.clone(), accepted, known));
+        let entries: Vec<(&UserId, bool)> = rest.take(limit).collect();
+        for entries in entries.chunks(AT_ONCE) {
+            let mut seen = BTreeMap::new();
+            for (listed, agreed) in entries {
+                seen.insert(*listed, self.may_see(user, listed, Some(*agreed), &mut links).await?);
+            }
+            let mut rows = self.rows_of(seen.iter().filter(|(_, may)| **may).map(|(listed, _)| *listed)).await?;
+            for (listed, agreed) in entries {
+                let may = seen[*listed];
+                // The entry hears of a local user's word only after that user's own relations hold it: so they say both.
+                let accepted = if listed.belongs_to(&self.local) { may } else { *agreed };
+                let row = rows.remove(listed.as_str());
+                let known = if may { self.understood(listed, row, now, &mut links).await? } else { Known::default() };
+                list.push(((*listed).clone(), accepted, known));
+            }
         }
         Ok(list)
+    }
+
+    /// The rows that hold what is known of these users, by user.
+    async fn rows_of(&self, users: impl Iterator<Item = &UserId>) -> Result<BTreeMap<String, Bytes>, StoreError> {
+        let mut wanted: BTreeMap<(Partition, RowKind), Vec<String>> = BTreeMap::new();
+        for user in users {
+            wanted.entry(self.place_of(user)).or_default().push(user_key(RowKind::User, user).key);
+        }
+        let mut rows = BTreeMap::new();
+        for ((partition, kind), keys) in wanted {
+            rows.append(&mut self.store.read_many(partition, kind, keys).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Where what is known of a user is kept.
+    fn place_of(&self, user: &UserId) -> (Partition, RowKind) {
+        let (key, kind) = match user.belongs_to(&self.local) {
+            true => (user.as_str(), RowKind::User),
+            false => (user.server_str(), RowKind::Remote),
+        };
+        (Partition::of(key, self.partitions), kind)
     }
 
     /// Who waits for `user` to say whether they may see them, and since when.
@@ -141,11 +176,24 @@ impl Reader {
     }
 
     async fn known(&self, user: &UserId, now: Timestamp, links: &mut Links) -> Result<Known, StoreError> {
+        let (partition, kind) = self.place_of(user);
+        let row = self.store.read(partition, &user_key(kind, user)).await?;
+        self.understood(user, row, now, links).await
+    }
+
+    /// What the row of what is known of `user` says.
+    async fn understood(
+        &self,
+        user: &UserId,
+        row: Option<Bytes>,
+        now: Timestamp,
+        links: &mut Links,
+    ) -> Result<Known, StoreError> {
         if user.belongs_to(&self.local) {
-            let state: UserState = self.row(user_key(RowKind::User, user), user.as_str()).await?;
+            let state: UserState = decoded(row, user.as_str())?;
             return Ok(Known { status: state.status().clone(), stale_ms: 0 });
         }
-        let row: RemoteRow = self.row(user_key(RowKind::Remote, user), user.server_str()).await?;
+        let row: RemoteRow = decoded(row, user.as_str())?;
         let stale_ms = if row.known_at.0 == 0 { 0 } else { now.since(row.heard_at()) };
         // Of a peer that was given up nothing is known but what it said since.
         let believed = self.link(user, links).await?.believes(row.known_at);
@@ -158,7 +206,11 @@ impl Reader {
 
     async fn row<T: DeserializeOwned + Default>(&self, key: RowKey, partition_key: &str) -> Result<T, StoreError> {
         let partition = Partition::of(partition_key, self.partitions);
-        let Some(value) = self.store.read(partition, &key).await? else { return Ok(T::default()) };
-        decode(&value).map_err(|error| StoreError::Unusable(format!("row of {}: {error}", key.key)))
+        decoded(self.store.read(partition, &key).await?, &key.key)
     }
+}
+
+fn decoded<T: DeserializeOwned + Default>(row: Option<Bytes>, key: &str) -> Result<T, StoreError> {
+    let Some(value) = row else { return Ok(T::default()) };
+    decode(&value).map_err(|error| StoreError::Unusable(format!("row of {key}: {error}")))
 }

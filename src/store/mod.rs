@@ -5,6 +5,7 @@
 
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -169,6 +170,23 @@ pub trait Store: Send + Sync + 'static {
 
     /// One committed row, for readers that own nothing.
     async fn read(&self, partition: Partition, key: &RowKey) -> Result<Option<Bytes>, StoreError>;
+
+    /// Those of the committed rows `keys`, all of one kind, that there are, by key.
+    async fn read_many(
+        &self,
+        partition: Partition,
+        kind: RowKind,
+        keys: Vec<String>,
+    ) -> Result<BTreeMap<String, Bytes>, StoreError> {
+        let mut found = BTreeMap::new();
+        for key in keys {
+            let key = RowKey { kind, key };
+            if let Some(value) = self.read(partition, &key).await? {
+                found.insert(key.key, value);
+            }
+        }
+        Ok(found)
+    }
 
     /// How many rows of a kind there are in all partitions.
     async fn count(&self, kind: RowKind) -> Result<u64, StoreError>;

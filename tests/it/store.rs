@@ -17,6 +17,7 @@ const LEASE_MS: u64 = 15_000;
 /// Far beyond what anything here takes; a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 const P0: Partition = Partition(0);
+const P1: Partition = Partition(1);
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -69,6 +70,25 @@ async fn an_old_epoch_is_fenced_and_writes_nothing() {
     assert_eq!(store.read(P0, &row).await.unwrap(), Some("new".into()));
     assert!(matches!(store.renew(old, LEASE_MS, Timestamp(5)).await, Err(StoreError::Fenced(P0))));
     assert!(matches!(store.release(old).await, Err(StoreError::Fenced(P0))));
+}
+
+#[tokio::test]
+async fn many_rows_are_read_at_once_whatever_their_keys_hold() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    let keys = ["@a:x", "@\"quoted\\\":x", "@ünïcode:x", "a\0b"];
+    for partition in [P0, P1] {
+        let lease = owned(&store, partition).await;
+        let rows = keys.iter().map(|name| put(&key(RowKind::Remote, name), name)).collect();
+        store.commit(commit(lease, rows)).await.unwrap();
+        let others = vec![put(&key(RowKind::User, "@a:x"), "of another kind"), put(&key(RowKind::Remote, "@z:x"), "z")];
+        store.commit(commit(lease, others)).await.unwrap();
+    }
+    let wanted = [&keys[..], &["@missing:x"]].concat().into_iter().map(String::from).collect();
+    let found = store.read_many(P1, RowKind::Remote, wanted).await.unwrap();
+    let expected = keys.iter().map(|name| ((*name).to_owned(), Bytes::from(*name))).collect();
+    assert_eq!(found, expected);
+    assert!(store.read_many(P1, RowKind::Remote, vec![]).await.unwrap().is_empty());
 }
 
 #[tokio::test]

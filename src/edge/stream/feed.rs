@@ -18,8 +18,8 @@ use crate::model::{Timestamp, UserId};
 use crate::store::StoreError;
 use crate::wire::update::{Shown, UpdateMessage};
 
-/// Entries of a list that are read at once.
-const PAGE: usize = 64;
+/// Entries of a list that are read at once: a page takes the whole list's row and one question to the store.
+const PAGE: usize = 256;
 /// How long a list that cannot be read is let alone.
 const READ_PAUSE: Duration = Duration::from_secs(1);
 /// When clients whose stream ended are asked to come back, ms: random, so that those of an edge that stops do not come at once.

@@ -11,6 +11,7 @@ mod ownership;
 mod read;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -117,6 +118,15 @@ impl Store for Sqlite {
 
     async fn read(&self, partition: Partition, key: &RowKey) -> Result<Option<Bytes>, StoreError> {
         read::row(&self.pool, partition, key).await.map_err(|error| unavailable(&error))
+    }
+
+    async fn read_many(
+        &self,
+        partition: Partition,
+        kind: RowKind,
+        keys: Vec<String>,
+    ) -> Result<BTreeMap<String, Bytes>, StoreError> {
+        read::rows(&self.pool, partition, kind, &keys).await.map_err(|error| unavailable(&error))
     }
 
     async fn count(&self, kind: RowKind) -> Result<u64, StoreError> {

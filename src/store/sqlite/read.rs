@@ -1,5 +1,7 @@
 //! Reads: on connections of their own, from a snapshot of what is committed.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -50,6 +52,25 @@ pub(super) async fn row(pool: &SqlitePool, partition: Partition, key: &RowKey) -
             .fetch_optional(pool)
             .await?;
     Ok(value.map(Bytes::from))
+}
+
+/// See [`crate::store::Store::read_many`]. One statement however many they are: each costs a way to the connection's thread and back.
+pub(super) async fn rows(
+    pool: &SqlitePool,
+    partition: Partition,
+    kind: RowKind,
+    keys: &[String],
+) -> Result<BTreeMap<String, Bytes>, Error> {
+    let keys = serde_json::to_string(keys).map_err(|error| Error::Encode(error.into()))?;
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT key, value FROM state WHERE partition = ? AND kind = ? AND key IN (SELECT value FROM json_each(?))",
+    )
+    .bind(partition.0)
+    .bind(kind as i32)
+    .bind(keys)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect())
 }
 
 /// See [`crate::store::Store::count`]. One range of the tree per partition.

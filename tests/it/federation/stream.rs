@@ -107,13 +107,13 @@ fn friends(count: usize) -> Server {
 #[tokio::test]
 async fn a_stream_begins_with_the_list_and_goes_on_with_what_changes() {
     let edge = Edge::start(config(), &[]).await;
-    commit(&edge.own, &friends(150)).await;
+    commit(&edge.own, &friends(300)).await;
     let mut stream = EventStream::open(&edge.base, JOHN, "PHONE").await;
     assert!(stream.head.contains("content-type: text/event-stream"), "{}", stream.head);
     assert!(stream.head.contains("cache-control: no-store") && stream.head.contains("x-accel-buffering: no"));
     assert!(stream.line().await.unwrap().starts_with("retry: "));
     let mut listed = BTreeMap::new();
-    while listed.len() < 150 {
+    while listed.len() < 300 {
         let message = stream.data().await.unwrap();
         assert_eq!((&message["v"], &message["user_id"]), (&json!(1), &json!(JOHN)));
         for event in message["events"].as_array().unwrap() {
