@@ -87,7 +87,7 @@ impl Server {
         let ops = bind("ops.listen", config.ops.listen).await?;
         let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
         let (store, bus) = open(&config, roles).await?;
-        store.prepare(config.partitions).await?;
+        store.prepare(&config.server_name, config.partitions).await?;
         bus.declare().await?;
         let parts = Parts::new(config, store.clone(), bus.clone())?;
         let mut tasks = Tasks::new();

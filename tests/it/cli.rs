@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rollcall::model::ServerName;
+use rollcall::store::Store as _;
+use rollcall::store::sqlite::{Mode, Sqlite};
 use tempfile::TempDir;
 
 /// Runs `rollcall` with nothing in its environment but a home of its own and `variables`.
@@ -127,6 +130,27 @@ fn the_shown_topology_gives_reasons() {
     assert!(shown.contains("queue presence.users.0 to 15 (durable)"), "{shown}");
     assert!(shown.contains("x-delivery-limit = 50: "), "{shown}");
     assert!(shown.contains("alternate-exchange = presence.dead: "), "{shown}");
+}
+
+#[tokio::test]
+async fn serve_speaks_for_no_other_server_than_its_store_was_made_for() {
+    let home = home();
+    let store = Sqlite::open(&home.path().join("rollcall.db"), Mode::Owner).await.unwrap();
+    store.prepare(&ServerName::parse("a.example").unwrap(), 16).await.unwrap();
+    store.close().await;
+    let variables = [
+        ("ROLLCALL_SERVER_NAME", "b.example"),
+        ("ROLLCALL_DATA_DIR", home.path().to_str().unwrap()),
+        ("ROLLCALL_EDGE__LISTEN", "127.0.0.1:0"),
+        ("ROLLCALL_OPS__LISTEN", "127.0.0.1:0"),
+    ];
+    let output = rollcall(home.path(), &variables, &["serve"]);
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    for part in ["rollcall.db", "server_name = \"a.example\"", "says \"b.example\""] {
+        assert!(complaint.contains(part), "no {part} in: {complaint}");
+    }
+    assert!(output.stdout.is_empty(), "it began nothing");
 }
 
 #[test]

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollcall::model::{Partition, Timestamp};
+use rollcall::model::{Partition, ServerName, Timestamp};
 use rollcall::store::sqlite::{Mode, Sqlite};
 use rollcall::store::{Commit, Lease, RowChange, RowKey, RowKind, Store, StoreError};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -220,7 +222,7 @@ async fn a_second_owner_is_refused_with_a_sentence() {
     assert_eq!(guest.acquire(P0, "guest", LEASE_MS).await.unwrap(), None);
     guest.close().await;
     store.close().await;
-    assert!(matches!(store.prepare(4).await, Err(StoreError::Unavailable(_))), "closed");
+    assert!(matches!(store.prepare(&ours(), 4).await, Err(StoreError::Unavailable(_))), "closed");
     Sqlite::open(&path, Mode::Owner).await.unwrap();
 }
 
@@ -228,10 +230,49 @@ async fn a_second_owner_is_refused_with_a_sentence() {
 async fn another_number_of_partitions_is_refused_with_both() {
     let (_folder, path) = folder();
     let store = open(&path).await;
-    store.prepare(16).await.unwrap();
-    store.prepare(16).await.unwrap();
-    let Err(StoreError::Unusable(why)) = store.prepare(8).await else { panic!("resized") };
-    assert!(why.contains("16") && why.contains('8'), "{why}");
+    store.prepare(&ours(), 16).await.unwrap();
+    store.prepare(&ours(), 16).await.unwrap();
+    let Err(StoreError::Unusable(why)) = store.prepare(&ours(), 8).await else { panic!("resized") };
+    for part in ["partitions = 16", "says 8", path.to_str().unwrap()] {
+        assert!(why.contains(part), "no {part} in: {why}");
+    }
+}
+
+#[tokio::test]
+async fn another_server_name_is_refused_with_both() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    store.prepare(&ours(), 16).await.unwrap();
+    let Err(StoreError::Unusable(why)) = store.prepare(&theirs(), 16).await else { panic!("renamed") };
+    for part in ["server_name = \"a.example\"", "says \"b.example\"", path.to_str().unwrap()] {
+        assert!(why.contains(part), "no {part} in: {why}");
+    }
+    store.prepare(&ours(), 16).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_without_a_name_takes_the_first_that_comes_with_the_right_partitions() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    store.prepare(&ours(), 16).await.unwrap();
+    let mut beside = connect(&path).await;
+    sqlx::query("DELETE FROM meta WHERE key = 'server_name'").execute(&mut beside).await.unwrap();
+    assert!(matches!(store.prepare(&theirs(), 8).await, Err(StoreError::Unusable(_))));
+    store.prepare(&ours(), 16).await.unwrap();
+    assert!(matches!(store.prepare(&theirs(), 16).await, Err(StoreError::Unusable(_))));
+}
+
+fn ours() -> ServerName {
+    ServerName::parse("a.example").unwrap()
+}
+
+fn theirs() -> ServerName {
+    ServerName::parse("b.example").unwrap()
+}
+
+/// A connection of one's own, which makes the file if need be.
+async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap()
 }
 
 #[tokio::test]
@@ -247,8 +288,7 @@ async fn foreign_and_damaged_files_are_named() {
     std::fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
     refused(&garbage, Mode::Owner).await;
     let foreign = folder.path().join("foreign.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&foreign).create_if_missing(true);
-    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let mut connection = connect(&foreign).await;
     sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     refused(&foreign, Mode::Owner).await;

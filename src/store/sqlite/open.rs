@@ -133,6 +133,7 @@ fn refusal(path: &Path, error: &Error) -> StoreError {
     }
 }
 
-fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
+/// A person has to act; `why` goes on after "cannot use … as the store: ".
+pub(super) fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unusable(format!("cannot use {} as the store: {why}", path.display()))
 }
