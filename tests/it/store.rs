@@ -2,6 +2,8 @@
 
 mod bus;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -276,6 +278,30 @@ async fn connect(path: &Path) -> SqliteConnection {
 }
 
 #[tokio::test]
+async fn a_new_store_is_for_its_owner_alone() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    let lease = owned(&store, P0).await;
+    store.commit(commit(lease, vec![put(&key(RowKind::User, "@a:x"), "v")])).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    for end in ["", ".lock", "-wal", "-shm"] {
+        let file = PathBuf::from(format!("{}{end}", path.display()));
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn what_was_there_keeps_its_mode() {
+    let (_folder, path) = folder();
+    let (parent, open_to_all) = (path.parent().unwrap(), fs::Permissions::from_mode(0o755));
+    fs::create_dir(parent).unwrap();
+    fs::set_permissions(parent, open_to_all).unwrap();
+    let _store = open(&path).await;
+    assert_eq!(fs::metadata(parent).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[tokio::test]
 async fn foreign_and_damaged_files_are_named() {
     let (folder, path) = folder();
     let refused = async |path: &Path, mode| match Sqlite::open(path, mode).await {
@@ -285,7 +311,7 @@ async fn foreign_and_damaged_files_are_named() {
     };
     refused(&path, Mode::Guest).await;
     let garbage = folder.path().join("garbage.db");
-    std::fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
+    fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
     refused(&garbage, Mode::Owner).await;
     let foreign = folder.path().join("foreign.db");
     let mut connection = connect(&foreign).await;

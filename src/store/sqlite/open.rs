@@ -1,6 +1,8 @@
 //! Opening the file: the lock, the options and their reasons, the schema.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +18,19 @@ use crate::store::StoreError;
 
 /// Readers at once: they only wait for each other, never for the writer.
 const READERS: u32 = 4;
+/// What is made here is for its owner alone: it holds statuses, lists and permissions.
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
 
 /// Takes the lock that says "this process alone works on this file"; the operating system returns it at the process's end,
 /// however that comes.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let beside = PathBuf::from(format!("{}.lock", path.display()));
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| unusable(path, &error))?;
+        let made = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder);
+        made.map_err(|error| unusable(path, &error))?;
     }
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
-    let file = file.map_err(|error| unusable(&beside, &error))?;
+    let file = private().create(true).truncate(false).open(&beside).map_err(|error| unusable(&beside, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
@@ -38,6 +43,9 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Opens the writer's connection and brings the schema up to date, or, as a guest, checks that there is one.
 pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> {
+    if mode == Mode::Owner {
+        make(path)?;
+    }
     let options = options(path)
         .create_if_missing(mode == Mode::Owner)
         .journal_mode(SqliteJournalMode::Wal)
@@ -55,6 +63,21 @@ pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, 
         begin_unclean(&mut connection).await.map_err(|error| refusal(path, &error))?;
     }
     Ok(connection)
+}
+
+/// Makes an empty database, if there is none: SQLite would let everybody read it, and gives its log the database's own mode. A file
+/// that is there is not even opened, because closing it again would take the locks that SQLite holds within this process.
+fn make(path: &Path) -> Result<(), StoreError> {
+    match private().create_new(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unusable(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(PRIVATE_FILE);
+    options
 }
 
 /// Connections for reading; opened when they are first needed.
