@@ -132,6 +132,23 @@ fn the_shown_topology_gives_reasons() {
     assert!(shown.contains("alternate-exchange = presence.dead: "), "{shown}");
 }
 
+#[test]
+fn without_a_store_tools_say_what_makes_one() {
+    let home = home();
+    for arguments in [&["dead", "list"][..], &["dead", "drop", "--all"], &["topology", "declare"]] {
+        let output = rollcall(home.path(), &[], arguments);
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        let path = home.path().join(".local/share/rollcall/rollcall.db");
+        assert!(
+            complaint.starts_with(&format!("rollcall: there is no store at {} yet: ", path.display())),
+            "{complaint}"
+        );
+        assert!(complaint.contains("`rollcall serve`") && complaint.contains("data_dir"), "{complaint}");
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "asking leaves nothing behind");
+}
+
 #[tokio::test]
 async fn serve_speaks_for_no_other_server_than_its_store_was_made_for() {
     let home = home();

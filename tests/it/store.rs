@@ -302,6 +302,23 @@ async fn what_was_there_keeps_its_mode() {
 }
 
 #[tokio::test]
+async fn a_guest_without_a_store_asks_whether_there_was_a_start() {
+    let (_folder, path) = folder();
+    let asked = async || match Sqlite::open(&path, Mode::Guest).await {
+        Err(StoreError::Unusable(why)) => why,
+        other => panic!("{:?}", other.err()),
+    };
+    let expected = format!("there is no store at {} yet: ", path.display());
+    let why = asked().await;
+    assert!(why.starts_with(&expected) && why.contains("data_dir"), "{why}");
+    assert!(!path.parent().unwrap().exists(), "asking makes nothing");
+    // As an owner leaves it that dies in its first moment.
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(asked().await.starts_with(&expected));
+}
+
+#[tokio::test]
 async fn foreign_and_damaged_files_are_named() {
     let (folder, path) = folder();
     let refused = async |path: &Path, mode| match Sqlite::open(path, mode).await {

@@ -43,8 +43,9 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Opens the writer's connection and brings the schema up to date, or, as a guest, checks that there is one.
 pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> {
-    if mode == Mode::Owner {
-        make(path)?;
+    match mode {
+        Mode::Owner => make(path)?,
+        Mode::Guest => find(path)?,
     }
     let options = options(path)
         .create_if_missing(mode == Mode::Owner)
@@ -71,6 +72,14 @@ fn make(path: &Path) -> Result<(), StoreError> {
     match private().create_new(true).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unusable(path, &error)),
         _ => Ok(()),
+    }
+}
+
+fn find(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(path)),
+        Err(error) => Err(unusable(path, &error)),
     }
 }
 
@@ -126,6 +135,7 @@ async fn check_ours(path: &Path, connection: &mut SqliteConnection, mode: Mode) 
         (1.., 5) => Ok(()),
         // The table of migrations alone: the very first start was cut short.
         (0, _) | (1, 1) if mode == Mode::Owner => Ok(()),
+        (0, _) => Err(missing(path)),
         _ => Err(unusable(path, &"this database was not made by rollcall")),
     }
 }
@@ -151,9 +161,18 @@ async fn begin_unclean(connection: &mut SqliteConnection) -> Result<(), Error> {
 /// CORRUPT, CANTOPEN and NOTADB need a person; anything else may pass.
 fn refusal(path: &Path, error: &Error) -> StoreError {
     match code(error) {
-        Some(11 | 14 | 26) => unusable(path, error),
+        Some(14) => unusable(path, &"it cannot be opened; may this user read and write it, and its folder?"),
+        Some(11 | 26) => unusable(path, error),
         _ => StoreError::Unavailable(format!("{}: {error}", path.display())),
     }
+}
+
+fn missing(path: &Path) -> StoreError {
+    let question = "has `rollcall serve` run with this configuration, workers included?";
+    StoreError::Unusable(format!(
+        "there is no store at {} yet: {question} (data_dir, or store.url, says where it is)",
+        path.display()
+    ))
 }
 
 /// A person has to act; `why` goes on after "cannot use … as the store: ".
