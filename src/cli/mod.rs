@@ -24,7 +24,7 @@ const WRONG: u8 = 2;
 #[command(name = "rollcall", version)]
 struct Cli {
     /// Configuration file; without one: defaults and the environment (`ROLLCALL_SECTION__KEY`)
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "ROLLCALL_CONFIG")]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,

@@ -66,6 +66,23 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn the_environment_may_name_the_file_and_the_command_line_has_the_last_word() {
+    let home = home();
+    let [bad, good] = [("bad.toml", "partitions = 0"), ("good.toml", "partitions = 1")].map(|(name, content)| {
+        let path = home.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    });
+    let check = |named: &str, arguments: &[&str]| rollcall(home.path(), &[("ROLLCALL_CONFIG", named)], arguments);
+    let output = check(&bad, &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains(&format!("file {bad}")), "{}", text(&output.stderr));
+    assert_eq!(check(&good, &["check"]).status.code(), Some(0));
+    assert_eq!(check(&bad, &["check", "--config", &good]).status.code(), Some(0));
+    assert!(text(&check(&bad, &["--help"]).stdout).contains("ROLLCALL_CONFIG"));
+}
+
+#[test]
 fn wrong_usage_exits_with_2() {
     for arguments in [&["severs"][..], &["serve", "--roles", "edge,wroker"], &["dead", "replay"], &[]] {
         let output = rollcall(home().path(), &[], arguments);
