@@ -33,16 +33,26 @@ use crate::store::SharedStore;
 use crate::store::sqlite::{Mode, Sqlite};
 use crate::worker::{Board, Worker};
 
-/// Runs the pipeline's stages until a signal; `announce` is told where it listens.
+/// Runs the pipeline's stages until a signal; `announce` is told where it listens. A signal before that ends it at once, for nothing has
+/// been begun.
 ///
 /// # Errors
 /// What keeps it from starting, or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
-    let signals = lifecycle::signals().context("cannot listen for signals")?;
+    let mut signals = lifecycle::signals().context("cannot listen for signals")?;
     // Held, so that SIGHUP ends no process, whatever it can read anew.
     let _reloads = lifecycle::reloads().context("cannot listen for signals")?;
     let drain = config.ops.drain_timeout;
-    let server = Server::start(config, roles, metrics::install()?).await?;
+    let starting = Box::pin(Server::start(config, roles, metrics::install()?));
+    let server = tokio::select! {
+        // In this order: what has started is drained.
+        biased;
+        started = starting => started?,
+        Some(signal) = signals.recv() => {
+            tracing::info!(signal, "stopping before the start was done: nothing was begun");
+            return Ok(());
+        }
+    };
     announce(&server.addresses)?;
     server.run(signals, drain).await?;
     Ok(())

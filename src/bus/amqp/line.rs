@@ -113,7 +113,9 @@ impl Line {
         let line = Self { name, addresses, tls, state: Mutex::default() };
         let mut state = line.state.lock().await;
         let mut reasons = Vec::new();
-        for _ in 0..line.addresses.len() {
+        for address in line.addresses.iter() {
+            // It may take a while, and nobody has heard of us yet.
+            tracing::info!(connection = name, %address, "connecting to the broker");
             match line.try_next(&mut state).await {
                 Ok(_) => {
                     drop(state);

@@ -110,7 +110,8 @@ ops.listen = "{ops}"
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn spawn(&self, roles: &str, environment: &[(&str, &str)]) -> Process {
+    /// Starts it and waits for nothing.
+    pub fn spawn(&self, roles: &str, environment: &[(&str, &str)]) -> Process {
         let log = self.directory.path().join("log");
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a writable directory");
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
