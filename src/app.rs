@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::bus::SharedBus;
-use crate::bus::amqp::Amqp;
+use crate::bus::amqp::{Amqp, client_name};
 use crate::bus::embedded::Embedded;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{BusUrl, Config, FederationVia, Roles};
@@ -18,6 +18,7 @@ use crate::edge::peer_keys::PeerKeys;
 use crate::edge::{self, EdgeParts, EdgeState};
 use crate::ingest::Ingest;
 use crate::lifecycle::{self, Failure, Tasks};
+use crate::model::EdgeName;
 use crate::ops::http::{self as ops_http, OpsState};
 use crate::ops::metrics;
 use crate::ops::status::Observer;
@@ -96,10 +97,11 @@ impl Server {
     pub async fn start(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self> {
         let ops = bind("ops.listen", config.ops.listen).await?;
         let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
-        let (store, bus) = open(&config, roles).await?;
+        let name = format!("{}-{}", std::process::id(), ulid::Ulid::new());
+        let (store, bus) = open(&config, roles, &name).await?;
         store.prepare(&config.server_name, config.partitions).await?;
         bus.declare().await?;
-        let parts = Parts::new(config, store.clone(), bus.clone())?;
+        let parts = Parts::new(config, name, store.clone(), bus.clone())?;
         let mut tasks = Tasks::new();
         let addresses = Addresses { edge: local(edge.as_ref())?, ops: ops.local_addr()? };
         if let Some(listener) = edge {
@@ -133,7 +135,7 @@ impl Server {
 }
 
 impl Parts {
-    fn new(config: Config, store: SharedStore, bus: SharedBus) -> Result<Self> {
+    fn new(config: Config, name: String, store: SharedStore, bus: SharedBus) -> Result<Self> {
         let key_path = config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
         let keys = SigningKeys::load_or_create(&key_path)?;
         let clock: SharedClock = Arc::new(SystemClock);
@@ -145,7 +147,7 @@ impl Parts {
             keys: Arc::new(keys),
             peers: Peers::new(&config.federation, dns, clock.clone(), Ports::default())?,
             policy: Policy::new(&config.federation.servers),
-            name: format!("{}-{}", std::process::id(), ulid::Ulid::new()),
+            name,
             clock,
             config,
             store,
@@ -267,7 +269,7 @@ impl Parts {
 }
 
 /// Only the process that works on partitions, or carries the embedded bus, owns the file; others read beside it.
-async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)> {
+async fn open(config: &Config, roles: Roles, name: &str) -> Result<(SharedStore, SharedBus)> {
     let embedded = matches!(config.bus.url, BusUrl::Embedded);
     if embedded && roles != Roles::ALL {
         bail!("bus.url is \"embedded:\": its queues live in one process, so --roles must name all of them");
@@ -276,7 +278,11 @@ async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)>
     let store = Sqlite::open(&config.store.path, mode).await?;
     let bus: SharedBus = match &config.bus.url {
         BusUrl::Embedded => Embedded::new(store.clone(), config.topology(), config.bus.confirm_timeout),
-        BusUrl::Amqp(_) => Amqp::connect(&config.bus, config.topology()).await?,
+        BusUrl::Amqp(_) => {
+            let which = config.edge.name.as_ref().filter(|_| roles.edge).map_or(name, EdgeName::as_str);
+            let client = client_name(&config.server_name, &roles.to_string(), which);
+            Amqp::connect(&config.bus, config.topology(), &client).await?
+        }
     };
     Ok((store, bus))
 }

@@ -54,7 +54,7 @@ impl Deployment for OnBroker {
 
 pub(super) async fn connect(urls: Vec<String>, topology: Topology) -> Result<SharedBus, BusError> {
     let config = config(urls, &topology.prefix, Duration::from_secs(20));
-    Ok(Amqp::connect(&config, topology).await? as SharedBus)
+    Ok(Amqp::connect(&config, topology, "a test").await? as SharedBus)
 }
 
 pub(super) fn config(urls: Vec<String>, prefix: &str, confirm_timeout: Duration) -> BusConfig {

@@ -63,7 +63,7 @@ async fn gathered(place: &Place) {
 
 /// Waits until nothing is on the batching exchange's queues; a broker may count a moment late.
 async fn drained(place: &Place) {
-    let guest = GuestBus::open(&Config::load(Some(&place.config())).unwrap()).await.unwrap();
+    let guest = GuestBus::open(&Config::load(Some(&place.config())).unwrap(), "a test").await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let depths = guest.bus().depths().await.unwrap();
