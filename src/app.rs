@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::bus::SharedBus;
-use crate::bus::amqp::Amqp;
+use crate::bus::amqp::{Amqp, client_name};
 use crate::bus::embedded::Embedded;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{BusUrl, Config, FederationVia, Roles};
@@ -18,6 +18,7 @@ use crate::edge::peer_keys::PeerKeys;
 use crate::edge::{self, EdgeParts, EdgeState};
 use crate::ingest::Ingest;
 use crate::lifecycle::{self, Failure, Tasks};
+use crate::model::EdgeName;
 use crate::ops::http::{self as ops_http, OpsState};
 use crate::ops::metrics;
 use crate::ops::status::Observer;
@@ -33,16 +34,26 @@ use crate::store::SharedStore;
 use crate::store::sqlite::{Mode, Sqlite};
 use crate::worker::{Board, Worker};
 
-/// Runs the pipeline's stages until a signal; `announce` is told where it listens.
+/// Runs the pipeline's stages until a signal; `announce` is told where it listens. A signal before that ends it at once, for nothing has
+/// been begun.
 ///
 /// # Errors
 /// What keeps it from starting, or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
-    let signals = lifecycle::signals().context("cannot listen for signals")?;
+    let mut signals = lifecycle::signals().context("cannot listen for signals")?;
     // Held, so that SIGHUP ends no process, whatever it can read anew.
     let _reloads = lifecycle::reloads().context("cannot listen for signals")?;
     let drain = config.ops.drain_timeout;
-    let server = Server::start(config, roles, metrics::install()?).await?;
+    let starting = Box::pin(Server::start(config, roles, metrics::install()?));
+    let server = tokio::select! {
+        // In this order: what has started is drained.
+        biased;
+        started = starting => started?,
+        Some(signal) = signals.recv() => {
+            tracing::info!(signal, "stopping before the start was done: nothing was begun");
+            return Ok(());
+        }
+    };
     announce(&server.addresses)?;
     server.run(signals, drain).await?;
     Ok(())
@@ -86,10 +97,11 @@ impl Server {
     pub async fn start(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self> {
         let ops = bind("ops.listen", config.ops.listen).await?;
         let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
-        let (store, bus) = open(&config, roles).await?;
-        store.prepare(config.partitions).await?;
+        let name = format!("{}-{}", std::process::id(), ulid::Ulid::new());
+        let (store, bus) = open(&config, roles, &name).await?;
+        store.prepare(&config.server_name, config.partitions).await?;
         bus.declare().await?;
-        let parts = Parts::new(config, store.clone(), bus.clone())?;
+        let parts = Parts::new(config, name, store.clone(), bus.clone())?;
         let mut tasks = Tasks::new();
         let addresses = Addresses { edge: local(edge.as_ref())?, ops: ops.local_addr()? };
         if let Some(listener) = edge {
@@ -123,7 +135,7 @@ impl Server {
 }
 
 impl Parts {
-    fn new(config: Config, store: SharedStore, bus: SharedBus) -> Result<Self> {
+    fn new(config: Config, name: String, store: SharedStore, bus: SharedBus) -> Result<Self> {
         let key_path = config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
         let keys = SigningKeys::load_or_create(&key_path)?;
         let clock: SharedClock = Arc::new(SystemClock);
@@ -135,7 +147,7 @@ impl Parts {
             keys: Arc::new(keys),
             peers: Peers::new(&config.federation, dns, clock.clone(), Ports::default())?,
             policy: Policy::new(&config.federation.servers),
-            name: format!("{}-{}", std::process::id(), ulid::Ulid::new()),
+            name,
             clock,
             config,
             store,
@@ -257,7 +269,7 @@ impl Parts {
 }
 
 /// Only the process that works on partitions, or carries the embedded bus, owns the file; others read beside it.
-async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)> {
+async fn open(config: &Config, roles: Roles, name: &str) -> Result<(SharedStore, SharedBus)> {
     let embedded = matches!(config.bus.url, BusUrl::Embedded);
     if embedded && roles != Roles::ALL {
         bail!("bus.url is \"embedded:\": its queues live in one process, so --roles must name all of them");
@@ -266,7 +278,11 @@ async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)>
     let store = Sqlite::open(&config.store.path, mode).await?;
     let bus: SharedBus = match &config.bus.url {
         BusUrl::Embedded => Embedded::new(store.clone(), config.topology(), config.bus.confirm_timeout),
-        BusUrl::Amqp(_) => Amqp::connect(&config.bus, config.topology()).await?,
+        BusUrl::Amqp(_) => {
+            let which = config.edge.name.as_ref().filter(|_| roles.edge).map_or(name, EdgeName::as_str);
+            let client = client_name(&config.server_name, &roles.to_string(), which);
+            Amqp::connect(&config.bus, config.topology(), &client).await?
+        }
     };
     Ok((store, bus))
 }

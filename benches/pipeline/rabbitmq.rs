@@ -124,7 +124,7 @@ pub(crate) async fn connect(url: &str, local: &str) -> std::sync::Arc<Amqp> {
         prefetch: 2_000,
     };
     let topology = Topology { prefix: config.prefix.clone(), partitions: PARTITIONS };
-    Amqp::connect(&config, topology).await.expect("connect")
+    Amqp::connect(&config, topology, "benchmark").await.expect("connect")
 }
 
 async fn publish(url: String, local: String, key: &'static str, bodies: Vec<Vec<u8>>) {

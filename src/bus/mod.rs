@@ -175,6 +175,14 @@ pub enum BusError {
         /// The broker's words.
         detail: String,
     },
+    /// A queue is there, and the node of the cluster that keeps it is not: it comes back with the node.
+    #[error("{name} is out of reach: {detail}")]
+    OutOfReach {
+        /// The queue.
+        name: String,
+        /// The broker's words.
+        detail: String,
+    },
     /// Anything else, in the broker's or the store's words.
     #[error("{0}")]
     Other(String),
@@ -199,12 +207,15 @@ pub struct QueueDepth {
     pub unacked: Option<u64>,
     /// Consumers.
     pub consumers: u64,
+    /// Why the broker tells nothing of this queue: the numbers mean nothing then.
+    pub error: Option<String>,
 }
 
 /// A bus. Cheap to share.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Declares every exchange, queue and binding.
+    /// Declares every exchange, queue and binding. Does without [`Queue::Dead`] while it is out of reach: nothing but dead letters
+    /// misses it.
     async fn declare(&self) -> Result<(), BusError>;
 
     /// Publishes all, in order, and returns when every one is confirmed. Bounded in time by `bus.confirm_timeout`.
@@ -221,7 +232,7 @@ pub trait Bus: Send + Sync + 'static {
     /// those wait in this process's memory. [`Queue::Updates`] is taken alone, by one at a time, and is declared by this.
     async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError>;
 
-    /// How deep every queue of the deployment is.
+    /// How deep every queue of the deployment is. What is wrong with one of them stands beside it, and hides no other.
     async fn depths(&self) -> Result<Vec<QueueDepth>, BusError>;
 
     /// Ends the bus: waits for what is being published, closes connections.

@@ -48,7 +48,7 @@ enum Act {
 }
 
 pub(super) async fn run(command: &Command, config: &Config) -> Result<()> {
-    let guest = GuestBus::open(config).await?;
+    let guest = GuestBus::open(config, "dead").await?;
     let result = act(command, guest.bus()).await;
     guest.close().await;
     result

@@ -12,19 +12,22 @@ mod topology;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rollcall::config::{Config, ConfigErrors, Roles};
 
 const WRONG: u8 = 2;
+/// How long a command that is done waits for what blocks a thread of its own.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Federated presence for Matrix as a message-queue pipeline.
 #[derive(Debug, Parser)]
 #[command(name = "rollcall", version)]
 struct Cli {
     /// Configuration file; without one: defaults and the environment (`ROLLCALL_SECTION__KEY`)
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "ROLLCALL_CONFIG")]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -98,7 +101,10 @@ fn check(_: &Config) -> Result<()> {
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     // Boxed, because commands' futures are large and main's stack is not for them.
-    runtime.block_on(Box::pin(work))
+    let done = runtime.block_on(Box::pin(work));
+    // The system's look-up of a name cannot be called off, and nobody waits for its answer any longer.
+    runtime.shutdown_timeout(FAREWELL);
+    done
 }
 
 fn report(error: &anyhow::Error) -> ExitCode {

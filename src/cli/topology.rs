@@ -52,7 +52,7 @@ pub(super) fn export(config: &Config, vhost: &str) -> Result<()> {
 }
 
 pub(super) async fn declare(config: &Config) -> Result<()> {
-    let guest = GuestBus::open(config).await?;
+    let guest = GuestBus::open(config, "topology").await?;
     let declared = guest.bus().declare().await.context("cannot declare");
     guest.close().await;
     declared?;

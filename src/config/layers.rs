@@ -26,13 +26,14 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// Reads the environment: the one lawful place. `ROLLCALL_TEST_*` belongs to the tests and is left alone.
+    /// Reads the environment: the one lawful place. `ROLLCALL_CONFIG` names the file and is no key in it (the command line reads it);
+    /// `ROLLCALL_TEST_*` belongs to the tests and is left alone.
     #[expect(clippy::disallowed_methods, reason = "the one lawful look into the environment")]
     pub(super) fn of_process() -> Self {
         let variables = Env::prefixed("ROLLCALL_")
             .iter()
             .map(|(name, text)| (name.into_string(), text))
-            .filter(|(name, _)| !name.starts_with("test_"))
+            .filter(|(name, _)| name != "config" && !name.starts_with("test_"))
             .collect();
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let data_home = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));

@@ -39,7 +39,7 @@ pub use values::{check_cron, duration};
 /// Everything that is configured, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The Matrix server that this deployment speaks for.
+    /// The Matrix server that this deployment speaks for. Fixed for the life of a store.
     pub server_name: ServerName,
     /// Where what is made at the first start lives: signing key, embedded store.
     pub data_dir: PathBuf,

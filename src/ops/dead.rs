@@ -145,7 +145,8 @@ async fn ready(bus: &dyn Bus) -> Result<u64, BusError> {
     let dead = Queue::Dead.to_string();
     let depths = bus.depths().await?;
     // The prefix may be empty or end in anything, but no other queue's name ends in this one's.
-    Ok(depths.iter().filter(|depth| depth.name.ends_with(&dead)).map(|depth| depth.ready).sum())
+    let Some(depth) = depths.into_iter().find(|depth| depth.name.ends_with(&dead)) else { return Ok(0) };
+    depth.error.map_or(Ok(depth.ready), |error| Err(BusError::Other(error)))
 }
 
 fn letter(delivery: Delivery) -> (DeadLetter, Option<Token>) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::bus::{QueueDepth, SharedBus};
+use crate::bus::{Queue, QueueDepth, SharedBus};
 use crate::clock::SharedClock;
 use crate::core::{Hour, Totals};
 use crate::model::Timestamp;
@@ -99,7 +99,7 @@ pub struct Observer {
 pub struct Snapshot {
     /// What was seen.
     pub status: Status,
-    /// Whether the broker answered.
+    /// Whether the broker answered, for every queue but that of dead letters.
     pub broker: Result<(), String>,
     /// Whether the store answered.
     pub store: Result<(), String>,
@@ -134,22 +134,25 @@ impl Observer {
     async fn look(&self) -> Snapshot {
         let (depths, ownerships, links) =
             tokio::join!(in_time(self.bus.depths()), in_time(self.store.ownerships()), self.links());
-        let (queues, broker) = split(depths);
+        let (depths, reached) = split(depths);
+        let refusals = depths.iter().filter_map(|depth| depth.error.as_ref());
+        let failures = reached.as_ref().err().into_iter().chain(refusals);
+        let mut errors: Vec<_> = failures.map(|error| format!("broker: {error}")).collect();
+        let broker = reached.and_then(|()| needed(&depths));
         let (owned, owners) = split(ownerships);
         let (links, counted) = match links {
             Ok(links) => (links, Ok(())),
             Err(error) => (LinkStatus::default(), Err(error)),
         };
         let store = owners.and(counted);
-        let mut status = Status {
-            queues: queues.into_iter().map(queue).collect(),
+        errors.extend(store.as_ref().err().map(|error| format!("store: {error}")));
+        let status = Status {
+            queues: depths.into_iter().filter(|depth| depth.error.is_none()).map(queue).collect(),
             partitions: self.partitions(&owned),
             links,
             hours: self.hours(),
-            errors: Vec::new(),
+            errors,
         };
-        status.errors.extend(broker.as_ref().err().map(|error| format!("broker: {error}")));
-        status.errors.extend(store.as_ref().err().map(|error| format!("store: {error}")));
         export(&status);
         Snapshot { status, broker, store }
     }
@@ -203,6 +206,13 @@ fn split<T>(result: Result<Vec<T>, String>) -> (Vec<T>, Result<(), String>) {
         Ok(list) => (list, Ok(())),
         Err(error) => (Vec::new(), Err(error)),
     }
+}
+
+/// That of dead letters lies on one node of a cluster, and everything goes on without it.
+fn needed(depths: &[QueueDepth]) -> Result<(), String> {
+    let dead = Queue::Dead.to_string();
+    let refusal = depths.iter().filter(|depth| !depth.name.ends_with(&dead)).find_map(|depth| depth.error.clone());
+    refusal.map_or(Ok(()), Err)
 }
 
 fn queue(depth: QueueDepth) -> QueueStatus {

@@ -1,6 +1,6 @@
 //! What tools open beside a running deployment.
 
-use crate::bus::amqp::Amqp;
+use crate::bus::amqp::{Amqp, client_name};
 use crate::bus::embedded::Embedded;
 use crate::bus::{BusError, SharedBus};
 use crate::config::{BusUrl, Config};
@@ -14,14 +14,15 @@ pub struct GuestBus {
 }
 
 impl GuestBus {
-    /// Opens the bus that `config` names; an embedded one beside its owner or without it.
+    /// Opens the bus that `config` names, for the tool called `tool`; an embedded one beside its owner or without it.
     ///
     /// # Errors
     /// [`BusError`], when the broker cannot be reached or there is no store yet.
-    pub async fn open(config: &Config) -> Result<Self, BusError> {
+    pub async fn open(config: &Config, tool: &str) -> Result<Self, BusError> {
         let topology = config.topology();
         if let BusUrl::Amqp(_) = config.bus.url {
-            return Ok(Self { bus: Amqp::connect(&config.bus, topology).await?, store: None });
+            let client = client_name(&config.server_name, tool, &std::process::id().to_string());
+            return Ok(Self { bus: Amqp::connect(&config.bus, topology, &client).await?, store: None });
         }
         let opened = Sqlite::open(&config.store.path, Mode::Guest).await;
         let store = opened.map_err(|error| BusError::Other(error.to_string()))?;

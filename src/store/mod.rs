@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::model::{Partition, Timestamp};
+use crate::model::{Partition, ServerName, Timestamp};
 
 /// What kind of thing a row holds. The numbers are in databases: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,8 +143,9 @@ pub enum StoreError {
 /// A store. Cheap to share.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Checks that the store was made for `partitions` partitions (the first caller decides).
-    async fn prepare(&self, partitions: u16) -> Result<(), StoreError>;
+    /// Checks that the store was made for `server` and `partitions` partitions (the first caller decides on each);
+    /// [`StoreError::Unusable`] names both values and the key.
+    async fn prepare(&self, server: &ServerName, partitions: u16) -> Result<(), StoreError>;
 
     /// Takes the partition for `owner` for `lease_ms`, if nobody holds it, with a new epoch:
     /// `max(newest epoch of the whole deployment + 1, unix seconds of the store)`.

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rollcall::model::ServerName;
+use rollcall::store::Store as _;
+use rollcall::store::sqlite::{Mode, Sqlite};
 use tempfile::TempDir;
 
 /// Runs `rollcall` with nothing in its environment but a home of its own and `variables`.
@@ -60,6 +63,23 @@ fn a_missing_file_is_named() {
     let output = rollcall(home().path(), &[], &["check", "--config", "/nowhere/at/all.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/at/all.toml"));
+}
+
+#[test]
+fn the_environment_may_name_the_file_and_the_command_line_has_the_last_word() {
+    let home = home();
+    let [bad, good] = [("bad.toml", "partitions = 0"), ("good.toml", "partitions = 1")].map(|(name, content)| {
+        let path = home.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    });
+    let check = |named: &str, arguments: &[&str]| rollcall(home.path(), &[("ROLLCALL_CONFIG", named)], arguments);
+    let output = check(&bad, &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains(&format!("file {bad}")), "{}", text(&output.stderr));
+    assert_eq!(check(&good, &["check"]).status.code(), Some(0));
+    assert_eq!(check(&bad, &["check", "--config", &good]).status.code(), Some(0));
+    assert!(text(&check(&bad, &["--help"]).stdout).contains("ROLLCALL_CONFIG"));
 }
 
 #[test]
@@ -127,6 +147,44 @@ fn the_shown_topology_gives_reasons() {
     assert!(shown.contains("queue presence.users.0 to 15 (durable)"), "{shown}");
     assert!(shown.contains("x-delivery-limit = 50: "), "{shown}");
     assert!(shown.contains("alternate-exchange = presence.dead: "), "{shown}");
+}
+
+#[test]
+fn without_a_store_tools_say_what_makes_one() {
+    let home = home();
+    for arguments in [&["dead", "list"][..], &["dead", "drop", "--all"], &["topology", "declare"]] {
+        let output = rollcall(home.path(), &[], arguments);
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        let path = home.path().join(".local/share/rollcall/rollcall.db");
+        assert!(
+            complaint.starts_with(&format!("rollcall: there is no store at {} yet: ", path.display())),
+            "{complaint}"
+        );
+        assert!(complaint.contains("`rollcall serve`") && complaint.contains("data_dir"), "{complaint}");
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "asking leaves nothing behind");
+}
+
+#[tokio::test]
+async fn serve_speaks_for_no_other_server_than_its_store_was_made_for() {
+    let home = home();
+    let store = Sqlite::open(&home.path().join("rollcall.db"), Mode::Owner).await.unwrap();
+    store.prepare(&ServerName::parse("a.example").unwrap(), 16).await.unwrap();
+    store.close().await;
+    let variables = [
+        ("ROLLCALL_SERVER_NAME", "b.example"),
+        ("ROLLCALL_DATA_DIR", home.path().to_str().unwrap()),
+        ("ROLLCALL_EDGE__LISTEN", "127.0.0.1:0"),
+        ("ROLLCALL_OPS__LISTEN", "127.0.0.1:0"),
+    ];
+    let output = rollcall(home.path(), &variables, &["serve"]);
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    for part in ["rollcall.db", "server_name = \"a.example\"", "says \"b.example\""] {
+        assert!(complaint.contains(part), "no {part} in: {complaint}");
+    }
+    assert!(output.stdout.is_empty(), "it began nothing");
 }
 
 #[test]

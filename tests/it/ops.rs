@@ -37,7 +37,7 @@ impl Deployment {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&folder.path().join("rollcall.db"), Mode::Owner).await.unwrap();
-        store.prepare(PARTITIONS).await.unwrap();
+        store.prepare(&ServerName::parse("rollcall.localhost").unwrap(), PARTITIONS).await.unwrap();
         let topology = Topology { prefix: "presence.".into(), partitions: PARTITIONS };
         let bus = Embedded::new(store.clone(), topology, PATIENCE).shared();
         bus.declare().await.unwrap();

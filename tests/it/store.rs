@@ -2,14 +2,18 @@
 
 mod bus;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollcall::model::{Partition, Timestamp};
+use rollcall::model::{Partition, ServerName, Timestamp};
 use rollcall::store::sqlite::{Mode, Sqlite};
 use rollcall::store::{Commit, Lease, RowChange, RowKey, RowKind, Store, StoreError};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -240,7 +244,7 @@ async fn a_second_owner_is_refused_with_a_sentence() {
     assert_eq!(guest.acquire(P0, "guest", LEASE_MS).await.unwrap(), None);
     guest.close().await;
     store.close().await;
-    assert!(matches!(store.prepare(4).await, Err(StoreError::Unavailable(_))), "closed");
+    assert!(matches!(store.prepare(&ours(), 4).await, Err(StoreError::Unavailable(_))), "closed");
     Sqlite::open(&path, Mode::Owner).await.unwrap();
 }
 
@@ -248,10 +252,90 @@ async fn a_second_owner_is_refused_with_a_sentence() {
 async fn another_number_of_partitions_is_refused_with_both() {
     let (_folder, path) = folder();
     let store = open(&path).await;
-    store.prepare(16).await.unwrap();
-    store.prepare(16).await.unwrap();
-    let Err(StoreError::Unusable(why)) = store.prepare(8).await else { panic!("resized") };
-    assert!(why.contains("16") && why.contains('8'), "{why}");
+    store.prepare(&ours(), 16).await.unwrap();
+    store.prepare(&ours(), 16).await.unwrap();
+    let Err(StoreError::Unusable(why)) = store.prepare(&ours(), 8).await else { panic!("resized") };
+    for part in ["partitions = 16", "says 8", path.to_str().unwrap()] {
+        assert!(why.contains(part), "no {part} in: {why}");
+    }
+}
+
+#[tokio::test]
+async fn another_server_name_is_refused_with_both() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    store.prepare(&ours(), 16).await.unwrap();
+    let Err(StoreError::Unusable(why)) = store.prepare(&theirs(), 16).await else { panic!("renamed") };
+    for part in ["server_name = \"a.example\"", "says \"b.example\"", path.to_str().unwrap()] {
+        assert!(why.contains(part), "no {part} in: {why}");
+    }
+    store.prepare(&ours(), 16).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_without_a_name_takes_the_first_that_comes_with_the_right_partitions() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    store.prepare(&ours(), 16).await.unwrap();
+    let mut beside = connect(&path).await;
+    sqlx::query("DELETE FROM meta WHERE key = 'server_name'").execute(&mut beside).await.unwrap();
+    assert!(matches!(store.prepare(&theirs(), 8).await, Err(StoreError::Unusable(_))));
+    store.prepare(&ours(), 16).await.unwrap();
+    assert!(matches!(store.prepare(&theirs(), 16).await, Err(StoreError::Unusable(_))));
+}
+
+fn ours() -> ServerName {
+    ServerName::parse("a.example").unwrap()
+}
+
+fn theirs() -> ServerName {
+    ServerName::parse("b.example").unwrap()
+}
+
+/// A connection of one's own, which makes the file if need be.
+async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_new_store_is_for_its_owner_alone() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    let lease = owned(&store, P0).await;
+    store.commit(commit(lease, vec![put(&key(RowKind::User, "@a:x"), "v")])).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    for end in ["", ".lock", "-wal", "-shm"] {
+        let file = PathBuf::from(format!("{}{end}", path.display()));
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn what_was_there_keeps_its_mode() {
+    let (_folder, path) = folder();
+    let (parent, open_to_all) = (path.parent().unwrap(), fs::Permissions::from_mode(0o755));
+    fs::create_dir(parent).unwrap();
+    fs::set_permissions(parent, open_to_all).unwrap();
+    let _store = open(&path).await;
+    assert_eq!(fs::metadata(parent).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[tokio::test]
+async fn a_guest_without_a_store_asks_whether_there_was_a_start() {
+    let (_folder, path) = folder();
+    let asked = async || match Sqlite::open(&path, Mode::Guest).await {
+        Err(StoreError::Unusable(why)) => why,
+        other => panic!("{:?}", other.err()),
+    };
+    let expected = format!("there is no store at {} yet: ", path.display());
+    let why = asked().await;
+    assert!(why.starts_with(&expected) && why.contains("data_dir"), "{why}");
+    assert!(!path.parent().unwrap().exists(), "asking makes nothing");
+    // As an owner leaves it that dies in its first moment.
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    fs::write(&path, "").unwrap();
+    assert!(asked().await.starts_with(&expected));
 }
 
 #[tokio::test]
@@ -264,11 +348,10 @@ async fn foreign_and_damaged_files_are_named() {
     };
     refused(&path, Mode::Guest).await;
     let garbage = folder.path().join("garbage.db");
-    std::fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
+    fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
     refused(&garbage, Mode::Owner).await;
     let foreign = folder.path().join("foreign.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&foreign).create_if_missing(true);
-    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let mut connection = connect(&foreign).await;
     sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
     refused(&foreign, Mode::Owner).await;

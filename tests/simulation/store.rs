@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rollcall::model::{Partition, Timestamp};
+use rollcall::model::{Partition, ServerName, Timestamp};
 use rollcall::store::{Commit, Lease, OutboxRow, Ownership, RowKey, RowKind, Store, StoreError};
 
 use super::life::Life;
@@ -106,7 +106,7 @@ impl SimStore {
 
 #[async_trait]
 impl Store for SimStore {
-    async fn prepare(&self, _: u16) -> Result<(), StoreError> {
+    async fn prepare(&self, _: &ServerName, _: u16) -> Result<(), StoreError> {
         Ok(())
     }
 

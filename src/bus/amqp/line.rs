@@ -91,7 +91,10 @@ impl Live {
 
 /// See the module.
 pub(super) struct Line {
-    name: &'static str,
+    /// Whose connection the broker's lists say that it is.
+    client: String,
+    /// What it is for.
+    purpose: &'static str,
     addresses: Arc<[Address]>,
     tls: BusTls,
     state: Mutex<State>,
@@ -109,11 +112,18 @@ struct State {
 
 impl Line {
     /// Connects to the first address that answers; an error holds each one's reason.
-    pub(super) async fn connect(name: &'static str, addresses: Arc<[Address]>, tls: BusTls) -> Result<Self, BusError> {
-        let line = Self { name, addresses, tls, state: Mutex::default() };
+    pub(super) async fn connect(
+        client: &str,
+        purpose: &'static str,
+        addresses: Arc<[Address]>,
+        tls: BusTls,
+    ) -> Result<Self, BusError> {
+        let line = Self { client: client.into(), purpose, addresses, tls, state: Mutex::default() };
         let mut state = line.state.lock().await;
         let mut reasons = Vec::new();
-        for _ in 0..line.addresses.len() {
+        for address in line.addresses.iter() {
+            // It may take a while, and nobody has heard of us yet.
+            tracing::info!(connection = purpose, %address, "connecting to the broker");
             match line.try_next(&mut state).await {
                 Ok(_) => {
                     drop(state);
@@ -138,7 +148,7 @@ impl Line {
             }
             match self.try_next(&mut state).await {
                 Ok(live) => return live,
-                Err(reason) => tracing::warn!(connection = self.name, %reason, "cannot reconnect to the broker yet"),
+                Err(reason) => tracing::warn!(connection = self.purpose, %reason, "cannot reconnect to the broker yet"),
             }
         }
     }
@@ -169,7 +179,7 @@ impl Line {
     /// Forgets a dead connection, so that its successor is awaited with a pause.
     fn prepare(&self, state: &mut State) {
         if state.live.take().is_some() {
-            tracing::warn!(connection = self.name, "connection to the broker lost");
+            tracing::warn!(connection = self.purpose, "connection to the broker lost");
             metrics::counter!("rollcall_bus_connections_lost_total").increment(1);
             state.not_before = Some(Instant::now() + pause(0));
         }
@@ -182,33 +192,39 @@ impl Line {
         state.failures = state.failures.saturating_add(1);
         state.not_before =
             Some(Instant::now() + pause(state.failures / u32::try_from(self.addresses.len()).unwrap_or(1)));
-        let opening = open(self.name, address, &self.tls);
-        let live = Arc::new(opening.await.map_err(|reason| format!("{address}: {reason}"))?);
-        tracing::info!(connection = self.name, %address, "connected to the broker");
+        let live = Arc::new(self.open(address).await.map_err(|reason| format!("{address}: {reason}"))?);
+        tracing::info!(connection = self.purpose, %address, "connected to the broker");
         state.failures = 0;
         state.live = Some(Arc::clone(&live));
         Ok(live)
+    }
+
+    async fn open(&self, address: &Address) -> Result<Live, String> {
+        let tls = read_tls(&self.tls)?;
+        let runtime = default_runtime().map_err(|error| error.to_string())?;
+        let connecting = Connection::connect_uri_with_config(address.0.clone(), self.properties(), tls, runtime);
+        let connection = timeout(CONNECT_TIMEOUT, connecting)
+            .await
+            .map_err(|_| format!("no answer within {CONNECT_TIMEOUT:?}"))?
+            .map_err(|error| error.to_string())?;
+        let (sender, blocked) = watch::channel(false);
+        let watching = watch_over(self.purpose, connection.status().clone(), connection.events_listener(), sender);
+        lifecycle::spawn("broker connection", watching);
+        Ok(Live { connection, blocked })
+    }
+
+    /// What the broker's lists of connections show.
+    fn properties(&self) -> ConnectionProperties {
+        ConnectionProperties::default()
+            .with_connection_name(format!("{} {}", self.client, self.purpose).into())
+            .with_client_property("product".into(), env!("CARGO_PKG_NAME").into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into())
     }
 }
 
 fn pause(failures: u32) -> Duration {
     let first = Duration::from_millis(fastrand::u64(FIRST_PAUSE_MS));
     first.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE)
-}
-
-async fn open(name: &'static str, address: &Address, tls: &BusTls) -> Result<Live, String> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let tls = read_tls(tls)?;
-    let runtime = default_runtime().map_err(|error| error.to_string())?;
-    let connecting = Connection::connect_uri_with_config(address.0.clone(), properties, tls, runtime);
-    let connection = timeout(CONNECT_TIMEOUT, connecting)
-        .await
-        .map_err(|_| format!("no answer within {CONNECT_TIMEOUT:?}"))?
-        .map_err(|error| error.to_string())?;
-    let (sender, blocked) = watch::channel(false);
-    let watching = watch_over(name, connection.status().clone(), connection.events_listener(), sender);
-    lifecycle::spawn("broker connection", watching);
-    Ok(Live { connection, blocked })
 }
 
 /// The files of `bus.tls`, as they are now: small ones, and connecting is rare.
@@ -230,7 +246,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// Tells whether the connection is blocked, until it ends.
 async fn watch_over(
-    name: &'static str,
+    purpose: &'static str,
     status: ConnectionStatus,
     events: impl Stream<Item = Event>,
     blocked: watch::Sender<bool>,
@@ -241,11 +257,11 @@ async fn watch_over(
         tokio::select! {
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(reason)) => {
-                    tracing::warn!(connection = name, %reason, "the broker blocks publishes");
+                    tracing::warn!(connection = purpose, %reason, "the broker blocks publishes");
                     report_blocked(&blocked, true);
                 }
                 Some(Event::ConnectionUnblocked) => {
-                    tracing::warn!(connection = name, "the broker takes publishes again");
+                    tracing::warn!(connection = purpose, "the broker takes publishes again");
                     report_blocked(&blocked, false);
                 }
                 Some(_) => {}

@@ -38,9 +38,24 @@ use super::{
 };
 use crate::config::{BusConfig, BusUrl};
 use crate::lifecycle;
+use crate::model::ServerName;
 
 /// Replies that may wait to be taken; more are dropped, which only costs their readers time.
 const REPLIES: usize = 1024;
+/// The longest name of a connection: lists show it whole.
+const NAME_MAX: usize = 128;
+/// What the two connections are for.
+const PURPOSES: [&str; 2] = ["publish", "consume"];
+
+/// What the broker's lists call a process of `server` that `does` something (its roles, or the name of a tool) and is told by `which` from
+/// others that do the same: `rollcall a.example worker,sender 4711-01J…`. A server's name that leaves no room for the rest is cut.
+pub fn client_name(server: &ServerName, does: &str, which: &str) -> String {
+    let rest = format!(" {does} {which}");
+    let purpose = PURPOSES.map(str::len).into_iter().max().unwrap_or(0) + 1;
+    let room = NAME_MAX.saturating_sub("rollcall ".len() + rest.len() + purpose);
+    let server = server.as_str();
+    format!("rollcall {}{rest}", &server[..server.floor_char_boundary(room)])
+}
 
 /// A bus on RabbitMQ 3.10 or later.
 pub struct Amqp {
@@ -55,12 +70,12 @@ pub struct Amqp {
 
 impl Amqp {
     /// Connects twice, to publish and to consume, trying every address of `config.url` once. From then on lost connections are
-    /// replaced for ever.
+    /// replaced for ever. The broker's lists call them by `client` (see [`client_name`]) and what each is for.
     ///
     /// # Errors
     /// [`BusError::Unreachable`] names every address, without its password, and what it said;
     /// [`BusError::Other`] if an address is no AMQP URI.
-    pub async fn connect(config: &BusConfig, topology: Topology) -> Result<Arc<Self>, BusError> {
+    pub async fn connect(config: &BusConfig, topology: Topology, client: &str) -> Result<Arc<Self>, BusError> {
         // A second installation is refused, and the first is as good: whoever was first wins.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let addresses = match &config.url {
@@ -68,8 +83,9 @@ impl Amqp {
             BusUrl::Embedded => return Err(BusError::Other("bus.url is `embedded:`, not an AMQP address".into())),
         };
         let closed = CancellationToken::new();
-        let publishing = Line::connect("rollcall publish", Arc::clone(&addresses), config.tls.clone()).await?;
-        let consuming = Line::connect("rollcall consume", addresses, config.tls.clone()).await?;
+        let [publish, consume] = PURPOSES;
+        let publishing = Line::connect(client, publish, Arc::clone(&addresses), config.tls.clone()).await?;
+        let consuming = Line::connect(client, consume, addresses, config.tls.clone()).await?;
         let (reply_sender, replies) = mpsc::channel(REPLIES);
         let publisher = Publisher::new(publishing, topology.clone(), config, reply_sender, closed.clone());
         Ok(Arc::new(Self {
@@ -144,5 +160,19 @@ impl Bus for Amqp {
         self.publisher.drain(self.patience).await;
         self.closed.cancel();
         tokio::join!(self.publisher.close(), self.consuming.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_connections_are_bounded_and_keep_what_tells_them_apart() {
+        let name = |server: &str, which: &str| client_name(&ServerName::parse(server).unwrap(), "edge,sender", which);
+        assert_eq!(name("a.example:8448", "east-1"), "rollcall a.example:8448 edge,sender east-1");
+        let long = name(&format!("{}.example", "a".repeat(200)), &"e".repeat(64));
+        assert_eq!(long.len() + " publish".len(), NAME_MAX);
+        assert!(long.starts_with("rollcall aaa") && long.ends_with("eee"), "{long}");
     }
 }

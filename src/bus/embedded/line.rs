@@ -107,6 +107,7 @@ impl Line {
             ready: self.rows.saturating_sub(self.out + self.leaving),
             unacked: Some(self.out),
             consumers: self.subs.len() as u64,
+            error: None,
         }
     }
 }

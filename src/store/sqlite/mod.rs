@@ -12,7 +12,7 @@ mod read;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::sqlite::SqlitePool;
 
-use crate::model::{Partition, Timestamp};
+use crate::model::{Partition, ServerName, Timestamp};
 use crate::store::{Commit, Lease, OutboxRow, Ownership, RowKey, RowKind, Store, StoreError};
 use writer::{Reply, Work, Writer};
 
@@ -44,6 +44,7 @@ pub struct Stats {
 
 /// A store in a SQLite file. Dropping it without [`Store::close`] is an unclean end, which loses nothing that was answered.
 pub struct Sqlite {
+    path: PathBuf,
     mode: Mode,
     writer: Writer,
     pool: SqlitePool,
@@ -61,7 +62,8 @@ impl Sqlite {
             Mode::Guest => None,
         };
         let connection = open::writer(path, mode).await?;
-        Ok(Arc::new(Self { mode, writer: Writer::start(connection, lock), pool: open::readers(path) }))
+        let writer = Writer::start(connection, lock);
+        Ok(Arc::new(Self { path: path.into(), mode, writer, pool: open::readers(path) }))
     }
 
     /// What this process may do.
@@ -78,8 +80,12 @@ impl Sqlite {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn prepare(&self, partitions: u16) -> Result<(), StoreError> {
-        self.writer.submit(Work::Prepare(partitions)).await.map(drop)
+    async fn prepare(&self, server: &ServerName, partitions: u16) -> Result<(), StoreError> {
+        let prepared = self.writer.submit(Work::Prepare { server: server.clone(), partitions }).await;
+        prepared.map(drop).map_err(|error| match error {
+            StoreError::Unusable(why) => open::unusable(&self.path, &why),
+            other => other,
+        })
     }
 
     async fn acquire(&self, partition: Partition, owner: &str, lease_ms: u64) -> Result<Option<Lease>, StoreError> {

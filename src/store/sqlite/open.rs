@@ -1,6 +1,8 @@
 //! Opening the file: the lock, the options and their reasons, the schema.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +18,19 @@ use crate::store::StoreError;
 
 /// Readers at once: they only wait for each other, never for the writer.
 const READERS: u32 = 4;
+/// What is made here is for its owner alone: it holds statuses, lists and permissions.
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
 
 /// Takes the lock that says "this process alone works on this file"; the operating system returns it at the process's end,
 /// however that comes.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let beside = PathBuf::from(format!("{}.lock", path.display()));
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| unusable(path, &error))?;
+        let made = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder);
+        made.map_err(|error| unusable(path, &error))?;
     }
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
-    let file = file.map_err(|error| unusable(&beside, &error))?;
+    let file = private().create(true).truncate(false).open(&beside).map_err(|error| unusable(&beside, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
@@ -38,6 +43,10 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Opens the writer's connection and brings the schema up to date, or, as a guest, checks that there is one.
 pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> {
+    match mode {
+        Mode::Owner => make(path)?,
+        Mode::Guest => find(path)?,
+    }
     let options = options(path)
         .create_if_missing(mode == Mode::Owner)
         .journal_mode(SqliteJournalMode::Wal)
@@ -55,6 +64,29 @@ pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, 
         begin_unclean(&mut connection).await.map_err(|error| refusal(path, &error))?;
     }
     Ok(connection)
+}
+
+/// Makes an empty database, if there is none: SQLite would let everybody read it, and gives its log the database's own mode. A file
+/// that is there is not even opened, because closing it again would take the locks that SQLite holds within this process.
+fn make(path: &Path) -> Result<(), StoreError> {
+    match private().create_new(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unusable(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn find(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(path)),
+        Err(error) => Err(unusable(path, &error)),
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(PRIVATE_FILE);
+    options
 }
 
 /// Connections for reading; opened when they are first needed.
@@ -103,6 +135,7 @@ async fn check_ours(path: &Path, connection: &mut SqliteConnection, mode: Mode) 
         (1.., 5) => Ok(()),
         // The table of migrations alone: the very first start was cut short.
         (0, _) | (1, 1) if mode == Mode::Owner => Ok(()),
+        (0, _) => Err(missing(path)),
         _ => Err(unusable(path, &"this database was not made by rollcall")),
     }
 }
@@ -128,11 +161,21 @@ async fn begin_unclean(connection: &mut SqliteConnection) -> Result<(), Error> {
 /// CORRUPT, CANTOPEN and NOTADB need a person; anything else may pass.
 fn refusal(path: &Path, error: &Error) -> StoreError {
     match code(error) {
-        Some(11 | 14 | 26) => unusable(path, error),
+        Some(14) => unusable(path, &"it cannot be opened; may this user read and write it, and its folder?"),
+        Some(11 | 26) => unusable(path, error),
         _ => StoreError::Unavailable(format!("{}: {error}", path.display())),
     }
 }
 
-fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
+fn missing(path: &Path) -> StoreError {
+    let question = "has `rollcall serve` run with this configuration, workers included?";
+    StoreError::Unusable(format!(
+        "there is no store at {} yet: {question} (data_dir, or store.url, says where it is)",
+        path.display()
+    ))
+}
+
+/// A person has to act; `why` goes on after "cannot use … as the store: ".
+pub(super) fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unusable(format!("cannot use {} as the store: {why}", path.display()))
 }

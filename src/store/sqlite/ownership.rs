@@ -1,14 +1,15 @@
 //! Who owns which partition, and the epochs that fence everybody else.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
 
-use sqlx::Error;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Decode, Encode, Error, Sqlite, Type};
 
 use super::batch::signed;
 use super::writer::Reply;
 use crate::clock::{Clock, SystemClock};
-use crate::model::{Partition, Timestamp};
+use crate::model::{Partition, ServerName, Timestamp};
 use crate::store::{Lease, StoreError};
 
 /// The partitions that this process acquired since it opened the file. Leases of others are of the dead: the lock on the file
@@ -65,22 +66,41 @@ pub(super) async fn data_version(connection: &mut SqliteConnection) -> Result<i6
     sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await
 }
 
-/// The first caller decides on the number of partitions.
+/// The first caller decides what the store is made for. One made before names were kept takes the first that comes, once the
+/// number of partitions has been found right.
 pub(super) async fn prepare(
     connection: &mut SqliteConnection,
+    server: &ServerName,
     partitions: u16,
 ) -> Result<Result<Reply, StoreError>, Error> {
-    sqlx::query("INSERT INTO meta (key, value) VALUES ('partitions', ?) ON CONFLICT DO NOTHING")
-        .bind(partitions)
+    let made_for: u16 = settle(connection, "partitions", partitions).await?;
+    if made_for != partitions {
+        return Ok(Err(made_otherwise("partitions", &made_for, &partitions)));
+    }
+    let made_for: String = settle(connection, "server_name", server.as_str()).await?;
+    if made_for != server.as_str() {
+        return Ok(Err(made_otherwise("server_name", &made_for, &server.as_str())));
+    }
+    Ok(Ok(Reply::Done))
+}
+
+/// Keeps `value` under `key` if there is none, and answers what is kept.
+async fn settle<'q, V, K>(connection: &mut SqliteConnection, key: &'static str, value: V) -> Result<K, Error>
+where
+    V: Encode<'q, Sqlite> + Type<Sqlite>,
+    K: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + Send + Unpin,
+{
+    sqlx::query("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(key)
+        .bind(value)
         .execute(&mut *connection)
         .await?;
-    let made_for: u16 =
-        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'partitions'").fetch_one(connection).await?;
-    if made_for == partitions {
-        return Ok(Ok(Reply::Done));
-    }
-    let what = format!("the store was made for {made_for} partitions, the configuration says {partitions}");
-    Ok(Err(StoreError::Unusable(what)))
+    sqlx::query_scalar("SELECT value FROM meta WHERE key = ?").bind(key).fetch_one(connection).await
+}
+
+fn made_otherwise(key: &str, made_for: &dyn Debug, configured: &dyn Debug) -> StoreError {
+    let both = format!("it was made for {key} = {made_for:?}, the configuration says {configured:?}");
+    StoreError::Unusable(format!("{both}; that is fixed for the life of a store"))
 }
 
 /// Grants the partition with the next epoch of the whole deployment.

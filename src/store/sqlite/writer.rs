@@ -17,7 +17,7 @@ use super::bus::{self, BusRow, SharedWatch};
 use super::open;
 use super::ownership::{self, View};
 use crate::lifecycle;
-use crate::model::{Partition, Timestamp};
+use crate::model::{Partition, ServerName, Timestamp};
 use crate::store::{Commit, Lease, StoreError};
 
 /// Jobs in one transaction, and jobs that may wait for the next one.
@@ -32,7 +32,7 @@ pub(super) enum Work {
     /// A run's effects.
     Commit(Commit),
     /// See [`crate::store::Store::prepare`].
-    Prepare(u16),
+    Prepare { server: ServerName, partitions: u16 },
     /// See [`crate::store::Store::acquire`].
     Acquire { partition: Partition, owner: String, lease_ms: u64 },
     /// See [`crate::store::Store::renew`].
@@ -294,7 +294,7 @@ impl Task {
                 batch.commit(commit);
                 Ok(Reply::Done)
             }
-            Work::Prepare(partitions) => ownership::prepare(connection, *partitions).await?,
+            Work::Prepare { server, partitions } => ownership::prepare(connection, server, *partitions).await?,
             Work::Acquire { partition, owner, lease_ms } => Ok(Reply::Granted(
                 ownership::acquire(connection, view, &self.held, *partition, owner, *lease_ms).await?,
             )),

@@ -112,7 +112,7 @@ async fn without_a_broker_publishing_ends_at_its_deadline() {
     let broker = Broker::start().await;
     let patience = Duration::from_secs(2);
     let topology = OnBroker::at(vec![broker.url()]).await.topology();
-    let bus = Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology).await.unwrap();
+    let bus = Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology, "a test").await.unwrap();
     broker.kill9();
     let outcome = timeout(patience * 3, bus.publish(numbered(0..3))).await.expect("an end in time");
     assert!(matches!(outcome, Err(PublishError::Unconfirmed(limit, _)) if limit == patience), "{outcome:?}");
@@ -129,7 +129,7 @@ async fn a_frozen_broker_is_noticed() {
     let topology = OnBroker::at(vec![broker.url()]).await.topology();
     let patience = Duration::from_secs(3);
     let bus: SharedBus =
-        Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology).await.unwrap();
+        Amqp::connect(&config(vec![broker.url()], &topology.prefix, patience), topology, "a test").await.unwrap();
     bus.publish(numbered(0..3)).await.unwrap();
     let mut subscription = bus.subscribe(&[(USERS, 5)]).await.unwrap();
     take(&mut *subscription, 3).await;

@@ -4,5 +4,6 @@ mod amqp;
 mod contract;
 mod embedded;
 mod faults;
+mod operators;
 mod tls;
 mod updates;

@@ -13,7 +13,7 @@ use crate::support::certificates::{Authority, write};
 async fn publish(port: u16, tls: BusTls) -> Result<u64, BusError> {
     let url = format!("amqps://guest:guest@127.0.0.1:{port}");
     let config = BusConfig { tls, ..super::amqp::config(vec![url], "t.", Duration::from_secs(20)) };
-    let bus = Amqp::connect(&config, Topology { prefix: "t.".into(), partitions: 1 }).await?;
+    let bus = Amqp::connect(&config, Topology { prefix: "t.".into(), partitions: 1 }, "a test").await?;
     bus.declare().await?;
     bus.publish(numbered(0..1)).await.unwrap();
     let depths = bus.depths().await?;

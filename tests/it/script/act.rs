@@ -121,7 +121,7 @@ struct Committed(BTreeMap<RowKey, Bytes>);
 
 #[async_trait]
 impl Store for Committed {
-    async fn prepare(&self, _: u16) -> Result<(), StoreError> {
+    async fn prepare(&self, _: &ServerName, _: u16) -> Result<(), StoreError> {
         unreachable!("only read")
     }
 

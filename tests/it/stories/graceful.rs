@@ -1,17 +1,20 @@
-//! SIGTERM while a window is open: it exits in good order, and what was gathered is not lost.
+//! SIGTERM while a window is open: it exits in good order, and what was gathered is not lost. SIGTERM during the start: it exits at once.
 
 use std::time::Duration;
 
 use rollcall::config::Config;
 use rollcall::ops::tools::GuestBus;
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Pair;
 use crate::support::broker;
 use crate::support::process::Place;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Far below the 15 s that connecting to an address may take.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_with_an_open_window_loses_nothing_over_rabbitmq() {
@@ -60,7 +63,7 @@ async fn gathered(place: &Place) {
 
 /// Waits until nothing is on the batching exchange's queues; a broker may count a moment late.
 async fn drained(place: &Place) {
-    let guest = GuestBus::open(&Config::load(Some(&place.config())).unwrap()).await.unwrap();
+    let guest = GuestBus::open(&Config::load(Some(&place.config())).unwrap(), "a test").await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let depths = guest.bus().depths().await.unwrap();
@@ -72,4 +75,22 @@ async fn drained(place: &Place) {
         assert!(Instant::now() < deadline, "left behind: {batch:?}");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What accepts and says nothing: a broker that is overloaded, or something else on its port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_broker_is_silent_is_obeyed_at_once() {
+    let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = broker.local_addr().unwrap();
+    let place = Place::new("a.example", &format!("amqp://me:sesame@{address}"), "");
+    let process = place.spawn("edge,ingest,worker,sender", &[]);
+    let (_silent, _) = timeout(PATIENCE, broker.accept()).await.expect("it connects").unwrap();
+    let said = process.log();
+    assert!(said.contains("connecting to the broker") && said.contains(&format!("amqp://{address}")), "{said}");
+    assert!(!said.contains("sesame"), "{said}");
+    let begun = Instant::now();
+    let exit = process.terminate().await;
+    assert!(exit.success(), "{exit}");
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    assert!(!place.directory().join("signing.key").exists(), "something was begun");
 }

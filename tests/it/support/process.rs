@@ -36,10 +36,11 @@ impl Place {
     /// A server called `name`, with free ports, quick windows and few partitions. `extra` is appended to the configuration; a
     /// `batch.window` in it replaces ours.
     pub fn new(name: &str, bus: &str, extra: &str) -> Self {
+        let [edge, ops] = free_addresses();
         let place = Self {
             name: name.to_owned(),
-            edge: free_address(),
-            ops: free_address(),
+            edge,
+            ops,
             partitions: 4,
             directory: tempfile::tempdir().expect("a temporary directory"),
         };
@@ -110,7 +111,8 @@ ops.listen = "{ops}"
         String::from_utf8(output.stdout).expect("text")
     }
 
-    fn spawn(&self, roles: &str, environment: &[(&str, &str)]) -> Process {
+    /// Starts it and waits for nothing.
+    pub fn spawn(&self, roles: &str, environment: &[(&str, &str)]) -> Process {
         let log = self.directory.path().join("log");
         let file = std::fs::File::options().create(true).append(true).open(&log).expect("a writable directory");
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
@@ -193,8 +195,7 @@ impl Drop for Process {
     }
 }
 
-/// An address that nobody listens on. Another process may take it before we do; then the start says so.
-pub fn free_address() -> String {
-    let [port] = free_ports();
-    format!("127.0.0.1:{port}")
+/// Different addresses that nobody listens on. Another process may take one before we do; then the start says so.
+pub fn free_addresses<const N: usize>() -> [String; N] {
+    free_ports().map(|port| format!("127.0.0.1:{port}"))
 }

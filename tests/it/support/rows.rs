@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rollcall::model::{Partition, Timestamp};
+use rollcall::model::{Partition, ServerName, Timestamp};
 use rollcall::store::{Commit, Lease, OutboxRow, Ownership, RowKey, RowKind, Store, StoreError};
 
 /// See the module.
@@ -25,7 +25,7 @@ const ONLY_READ: &str = "readers only read";
 
 #[async_trait]
 impl Store for Rows {
-    async fn prepare(&self, _: u16) -> Result<(), StoreError> {
+    async fn prepare(&self, _: &ServerName, _: u16) -> Result<(), StoreError> {
         unreachable!("{ONLY_READ}")
     }
 
