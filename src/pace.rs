@@ -1,14 +1,17 @@
 //! How long to wait for more: packing is the lever of throughput, and waiting is the price of it.
 //!
-//! At a low rate nobody waits longer than the short linger. When so much comes that a longer wait fills the packs, the wait is
-//! worth it: every message costs the broker the same, however much it holds.
+//! At a low rate nobody waits longer than the short linger. When so much comes that a longer wait gathers a few, the wait is worth
+//! it: every run costs a commit and a dozen switches between threads, and every message costs the broker the same, however much they
+//! hold.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// A long wait must be expected to gather at least so many.
-const WORTH: f64 = 40.0;
+const WORTH: f64 = 4.0;
+/// So many in a long wait are a flood.
+const FLOOD: f64 = 40.0;
 /// The weight of the newest observation.
 const WEIGHT: f64 = 0.3;
 
@@ -44,13 +47,17 @@ impl Pace {
 
     /// How long to wait for more after the first.
     pub(crate) fn linger(&self) -> Duration {
-        if self.is_busy() { self.long } else { self.short }
+        if self.in_a_long_wait() >= WORTH { self.long } else { self.short }
     }
 
     /// Whether so much comes that it is better to sleep through the wait, and to take everything at its end: being woken for
     /// each message costs more than the message.
     pub(crate) fn is_busy(&self) -> bool {
-        self.per_second * self.long.as_secs_f64() >= WORTH
+        self.in_a_long_wait() >= FLOOD
+    }
+
+    fn in_a_long_wait(&self) -> f64 {
+        self.per_second * self.long.as_secs_f64()
     }
 }
 
@@ -64,10 +71,20 @@ mod tests {
     async fn a_trickle_is_not_kept_waiting() {
         let mut pace = Pace::new(Duration::from_millis(2), LONG);
         for _ in 0..50 {
-            tokio::time::advance(Duration::from_millis(10)).await;
+            tokio::time::advance(Duration::from_millis(25)).await;
             pace.note(1);
         }
         assert_eq!(pace.linger(), Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_steady_flow_is_gathered_but_nobody_sleeps_through_it() {
+        let mut pace = Pace::new(Duration::from_millis(2), LONG);
+        for _ in 0..50 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            pace.note(1);
+        }
+        assert_eq!((pace.linger(), pace.is_busy()), (LONG, false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -89,7 +106,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(10)).await;
             pace.note(20);
         }
-        assert_eq!(pace.linger(), LONG);
+        assert_eq!((pace.linger(), pace.is_busy()), (LONG, true));
         for _ in 0..20 {
             tokio::time::advance(Duration::from_millis(100)).await;
             pace.note(1);
