@@ -23,7 +23,7 @@ use crate::ops::metrics;
 use crate::ops::status::Observer;
 use crate::outbound::discovery::Ports;
 use crate::outbound::dns::Dns;
-use crate::outbound::keys::SigningKeys;
+use crate::outbound::keys::{SigningKeys, is_open_to_others};
 use crate::outbound::peers::Peers;
 use crate::outbound::sender::Sender;
 use crate::policy::Policy;
@@ -124,8 +124,7 @@ impl Server {
 
 impl Parts {
     fn new(config: Config, store: SharedStore, bus: SharedBus) -> Result<Self> {
-        let key_path = config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
-        let keys = SigningKeys::load_or_create(&key_path)?;
+        let keys = signing_keys(&config)?;
         let clock: SharedClock = Arc::new(SystemClock);
         let dns = Dns::of_system().or_else(|error| {
             tracing::warn!(%error, "only peers of federation.resolve can be reached: the system names no name server");
@@ -269,6 +268,20 @@ async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)>
         BusUrl::Amqp(_) => Amqp::connect(&config.bus, config.topology()).await?,
     };
     Ok((store, bus))
+}
+
+/// A configured key must be there: one made in its place would sign, and be published, as this server's.
+fn signing_keys(config: &Config) -> Result<SigningKeys> {
+    let path = config.signing_key_path();
+    let keys = match config.signing_key {
+        Some(_) => SigningKeys::load(&path),
+        None => SigningKeys::load_or_create(&path),
+    };
+    let keys = keys.context("signing_key")?;
+    if is_open_to_others(&path) {
+        tracing::warn!(path = %path.display(), "the signing key file is open to other users; chmod 600 it");
+    }
+    Ok(keys)
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
