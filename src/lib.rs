@@ -28,6 +28,7 @@ pub mod model;
 pub mod ops;
 pub mod outbound;
 mod pace;
+mod pem;
 pub mod policy;
 pub mod reader;
 pub mod schedule;
