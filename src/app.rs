@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
@@ -27,6 +27,7 @@ use crate::outbound::keys::{SigningKeys, is_open_to_others};
 use crate::outbound::peers::Peers;
 use crate::outbound::sender::Sender;
 use crate::policy::Policy;
+use crate::preflight;
 use crate::reader::Reader;
 use crate::schedule::Schedule;
 use crate::store::SharedStore;
@@ -36,8 +37,9 @@ use crate::worker::{Board, Worker};
 /// Runs the pipeline's stages until a signal; `announce` is told where it listens.
 ///
 /// # Errors
-/// What keeps it from starting, or the first failure of a stage.
+/// What keeps it from starting ([`preflight`] first), or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
+    preflight::check(&config, roles)?;
     let signals = lifecycle::signals().context("cannot listen for signals")?;
     // Held, so that SIGHUP ends no process, whatever it can read anew.
     let _reloads = lifecycle::reloads().context("cannot listen for signals")?;
@@ -84,6 +86,7 @@ impl Server {
     /// # Errors
     /// The first thing that could not be had, by name.
     pub async fn start(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self> {
+        preflight::check_roles(&config, roles)?;
         let ops = bind("ops.listen", config.ops.listen).await?;
         let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
         let (store, bus) = open(&config, roles).await?;
@@ -257,10 +260,6 @@ impl Parts {
 
 /// Only the process that works on partitions, or carries the embedded bus, owns the file; others read beside it.
 async fn open(config: &Config, roles: Roles) -> Result<(SharedStore, SharedBus)> {
-    let embedded = matches!(config.bus.url, BusUrl::Embedded);
-    if embedded && roles != Roles::ALL {
-        bail!("bus.url is \"embedded:\": its queues live in one process, so --roles must name all of them");
-    }
     let mode = if roles.worker { Mode::Owner } else { Mode::Guest };
     let store = Sqlite::open(&config.store.path, mode).await?;
     let bus: SharedBus = match &config.bus.url {

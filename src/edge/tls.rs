@@ -113,6 +113,19 @@ impl Files {
     }
 }
 
+/// Everything that is wrong with the files, as they are now.
+pub(crate) fn mistakes(config: &TlsConfig) -> Vec<TlsError> {
+    let cert = pem::read(&config.cert).and_then(|text| pem::certificates(&text, &config.cert));
+    let key = pem::read(&config.key).and_then(|text| pem::private_key(&text, &config.key));
+    let roots = config.client_ca.iter().map(|path| pem::read(path).and_then(|text| pem::roots(&text, path)));
+    let mut mistakes: Vec<_> = [at(CERT, cert).err(), at(KEY, key).err()].into_iter().flatten().collect();
+    mistakes.extend(roots.filter_map(|roots| at(CLIENT_CA, roots).err()));
+    if mistakes.is_empty() {
+        mistakes.extend(Certificates::load(config).err());
+    }
+    mistakes
+}
+
 fn at<T>(key: &'static str, result: Result<T, String>) -> Result<T, TlsError> {
     result.map_err(|reason| TlsError { key, reason })
 }

@@ -9,9 +9,10 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// Runs `rollcall` with nothing in its environment but a home of its own and `variables`.
-fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rollcall"))
+/// Runs `rollcall` with nothing in its environment but a home of its own and `variables`. One that does not end ends with 124.
+pub fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new("timeout")
+        .args(["120", env!("CARGO_BIN_EXE_rollcall")])
         .args(arguments)
         .env_clear()
         .env("HOME", home)
@@ -20,11 +21,11 @@ fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Outp
         .expect("the binary was built with the tests")
 }
 
-fn home() -> TempDir {
+pub fn home() -> TempDir {
     tempfile::tempdir().expect("a directory for a test")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("output is text")
 }
 
@@ -51,7 +52,9 @@ fn nothing_set_checks_well() {
     let home = home();
     let output = rollcall(home.path(), &[], &["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "the configuration is valid\n");
+    let folder = home.path().join(".local/share/rollcall");
+    let expected = format!("the configuration is valid\nthe first start makes the folder {}\n", folder.display());
+    assert_eq!(text(&output.stdout), expected);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "checking leaves nothing behind");
 }
 
@@ -59,7 +62,8 @@ fn nothing_set_checks_well() {
 fn a_missing_file_is_named() {
     let output = rollcall(home().path(), &[], &["check", "--config", "/nowhere/at/all.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("/nowhere/at/all.toml"));
+    let expected = "/nowhere/at/all.toml: cannot be read: No such file or directory (os error 2)\n";
+    assert_eq!(text(&output.stderr), expected);
 }
 
 #[test]
@@ -137,5 +141,7 @@ fn status_says_where_it_looked() {
     drop(listener);
     let output = rollcall(home().path(), &[("ROLLCALL_OPS__LISTEN", &address)], &["status", "--json"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains(&address), "{complaint}");
+    assert_eq!(complaint.matches("efused").count(), 1, "the cause, and once: {complaint}");
 }

@@ -214,7 +214,7 @@ async fn the_outbox_holds_what_was_not_published() {
 async fn a_second_owner_is_refused_with_a_sentence() {
     let (_folder, path) = folder();
     let store = open(&path).await;
-    let Err(StoreError::Unusable(why)) = Sqlite::open(&path, Mode::Owner).await else { panic!("two owners") };
+    let Err(StoreError::InUse(why)) = Sqlite::open(&path, Mode::Owner).await else { panic!("two owners") };
     assert!(why.contains("another process works on") && why.contains("rollcall.db"), "{why}");
     let guest = Sqlite::open(&path, Mode::Guest).await.unwrap();
     assert_eq!(guest.acquire(P0, "guest", LEASE_MS).await.unwrap(), None);
@@ -237,19 +237,20 @@ async fn another_number_of_partitions_is_refused_with_both() {
 #[tokio::test]
 async fn foreign_and_damaged_files_are_named() {
     let (folder, path) = folder();
-    let refused = async |path: &Path, mode| match Sqlite::open(path, mode).await {
+    let refused = async |path: &Path| match Sqlite::open(path, Mode::Owner).await {
         Err(StoreError::Unusable(why)) => assert!(why.contains(path.to_str().unwrap()), "{why}"),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("opened"),
     };
-    refused(&path, Mode::Guest).await;
+    let Err(StoreError::Unavailable(why)) = Sqlite::open(&path, Mode::Guest).await else { panic!("no store") };
+    assert!(why.contains(path.to_str().unwrap()) && why.contains("not there yet"), "{why}");
     let garbage = folder.path().join("garbage.db");
     std::fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
-    refused(&garbage, Mode::Owner).await;
+    refused(&garbage).await;
     let foreign = folder.path().join("foreign.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&foreign).create_if_missing(true);
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
-    refused(&foreign, Mode::Owner).await;
+    refused(&foreign).await;
 }

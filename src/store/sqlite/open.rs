@@ -28,7 +28,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let file = file.map_err(|error| unusable(&beside, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(format!(
             "another process works on {}: a SQLite store takes one process with workers at a time",
             path.display()
         ))),
@@ -38,6 +38,10 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Opens the writer's connection and brings the schema up to date, or, as a guest, checks that there is one.
 pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, StoreError> {
+    if mode == Mode::Guest && !path.exists() {
+        let what = format!("{} is not there yet: the process with workers makes it", path.display());
+        return Err(StoreError::Unavailable(what));
+    }
     let options = options(path)
         .create_if_missing(mode == Mode::Owner)
         .journal_mode(SqliteJournalMode::Wal)
@@ -134,5 +138,5 @@ fn refusal(path: &Path, error: &Error) -> StoreError {
 }
 
 fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Unusable(format!("cannot use {} as the store: {why}", path.display()))
+    StoreError::Unusable(format!("store.url: cannot use {} as the store: {why}", path.display()))
 }

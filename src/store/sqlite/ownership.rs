@@ -79,7 +79,7 @@ pub(super) async fn prepare(
     if made_for == partitions {
         return Ok(Ok(Reply::Done));
     }
-    let what = format!("the store was made for {made_for} partitions, the configuration says {partitions}");
+    let what = format!("partitions: the store was made for {made_for}, the configuration says {partitions}");
     Ok(Err(StoreError::Unusable(what)))
 }
 
