@@ -8,6 +8,7 @@ mod serve;
 mod simulate;
 mod status;
 mod topology;
+mod window;
 
 use std::io;
 use std::path::PathBuf;

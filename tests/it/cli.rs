@@ -145,3 +145,33 @@ fn status_says_where_it_looked() {
     assert!(complaint.contains(&address), "{complaint}");
     assert_eq!(complaint.matches("efused").count(), 1, "the cause, and once: {complaint}");
 }
+
+#[test]
+fn a_day_that_cannot_be_is_a_mistake_of_the_command_line() {
+    let home = home();
+    let plot = home.path().join("nowhere/day.svg").display().to_string();
+    for (arguments, part) in [
+        (&["--contacts", "3"][..], "--users"),
+        (&["--users", "5", "--contacts", "50"], "--contacts must be less than --users"),
+        (&["--users", "5", "--contacts", "-3"], "-3 is not in 1..=1000"),
+        (&["--window", "0s"], "from 10ms to 10m"),
+        (&["--plot", &plot], &plot),
+    ] {
+        let output = rollcall(home.path(), &[], &[&["simulate"], arguments].concat());
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+        assert!(output.stdout.is_empty() && complaint.contains(part), "{arguments:?}: {complaint}");
+    }
+}
+
+#[test]
+fn a_day_that_somebody_made_up_is_counted_and_not_judged() {
+    let home = home();
+    let plot = home.path().join("day.svg").display().to_string();
+    let arguments = ["simulate", "--users", "5", "--contacts", "2", "--plot", &plot];
+    let output = rollcall(home.path(), &[], &arguments);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(said.contains("5 users, 2 contacts, 1 peer\n") && !said.contains("held to"), "{said}");
+    assert!(fs::read_to_string(plot).unwrap().contains("<svg"));
+}
