@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
@@ -24,10 +24,11 @@ use crate::ops::metrics;
 use crate::ops::status::Observer;
 use crate::outbound::discovery::Ports;
 use crate::outbound::dns::Dns;
-use crate::outbound::keys::SigningKeys;
+use crate::outbound::keys::{SigningKeys, is_open_to_others};
 use crate::outbound::peers::Peers;
 use crate::outbound::sender::Sender;
 use crate::policy::Policy;
+use crate::preflight;
 use crate::reader::Reader;
 use crate::schedule::Schedule;
 use crate::store::SharedStore;
@@ -38,8 +39,9 @@ use crate::worker::{Board, Worker};
 /// been begun.
 ///
 /// # Errors
-/// What keeps it from starting, or the first failure of a stage.
+/// What keeps it from starting ([`preflight`] first), or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
+    preflight::check(&config, roles)?;
     let mut signals = lifecycle::signals().context("cannot listen for signals")?;
     // Held, so that SIGHUP ends no process, whatever it can read anew.
     let _reloads = lifecycle::reloads().context("cannot listen for signals")?;
@@ -95,6 +97,7 @@ impl Server {
     /// # Errors
     /// The first thing that could not be had, by name.
     pub async fn start(config: Config, roles: Roles, metrics: PrometheusHandle) -> Result<Self> {
+        preflight::check_roles(&config, roles)?;
         let ops = bind("ops.listen", config.ops.listen).await?;
         let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
         let name = format!("{}-{}", std::process::id(), ulid::Ulid::new());
@@ -136,8 +139,7 @@ impl Server {
 
 impl Parts {
     fn new(config: Config, name: String, store: SharedStore, bus: SharedBus) -> Result<Self> {
-        let key_path = config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
-        let keys = SigningKeys::load_or_create(&key_path)?;
+        let keys = signing_keys(&config)?;
         let clock: SharedClock = Arc::new(SystemClock);
         let dns = Dns::of_system().or_else(|error| {
             tracing::warn!(%error, "only peers of federation.resolve can be reached: the system names no name server");
@@ -270,10 +272,6 @@ impl Parts {
 
 /// Only the process that works on partitions, or carries the embedded bus, owns the file; others read beside it.
 async fn open(config: &Config, roles: Roles, name: &str) -> Result<(SharedStore, SharedBus)> {
-    let embedded = matches!(config.bus.url, BusUrl::Embedded);
-    if embedded && roles != Roles::ALL {
-        bail!("bus.url is \"embedded:\": its queues live in one process, so --roles must name all of them");
-    }
     let mode = if roles.worker { Mode::Owner } else { Mode::Guest };
     let store = Sqlite::open(&config.store.path, mode).await?;
     let bus: SharedBus = match &config.bus.url {
@@ -285,6 +283,20 @@ async fn open(config: &Config, roles: Roles, name: &str) -> Result<(SharedStore,
         }
     };
     Ok((store, bus))
+}
+
+/// A configured key must be there: one made in its place would sign, and be published, as this server's.
+fn signing_keys(config: &Config) -> Result<SigningKeys> {
+    let path = config.signing_key_path();
+    let keys = match config.signing_key {
+        Some(_) => SigningKeys::load(&path),
+        None => SigningKeys::load_or_create(&path),
+    };
+    let keys = keys.context("signing_key")?;
+    if is_open_to_others(&path) {
+        tracing::warn!(path = %path.display(), "the signing key file is open to other users; chmod 600 it");
+    }
+    Ok(keys)
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {

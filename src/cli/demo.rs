@@ -11,6 +11,7 @@ use rollcall::{lifecycle, telemetry};
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::out;
+use super::window::Window;
 
 /// How often the picture on a terminal is drawn.
 const FRAME: Duration = Duration::from_millis(500);
@@ -21,24 +22,35 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// End after so many seconds; without: at Ctrl-C
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
+    /// End after so many seconds of traffic; without: at Ctrl-C. Before it the users are introduced to each other, for about four
+    /// windows; after it their last words may take two windows and 15 s to arrive
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=31_536_000))]
     seconds: Option<u32>,
     /// Simulated users, over both servers
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u16).range(2..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 300,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u16).range(2..=10_000)
+    )]
     users: u16,
     /// For how long changes are gathered before they leave together
     #[arg(long, value_name = "DURATION", default_value = "5s")]
-    window: String,
+    window: Window,
 }
 
 pub(super) async fn run(args: &Args) -> Result<()> {
     telemetry::start(&LogConfig { json: false, filter: "warn".into() })?;
     let mut signals = lifecycle::signals().context("cannot listen for signals")?;
-    let options = Options { users: args.users, window: args.window.clone() };
-    let mut demo = Box::pin(Demo::start(&options, &metrics::install()?)).await?;
-    let mut screen = Screen::new(args);
-    screen.greet()?;
+    let options = Options { users: args.users, window: args.window.to_string() };
+    let mut screen = Screen::new();
+    greet(args)?;
+    let metrics = metrics::install()?;
+    let mut demo = tokio::select! {
+        demo = Box::pin(Demo::start(&options, &metrics)) => demo?,
+        _ = signals.recv() => bail!("stopped before the users knew each other"),
+    };
     let end = Instant::now() + args.seconds.map_or(FOREVER, |seconds| Duration::from_secs(seconds.into()));
     let mut ticker = interval(screen.period());
     loop {
@@ -59,26 +71,25 @@ pub(super) async fn run(args: &Args) -> Result<()> {
     }
 }
 
+fn greet(args: &Args) -> Result<()> {
+    let Args { users, window, .. } = args;
+    out::line(&format!("{users} simulated users on {} and {}, windows of {window}", NAMES[0], NAMES[1]))?;
+    out::line(&format!("introducing {users} users to each other, for about four windows …\n"))
+}
+
 struct Screen {
-    users: u16,
-    window: String,
     in_place: bool,
     /// Lines of the picture that stands there.
     drawn: usize,
 }
 
 impl Screen {
-    fn new(args: &Args) -> Self {
-        Self { users: args.users, window: args.window.clone(), in_place: stdout().is_terminal(), drawn: 0 }
+    fn new() -> Self {
+        Self { in_place: stdout().is_terminal(), drawn: 0 }
     }
 
     fn period(&self) -> Duration {
         if self.in_place { FRAME } else { LINE }
-    }
-
-    fn greet(&self) -> Result<()> {
-        let Self { users, window, .. } = self;
-        out::line(&format!("{users} simulated users on {} and {}, windows of {window}\n", NAMES[0], NAMES[1]))
     }
 
     fn show(&mut self, figures: &Figures) -> Result<()> {
@@ -128,6 +139,7 @@ fn picture(figures: &Figures) -> Vec<String> {
 fn instead(figures: &Figures) -> String {
     let changes = number(figures.changes);
     match figures.one_entry_request() {
+        _ if figures.changes == 0 => "instead   -".into(),
         None => format!("instead   {changes} transactions: one for each change"),
         Some(one) => {
             let all = bytes(one * figures.changes);
@@ -138,11 +150,9 @@ fn instead(figures: &Figures) -> String {
 
 fn sent([from, to]: [&str; 2], traffic: &Traffic) -> String {
     let Traffic { transactions, entries, head_bytes, body_bytes, .. } = *traffic;
+    let noun = if transactions == 1 { "transaction" } else { "transactions" };
     let [transactions, entries] = [transactions, entries].map(number);
-    format!(
-        "out       {from} → {to}: {transactions} transactions, {entries} entries, {}",
-        bytes(head_bytes + body_bytes)
-    )
+    format!("out       {from} → {to}: {transactions} {noun}, {entries} entries, {}", bytes(head_bytes + body_bytes))
 }
 
 fn summarize(figures: &Figures, arrived: &[Arrived; 2]) -> Result<()> {
@@ -191,5 +201,15 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([512, 1536, 3 << 20].map(bytes), ["512 B", "1.5 KiB", "3.0 MiB"]);
         assert_eq!((times(None), times(Some(7.04))), ("-".into(), "7.0 ×".into()));
+    }
+
+    #[test]
+    fn a_demo_too_short_to_count_a_change_claims_nothing() {
+        let sent = [Traffic { transactions: 2, entries: 8, polls: 4, head_bytes: 900, body_bytes: 900 }; 2];
+        let elapsed = Duration::from_secs(4);
+        let figures = Figures { elapsed, acts: [9; 5], changes: 0, held: [0; 2], sent, one_entry_body: 300 };
+        let picture = picture(&figures);
+        assert!(picture.contains(&"instead   -".into()), "{picture:?}");
+        assert!(picture.contains(&"saved     - messages, - bytes".into()), "{picture:?}");
     }
 }

@@ -25,8 +25,7 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command, config: &Config) -> Result<()> {
     let Command::Generate { file } = command;
-    let usual = || config.signing_key.clone().unwrap_or_else(|| config.data_dir.join("signing.key"));
-    let path = file.clone().unwrap_or_else(usual);
+    let path = file.clone().unwrap_or_else(|| config.signing_key_path());
     let version = write(&path)?;
     out::line(&format!("ed25519:{version} is in {}", path.display()))
 }

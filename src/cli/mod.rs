@@ -8,6 +8,7 @@ mod serve;
 mod simulate;
 mod status;
 mod topology;
+mod window;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +18,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rollcall::config::{Config, ConfigErrors, Roles};
+use rollcall::edge::StartError;
+use rollcall::ops::tools::OpenError;
+use rollcall::outbound::keys::KeyError;
+use rollcall::outbound::peers::PeersError;
+use rollcall::preflight;
+use rollcall::store::StoreError;
 
 const WRONG: u8 = 2;
 /// How long a command that is done waits for what blocks a thread of its own.
@@ -41,8 +48,12 @@ enum Command {
         #[arg(long, default_value_t = Roles::ALL)]
         roles: Roles,
     },
-    /// Check the configuration and print every mistake at once
-    Check,
+    /// Check the configuration, and the files and folders that it names, and print every mistake at once; makes nothing
+    Check {
+        /// The stages of the process that it is for, of edge, ingest, worker, sender
+        #[arg(long, default_value_t = Roles::ALL)]
+        roles: Roles,
+    },
     /// Show queues, partitions and links of a running process
     Status(status::Args),
     /// Show, declare or export exchanges and queues
@@ -80,7 +91,7 @@ fn execute(cli: Cli) -> Result<()> {
     // Read by each command that wants it: the demo wants none.
     let config = || Config::load(cli.config.as_deref());
     match cli.command {
-        Command::Check => check(&config()?),
+        Command::Check { roles } => check(&config()?, roles),
         Command::Key(command) => key::run(&command, &config()?),
         Command::Topology(topology::Command::Show) => topology::show(&config()?),
         Command::Topology(topology::Command::Export { vhost }) => topology::export(&config()?, &vhost),
@@ -93,9 +104,12 @@ fn execute(cli: Cli) -> Result<()> {
     }
 }
 
-/// Whatever is wrong was said when it was read.
-fn check(_: &Config) -> Result<()> {
-    out::line("the configuration is valid")
+/// Whatever is wrong with the values was said when they were read.
+fn check(config: &Config, roles: Roles) -> Result<()> {
+    preflight::check(config, roles)?;
+    out::line("the configuration is valid")?;
+    let mut folders = preflight::folders_to_make(config).into_iter();
+    folders.try_for_each(|folder| out::line(&format!("the first start makes the folder {}", folder.display())))
 }
 
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
@@ -112,10 +126,28 @@ fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read the output has seen enough.
         return ExitCode::SUCCESS;
     }
-    if let Some(mistakes) = error.downcast_ref::<ConfigErrors>() {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        // As above.
+        let _ = usage.print();
+    } else if let Some(mistakes) = error.downcast_ref::<ConfigErrors>() {
         out::error(&mistakes.to_string());
-        return WRONG.into();
+    } else {
+        out::error(&format!("rollcall: {error:#}"));
     }
-    out::error(&format!("rollcall: {error:#}"));
-    ExitCode::FAILURE
+    if error.chain().any(needs_a_person) { WRONG.into() } else { ExitCode::FAILURE }
+}
+
+/// Whether what is given is wrong, or what it names, so that another try would end as this one did.
+fn needs_a_person(error: &(dyn std::error::Error + 'static)) -> bool {
+    // What is wrapped transparently is not in the chain of causes itself.
+    let store = match error.downcast_ref() {
+        Some(OpenError::Store(store)) => Some(store),
+        _ => error.downcast_ref(),
+    };
+    matches!(store, Some(StoreError::Unusable(_)))
+        || error.is::<clap::Error>()
+        || error.is::<ConfigErrors>()
+        || error.is::<KeyError>()
+        || error.is::<StartError>()
+        || error.is::<PeersError>()
 }

@@ -1,44 +1,74 @@
 //! `rollcall simulate`: a working day between servers, counted, beside what others published for it.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rollcall::config::duration;
+use clap::error::ErrorKind;
 use rollcall::simulate::models::{self, Rate, SESSION_S};
 use rollcall::simulate::plot::{Bar, Group, svg};
 use rollcall::simulate::targets::{Bound, Target, targets};
 use rollcall::simulate::{Outcome, Scenario, Traffic, run as simulate};
 
 use super::out;
+use super::window::Window;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Users of the local server, and as many on its peers together; without: three published cases
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(2, 1_000_000))]
     users: Option<u32>,
-    /// Contacts of each user on the other side
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Contacts of each user on the other side, fewer than users
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        requires = "users",
+        allow_negative_numbers = true,
+        value_parser = number(1, 1_000)
+    )]
     contacts: u32,
     /// Status changes of each user an hour
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        requires = "users",
+        allow_negative_numbers = true,
+        value_parser = number(1, 1_000)
+    )]
     changes: u32,
-    /// Servers that the contacts are on
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// Servers that the contacts are on, no more than users
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "users",
+        allow_negative_numbers = true,
+        value_parser = number(1, 1_000)
+    )]
     peers: u32,
     /// For how long changes are gathered before they leave together
     #[arg(long, value_name = "DURATION", default_value = "10s")]
-    window: String,
+    window: Window,
     /// The same seed gives the same day
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
     /// Draw it, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
 
+fn number(least: i64, most: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(least..=most)
+}
+
 pub(super) fn run(args: &Args) -> Result<()> {
     let mut days = Vec::new();
-    for scenario in scenarios(args)? {
+    let scenarios = scenarios(args)?;
+    // What comes takes minutes.
+    args.plot.as_deref().map_or(Ok(()), must_be_writable)?;
+    for scenario in scenarios {
         let outcome = simulate(&scenario);
         days.push(Day::new(scenario, outcome));
     }
@@ -51,9 +81,23 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.plot {
         let groups: Vec<Group> = days.iter().map(Day::bars).collect();
         let title = format!("Presence between two sides, windows of {}", args.window);
-        std::fs::write(path, svg(&title, &groups)).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(path, svg(&title, &groups)).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    judge(&days)
+    // The bounds are for the published cases: what others make up may be too small for them.
+    if args.users.is_some() { Ok(()) } else { judge(&days) }
+}
+
+/// What it holds stays until there is something to write.
+fn must_be_writable(path: &Path) -> Result<()> {
+    match File::options().write(true).create(true).truncate(false).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(wrong(&format!("--plot: cannot write {}: {error}", path.display()))),
+    }
+}
+
+/// A mistake on the command line that only shows when it is looked at as a whole.
+fn wrong(what: &str) -> anyhow::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{what}\n")).into()
 }
 
 /// Says how the days compare with what they are held to.
@@ -70,7 +114,11 @@ fn judge(days: &[Day]) -> Result<()> {
         &judged.iter().fold(vec![heads], |rows, (name, target)| [rows, vec![verdict(name, target)]].concat()),
     )?;
     let missed = judged.iter().filter(|(_, target)| !target.is_met()).count();
-    if missed > 0 { bail!("{missed} of these bounds are missed") } else { Ok(()) }
+    match missed {
+        0 => Ok(()),
+        1 => bail!("one of these bounds is missed"),
+        _ => bail!("{missed} of these bounds are missed"),
+    }
 }
 
 fn verdict(name: &str, target: &Target) -> Vec<String> {
@@ -83,16 +131,15 @@ fn verdict(name: &str, target: &Target) -> Vec<String> {
 }
 
 fn scenarios(args: &Args) -> Result<Vec<Scenario>> {
-    let window = duration(&args.window).map_err(|error| anyhow::anyhow!("--window {error}"))?;
-    let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-    if !(10..=600_000).contains(&window_ms) {
-        bail!("--window must be from 10ms to 10m");
-    }
+    let window_ms = args.window.ms();
     let Some(users) = args.users else {
         return Ok(Scenario::published(window_ms, args.seed).into());
     };
     if args.contacts >= users || args.peers > users {
-        bail!("--contacts must be less than --users, and --peers not more");
+        let [contacts, peers] =
+            [(args.contacts, "contact"), (args.peers, "peer")].map(|(n, what)| counted(n as usize, what));
+        let given = format!("given {users} users, {contacts}, {peers}");
+        return Err(wrong(&format!("--contacts must be less than --users, and --peers not more ({given})")));
     }
     Ok(vec![Scenario {
         name: format!("{users} users"),
@@ -135,8 +182,8 @@ impl Day {
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let name =
-            format!("{}, {} contacts, {} peers", self.scenario.name, self.scenario.contacts, self.scenario.peers);
+        let Scenario { name, contacts, peers, .. } = &self.scenario;
+        let name = format!("{name}, {}, {}", counted(*contacts, "contact"), counted(*peers, "peer"));
         let mut rows = vec![
             [vec![name], vec![String::new(); 7]].concat(),
             self.row("  SIMPLE", self.simple),
@@ -176,6 +223,11 @@ impl Day {
         };
         Group { name: self.scenario.name.clone(), bars: bars.into_iter().filter_map(bar).collect() }
     }
+}
+
+/// `1 peer`, `2 peers`.
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 fn heads() -> Vec<String> {

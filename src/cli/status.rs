@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rollcall::config::Config;
 use rollcall::core::Hour;
 use rollcall::ops::status::{PartitionStatus, QueueStatus, Status};
@@ -44,8 +44,16 @@ pub(super) async fn run(args: &Args, config: &Config) -> Result<()> {
 }
 
 async fn ask(client: &reqwest::Client, url: &str) -> Result<Vec<u8>> {
-    let nobody = || format!("no rollcall answers at {url}: is `rollcall serve` running with this configuration?");
-    let mut response = client.get(url).send().await.with_context(nobody)?.error_for_status()?;
+    let nobody = |error| {
+        anyhow!(
+            "no rollcall answers at {url} ({}): is `rollcall serve` running with this configuration?",
+            cause(&error)
+        )
+    };
+    let mut response = client.get(url).send().await.map_err(nobody)?;
+    if !response.status().is_success() {
+        bail!("what answers at {url} is no rollcall: it says {}", response.status());
+    }
     let mut answer = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if answer.len() + chunk.len() > ANSWER_MAX {
@@ -54,6 +62,15 @@ async fn ask(client: &reqwest::Client, url: &str) -> Result<Vec<u8>> {
         answer.extend_from_slice(&chunk);
     }
     Ok(answer)
+}
+
+/// The innermost one: those around it say the same in general.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 fn print(json: bool, answer: &[u8]) -> Result<()> {

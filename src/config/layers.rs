@@ -68,8 +68,7 @@ pub(super) fn stack(file: Option<(&str, &str)>, environment: &Environment, error
 /// Reads a configuration file, at most [`FILE_MAX`] bytes of it.
 pub(super) fn read(path: &Path) -> Result<String, ConfigErrors> {
     let failed = |reason: String| {
-        let place = format!("file {}", path.display());
-        ConfigErrors(vec![ConfigError { key: String::new(), reason, given: None, place }])
+        ConfigErrors(vec![ConfigError { key: String::new(), reason, given: None, place: path.display().to_string() }])
     };
     let length = std::fs::metadata(path).map_err(|error| failed(format!("cannot be read: {error}")))?.len();
     if length > FILE_MAX {
@@ -86,14 +85,13 @@ struct Stack<'a> {
 
 impl Stack<'_> {
     fn add_file(&mut self, name: &str, text: &str) {
-        let place = format!("file {name}");
         match Toml::from_str::<Dict>(text) {
-            Ok(dict) => self.add(&place, &dict),
+            Ok(dict) => self.add(&format!("file {name}"), &dict),
             Err(error) => {
                 // Its full text quotes the line, which may hold a password.
                 let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
                 let reason = format!("is not TOML: {} in line {line}", error.message());
-                self.errors.push(ConfigError { key: String::new(), reason, given: None, place });
+                self.errors.push(ConfigError { key: String::new(), reason, given: None, place: name.into() });
             }
         }
     }

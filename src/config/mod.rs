@@ -43,7 +43,7 @@ pub struct Config {
     pub server_name: ServerName,
     /// Where what is made at the first start lives: signing key, embedded store.
     pub data_dir: PathBuf,
-    /// The signing key's file; unset: `signing.key` under `data_dir`, made at the first start.
+    /// The signing key's file, which must be there; unset: [`Config::signing_key_path`], made at the first start.
     pub signing_key: Option<PathBuf>,
     /// How many slices the key space has, 1 to 1,024. Fixed for the life of a store.
     pub partitions: u16,
@@ -261,5 +261,10 @@ impl Config {
     /// What the broker holds for this deployment.
     pub fn topology(&self) -> Topology {
         Topology { prefix: self.bus.prefix.clone(), partitions: self.partitions }
+    }
+
+    /// Where the signing key is: `signing_key`, else `signing.key` under `data_dir`.
+    pub fn signing_key_path(&self) -> PathBuf {
+        self.signing_key.clone().unwrap_or_else(|| self.data_dir.join("signing.key"))
     }
 }

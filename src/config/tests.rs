@@ -195,5 +195,5 @@ fn without_a_home_the_data_directory_must_be_set() {
 fn a_broken_file_is_one_mistake() {
     let found = mistakes("partitions = ", &[]);
     assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("is not TOML: "), "{found:?}");
+    assert!(found[0].starts_with("a.toml: is not TOML: ") && found[0].ends_with(" in line 1"), "{found:?}");
 }

@@ -66,6 +66,10 @@ fn amqp_url(url: &str) -> Result<(), String> {
     if !url.starts_with("amqp://") && !url.starts_with("amqps://") {
         return Err("is neither \"embedded:\" nor an amqp:// or amqps:// address".into());
     }
+    // The parser takes such an address for `localhost`, in silence.
+    if url.contains("@[") || url.contains("//[") {
+        return Err("has a literal IPv6 address, which cannot be connected to: give a host name".into());
+    }
     // The parser's own words may quote the address, password and all.
     let parsed: lapin::uri::AMQPUri = url
         .parse()
@@ -127,7 +131,7 @@ mod tests {
         assert!(matches!(bus_url(vec!["embedded:".into()]), Ok(BusUrl::Embedded)));
         let two = vec!["amqp://a".into(), "amqps://u:p@b:5671/%2f?heartbeat=5".into()];
         assert!(matches!(bus_url(two), Ok(BusUrl::Amqp(urls)) if urls.len() == 2));
-        for bad in ["", "http://a", "amqp://a:port", "amqp://a/", "embeded:"] {
+        for bad in ["", "http://a", "amqp://a:port", "amqp://a/", "amqp://[::1]:5672", "amqp://u:p@[::1]", "embeded:"] {
             assert!(bus_url(vec![bad.into()]).is_err(), "{bad}");
         }
         assert!(bus_url(vec!["amqp://a".into(), "embedded:".into()]).is_err());

@@ -68,19 +68,19 @@ impl Figures {
         Some(heads.checked_div(self.transactions())? + self.one_entry_body)
     }
 
-    /// How many times fewer messages than one for each change; `None` while nothing was sent.
+    /// How many times fewer messages than one for each change; `None` while nothing was sent, or no change counted.
     pub fn saved_messages(&self) -> Option<f64> {
         ratio(self.changes, self.transactions())
     }
 
-    /// How many times fewer bytes; `None` while nothing was sent.
+    /// How many times fewer bytes; `None` likewise.
     pub fn saved_bytes(&self) -> Option<f64> {
         ratio(self.changes * self.one_entry_request()?, self.bytes())
     }
 }
 
 fn ratio(instead: u64, sent: u64) -> Option<f64> {
-    (sent > 0).then(|| instead as f64 / sent as f64)
+    (sent > 0 && instead > 0).then(|| instead as f64 / sent as f64)
 }
 
 /// Bytes of the transaction that rollcall would send for one change of one of the crowd.

@@ -84,7 +84,8 @@ struct Group {
 }
 
 impl Demo {
-    /// Starts servers, hops and crowds. `metrics` is the process's one recorder: both servers count on it.
+    /// Starts servers, hops and crowds, and introduces the users to each other, which takes a few windows. `metrics` is the process's
+    /// one recorder: both servers count on it. Dropping the future ends what was started.
     ///
     /// # Errors
     /// A window that is no duration ([`crate::config::ConfigErrors`]), or the first thing that could not be had.

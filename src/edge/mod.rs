@@ -54,6 +54,7 @@ pub use self::error::MatrixError;
 pub use self::peer_keys::PeerKeys;
 pub use self::serving::serve;
 pub use self::tls::TlsError;
+pub(crate) use self::tls::mistakes as tls_mistakes;
 pub use self::whoami::HomeserverError;
 
 use self::admission::Admission;

@@ -1,43 +1,28 @@
 //! The edge's certificates (`edge.tls`): read at the start, and again when the files change or SIGHUP comes.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::TlsConfig;
+use crate::pem;
 
-/// Why the edge cannot speak TLS. Nothing that this prints holds a part of a key.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file holds something else.
-    #[error("{} holds no {what}: {reason}", path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// What it should hold.
-        what: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Each file is right, but they do not fit together.
-    #[error("edge.tls: {0}")]
-    Unfit(String),
+const CERT: &str = "edge.tls.cert";
+const KEY: &str = "edge.tls.key";
+const CLIENT_CA: &str = "edge.tls.client_ca";
+
+/// Why the edge cannot speak TLS. Nothing that this prints holds a part of a private key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct TlsError {
+    /// The key of the configuration that names the file; `edge.tls`, if each file is right, but they do not fit together.
+    pub key: &'static str,
+    /// What is wrong with the file, path and all.
+    pub reason: String,
 }
 
 /// The certificates in use.
@@ -96,9 +81,9 @@ impl Certificates {
 impl Files {
     fn read(config: &TlsConfig) -> Result<Self, TlsError> {
         Ok(Self {
-            cert: read(&config.cert)?,
-            key: read(&config.key)?,
-            client_ca: config.client_ca.as_deref().map(read).transpose()?,
+            cert: at(CERT, pem::read(&config.cert))?,
+            key: at(KEY, pem::read(&config.key))?,
+            client_ca: config.client_ca.as_deref().map(|path| at(CLIENT_CA, pem::read(path))).transpose()?,
         })
     }
 
@@ -107,49 +92,44 @@ impl Files {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Unfit(error.to_string()))?;
+            .map_err(|error| unfit(&error))?;
         let builder = match (&self.client_ca, &config.client_ca) {
-            (Some(pem), Some(path)) => {
+            (Some(text), Some(path)) => {
+                let roots = at(CLIENT_CA, pem::roots(text, path))?;
                 // Nobody has to show a certificate: whoever does shows a good one.
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem, path)?), provider)
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                     .allow_unauthenticated()
                     .build()
-                    .map_err(|error| content(path, "root certificates", &error))?;
-                builder.with_client_cert_verifier(verifier)
+                    .map_err(|error| pem::lacks(path, "root certificates", &error));
+                builder.with_client_cert_verifier(at(CLIENT_CA, verifier)?)
             }
             _ => builder.with_no_client_auth(),
         };
-        let key =
-            PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| content(&config.key, "private key", &error))?;
-        let mut server = builder
-            .with_single_cert(certificates(&self.cert, &config.cert)?, key)
-            .map_err(|error| TlsError::Unfit(error.to_string()))?;
+        let key = at(KEY, pem::private_key(&self.key, &config.key))?;
+        let chain = at(CERT, pem::certificates(&self.cert, &config.cert))?;
+        let mut server = builder.with_single_cert(chain, key).map_err(|error| unfit(&error))?;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(server)
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::File { path: path.into(), source })
-}
-
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.map_err(|error| content(path, "certificates", &error))?;
-    if certificates.is_empty() {
-        return Err(content(path, "certificates", &"there is none"));
+/// Everything that is wrong with the files, as they are now.
+pub(crate) fn mistakes(config: &TlsConfig) -> Vec<TlsError> {
+    let cert = pem::read(&config.cert).and_then(|text| pem::certificates(&text, &config.cert));
+    let key = pem::read(&config.key).and_then(|text| pem::private_key(&text, &config.key));
+    let roots = config.client_ca.iter().map(|path| pem::read(path).and_then(|text| pem::roots(&text, path)));
+    let mut mistakes: Vec<_> = [at(CERT, cert).err(), at(KEY, key).err()].into_iter().flatten().collect();
+    mistakes.extend(roots.filter_map(|roots| at(CLIENT_CA, roots).err()));
+    if mistakes.is_empty() {
+        mistakes.extend(Certificates::load(config).err());
     }
-    Ok(certificates)
+    mistakes
 }
 
-fn roots(pem: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem, path)? {
-        roots.add(certificate).map_err(|error| content(path, "root certificates", &error))?;
-    }
-    Ok(roots)
+fn at<T>(key: &'static str, result: Result<T, String>) -> Result<T, TlsError> {
+    result.map_err(|reason| TlsError { key, reason })
 }
 
-fn content(path: &Path, what: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
-    TlsError::Content { path: path.into(), what, reason: reason.to_string() }
+fn unfit(error: &rustls::Error) -> TlsError {
+    TlsError { key: "edge.tls", reason: error.to_string() }
 }

@@ -46,9 +46,9 @@ pub enum DeadError {
     /// The bus gave none out, or did not take an acknowledgement; nothing is lost, ask again.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
-    /// Not put back; it is still a dead letter.
+    /// Not put back, for this reason; it is still a dead letter.
     #[error("not put back: {0}")]
-    Publish(#[from] PublishError),
+    Publish(String),
     /// Nothing is called so.
     #[error("no dead letter is called {0:?}: give a number from the list, or at least {ID_MIN} digits of an ID")]
     Unknown(String),
@@ -63,6 +63,12 @@ pub enum DeadError {
         /// Why.
         reason: String,
     },
+}
+
+impl From<PublishError> for DeadError {
+    fn from(error: PublishError) -> Self {
+        Self::Publish(error.to_string())
+    }
 }
 
 /// Dead letters, held.

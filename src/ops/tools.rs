@@ -4,8 +4,19 @@ use crate::bus::amqp::{Amqp, client_name};
 use crate::bus::embedded::Embedded;
 use crate::bus::{BusError, SharedBus};
 use crate::config::{BusUrl, Config};
-use crate::store::SharedStore;
 use crate::store::sqlite::{Mode, Sqlite};
+use crate::store::{SharedStore, StoreError};
+
+/// Why there is no bus for a tool.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The broker.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// What lies under the embedded bus.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// The bus, and what lies under it, opened by a process that owns no partition.
 pub struct GuestBus {
@@ -17,15 +28,14 @@ impl GuestBus {
     /// Opens the bus that `config` names, for the tool called `tool`; an embedded one beside its owner or without it.
     ///
     /// # Errors
-    /// [`BusError`], when the broker cannot be reached or there is no store yet.
-    pub async fn open(config: &Config, tool: &str) -> Result<Self, BusError> {
+    /// When the broker cannot be reached, or there is no store yet.
+    pub async fn open(config: &Config, tool: &str) -> Result<Self, OpenError> {
         let topology = config.topology();
         if let BusUrl::Amqp(_) = config.bus.url {
             let client = client_name(&config.server_name, tool, &std::process::id().to_string());
             return Ok(Self { bus: Amqp::connect(&config.bus, topology, &client).await?, store: None });
         }
-        let opened = Sqlite::open(&config.store.path, Mode::Guest).await;
-        let store = opened.map_err(|error| BusError::Other(error.to_string()))?;
+        let store = Sqlite::open(&config.store.path, Mode::Guest).await?;
         let bus = Embedded::new(store.clone(), topology, config.bus.confirm_timeout).shared();
         Ok(Self { bus, store: Some(store) })
     }

@@ -1,6 +1,5 @@
 //! The HTTP clients towards peers: one for each way to connect, because what a host means is the client's, not the request's.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,24 +11,23 @@ use super::dns::{Dns, Guarded, Meaning};
 use super::http;
 use super::reach::Reach;
 use super::resolve::Route;
-
-/// A file of root certificates: several hundred fit.
-const MAX_ROOTS: u64 = 4 << 20;
+use crate::pem;
 
 /// Why there are no clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// A file of `federation.extra_roots` cannot be used.
-    #[error("federation.extra_roots: {}: {reason}", path.display())]
-    Roots {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// A file of `federation.extra_roots` cannot be used: which and why.
+    #[error("federation.extra_roots: {0}")]
+    Roots(String),
     /// TLS cannot be set up, such as when the system has no root certificates.
     #[error("no HTTP client: {0}")]
-    Tls(#[from] reqwest::Error),
+    Tls(String),
+}
+
+impl From<reqwest::Error> for ClientError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Tls(http::causes(&error))
+    }
 }
 
 /// An address that no request may go to.
@@ -60,8 +58,7 @@ impl Clients {
     ) -> Result<Self, ClientError> {
         let mut roots = Vec::new();
         for path in extra_roots {
-            let read = read_roots(path);
-            roots.extend(read.map_err(|reason| ClientError::Roots { path: path.clone(), reason })?);
+            roots.extend(read_roots(path).map_err(ClientError::Roots)?);
         }
         let reach = Reach::new(allow_private);
         let builder = || http::builder(timeout).tls_certs_merge(roots.iter().cloned());
@@ -93,15 +90,10 @@ impl Clients {
     }
 }
 
-fn read_roots(path: &Path) -> Result<Vec<Certificate>, String> {
-    let read = || -> io::Result<Vec<u8>> {
-        let length = std::fs::metadata(path)?.len();
-        if length > MAX_ROOTS {
-            return Err(io::Error::other(format!("{length} bytes are no certificates")));
-        }
-        std::fs::read(path)
-    };
-    let pem = read().map_err(|error| error.to_string())?;
-    let roots = Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())?;
-    if roots.is_empty() { Err("no certificate in it".into()) } else { Ok(roots) }
+/// The certificates of one file of `federation.extra_roots`.
+pub(crate) fn read_roots(path: &Path) -> Result<Vec<Certificate>, String> {
+    let text = pem::read(path)?;
+    // Parsed here, too: reqwest takes any text for a file without certificates.
+    pem::certificates(&text, path)?;
+    Certificate::from_pem_bundle(&text).map_err(|error| pem::lacks(path, "certificates", &http::causes(&error)))
 }

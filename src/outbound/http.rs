@@ -20,8 +20,14 @@ pub enum ReadError {
     #[error("the answer is longer than {MAX_ANSWER} bytes")]
     TooLong,
     /// The connection broke.
-    #[error("{}", causes(.0))]
-    Broken(#[from] reqwest::Error),
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<reqwest::Error> for ReadError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Broken(causes(&error))
+    }
 }
 
 /// A client that goes wherever it is sent: for addresses that come from the configuration, never from strangers.

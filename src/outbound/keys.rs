@@ -40,23 +40,40 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Why there are no keys. Nothing that this prints holds a part of a key.
+/// Why there are no keys. Nothing that this prints holds a part of a key; the configuration's key, `signing_key`, is for whoever
+/// reads it to name.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or written.
-    #[error("signing key file {}: {source}", path.display())]
+    /// There is no such file.
+    #[error("there is no file {file}: correct the path, or make a key with `rollcall key generate {file}`", file = path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file cannot be read or made.
+    #[error("cannot {verb} {}: {reason}", path.display())]
     File {
+        /// What was tried.
+        verb: &'static str,
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
-    /// The file holds something else.
-    #[error("signing key file {}, line {line}: {reason}", path.display())]
-    Line {
+    /// The file as a whole is something else.
+    #[error("{} is no key file: {reason}", path.display())]
+    Content {
         /// Which.
         path: PathBuf,
-        /// From 1; 0 for the file as a whole.
+        /// What is wrong.
+        reason: String,
+    },
+    /// A line holds something else.
+    #[error("{}, line {line}: {reason}", path.display())]
+    Line {
+        /// Of which file.
+        path: PathBuf,
+        /// From 1.
         line: usize,
         /// What is wrong.
         reason: String,
@@ -157,6 +174,11 @@ impl OldKey {
     }
 }
 
+/// Whether others than the owner of a key file may do something with it.
+pub fn is_open_to_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0)
+}
+
 /// All keys of the local server; at least one in use.
 #[derive(Debug)]
 pub struct SigningKeys {
@@ -177,17 +199,14 @@ impl SigningKeys {
 
     /// Reads a key file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let read = || -> io::Result<String> {
-            let about = fs::metadata(path)?;
-            if about.len() > MAX_FILE {
-                return Err(io::Error::other(format!("{} bytes are no key file", about.len())));
-            }
-            if about.permissions().mode() & 0o077 != 0 {
-                tracing::warn!(path = %path.display(), "the signing key file is open to other users; chmod 600 it");
-            }
-            fs::read_to_string(path)
-        };
-        let text = read().map_err(|source| file_error(path, source))?;
+        let about = fs::metadata(path).map_err(|reason| unread(path, reason))?;
+        if !about.is_file() {
+            return Err(content(path, "it is not a regular file"));
+        }
+        if about.len() > MAX_FILE {
+            return Err(content(path, format!("it has {} bytes, more than {MAX_FILE}", about.len())));
+        }
+        let text = fs::read_to_string(path).map_err(|reason| unread(path, reason))?;
         Self::parse(&text, path)
     }
 
@@ -195,7 +214,7 @@ impl SigningKeys {
     /// once both end up with the same key.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
         match Self::load(path) {
-            Err(KeyError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(KeyError::Missing { .. }) => {}
             done => return done,
         }
         let version = format!("a_{}", std::iter::repeat_with(fastrand::alphanumeric).take(6).collect::<String>());
@@ -203,7 +222,7 @@ impl SigningKeys {
         match create(path, &line) {
             Ok(()) => tracing::info!(path = %path.display(), version, "made a signing key"),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(file_error(path, source)),
+            Err(reason) => return Err(KeyError::File { verb: "make", path: path.into(), reason }),
         }
         Self::load(path)
     }
@@ -231,9 +250,9 @@ impl SigningKeys {
             }
         }
         match (keys.len(), ids.len()) {
-            (0, _) => Err(wrong(0, "no key in it that is in use".into())),
+            (0, _) => Err(content(path, "no key in it that is in use")),
             (_, 1..=MAX_KEYS) => Ok(Self { keys, old }),
-            (_, n) => Err(wrong(0, format!("{n} keys, more than {MAX_KEYS}"))),
+            (_, n) => Err(content(path, format!("{n} keys, more than {MAX_KEYS}"))),
         }
     }
 }
@@ -248,8 +267,15 @@ fn check_version(version: &str) -> Result<(), KeyError> {
     if is_one { Ok(()) } else { Err(KeyError::Version(version.chars().take(64).collect())) }
 }
 
-fn file_error(path: &Path, source: io::Error) -> KeyError {
-    KeyError::File { path: path.into(), source }
+fn unread(path: &Path, reason: io::Error) -> KeyError {
+    match reason.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing { path: path.into() },
+        _ => KeyError::File { verb: "read", path: path.into(), reason },
+    }
+}
+
+fn content(path: &Path, reason: impl Into<String>) -> KeyError {
+    KeyError::Content { path: path.into(), reason: reason.into() }
 }
 
 /// Writes a whole file under another name, then links it to its own: it appears complete or not at all, and never replaces one.
@@ -305,8 +331,8 @@ mod tests {
     fn bad_lines_say_what_is_wrong_and_never_the_seed() {
         let path = Path::new("k");
         for (text, part) in [
-            ("", "no key"),
-            ("ed25519 a_1", "line 1: expected three words"),
+            ("", "k is no key file: no key in it that is in use"),
+            ("ed25519 a_1", "k, line 1: expected three words"),
             ("ed25519 a_1 1 SECR", "the public key is not base64 of 32 bytes"),
             ("ed25519 a_1 SECRET YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no time in ms"),
             ("ed25519 a_1 1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no key in it that is in use"),

@@ -78,5 +78,11 @@ pub enum PeersError {
     Client(#[from] ClientError),
     /// A wrong entry of `federation.resolve`.
     #[error("federation.resolve: {0}")]
-    Resolve(#[from] ResolveError),
+    Resolve(String),
+}
+
+impl From<ResolveError> for PeersError {
+    fn from(error: ResolveError) -> Self {
+        Self::Resolve(error.to_string())
+    }
 }

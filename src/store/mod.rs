@@ -135,9 +135,12 @@ pub enum StoreError {
     /// Nothing was written; trying again may help.
     #[error("store: {0}")]
     Unavailable(String),
-    /// The database is of another make: a person has to act.
+    /// The database is of another make, or cannot be had: a person has to act.
     #[error("{0}")]
     Unusable(String),
+    /// Another process works on it, and may end.
+    #[error("{0}")]
+    InUse(String),
 }
 
 /// A store. Cheap to share.

@@ -12,9 +12,10 @@ use rollcall::store::Store as _;
 use rollcall::store::sqlite::{Mode, Sqlite};
 use tempfile::TempDir;
 
-/// Runs `rollcall` with nothing in its environment but a home of its own and `variables`.
-fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rollcall"))
+/// Runs `rollcall` with nothing in its environment but a home of its own and `variables`. One that does not end ends with 124.
+pub fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new("timeout")
+        .args(["120", env!("CARGO_BIN_EXE_rollcall")])
         .args(arguments)
         .env_clear()
         .env("HOME", home)
@@ -23,11 +24,11 @@ fn rollcall(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Outp
         .expect("the binary was built with the tests")
 }
 
-fn home() -> TempDir {
+pub fn home() -> TempDir {
     tempfile::tempdir().expect("a directory for a test")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("output is text")
 }
 
@@ -54,7 +55,9 @@ fn nothing_set_checks_well() {
     let home = home();
     let output = rollcall(home.path(), &[], &["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "the configuration is valid\n");
+    let folder = home.path().join(".local/share/rollcall");
+    let expected = format!("the configuration is valid\nthe first start makes the folder {}\n", folder.display());
+    assert_eq!(text(&output.stdout), expected);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "checking leaves nothing behind");
 }
 
@@ -62,7 +65,8 @@ fn nothing_set_checks_well() {
 fn a_missing_file_is_named() {
     let output = rollcall(home().path(), &[], &["check", "--config", "/nowhere/at/all.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("/nowhere/at/all.toml"));
+    let expected = "/nowhere/at/all.toml: cannot be read: No such file or directory (os error 2)\n";
+    assert_eq!(text(&output.stderr), expected);
 }
 
 #[test]
@@ -158,7 +162,7 @@ fn without_a_store_tools_say_what_makes_one() {
         assert_eq!(output.status.code(), Some(1), "{complaint}");
         let path = home.path().join(".local/share/rollcall/rollcall.db");
         assert!(
-            complaint.starts_with(&format!("rollcall: there is no store at {} yet: ", path.display())),
+            complaint.starts_with(&format!("rollcall: store: there is no store at {} yet: ", path.display())),
             "{complaint}"
         );
         assert!(complaint.contains("`rollcall serve`") && complaint.contains("data_dir"), "{complaint}");
@@ -195,5 +199,37 @@ fn status_says_where_it_looked() {
     drop(listener);
     let output = rollcall(home().path(), &[("ROLLCALL_OPS__LISTEN", &address)], &["status", "--json"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains(&address), "{complaint}");
+    assert_eq!(complaint.matches("efused").count(), 1, "the cause, and once: {complaint}");
+}
+
+#[test]
+fn a_day_that_cannot_be_is_a_mistake_of_the_command_line() {
+    let home = home();
+    let plot = home.path().join("nowhere/day.svg").display().to_string();
+    for (arguments, part) in [
+        (&["--contacts", "3"][..], "--users"),
+        (&["--users", "5", "--contacts", "50"], "--contacts must be less than --users"),
+        (&["--users", "5", "--contacts", "-3"], "-3 is not in 1..=1000"),
+        (&["--window", "0s"], "from 10ms to 10m"),
+        (&["--plot", &plot], &plot),
+    ] {
+        let output = rollcall(home.path(), &[], &[&["simulate"], arguments].concat());
+        let complaint = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+        assert!(output.stdout.is_empty() && complaint.contains(part), "{arguments:?}: {complaint}");
+    }
+}
+
+#[test]
+fn a_day_that_somebody_made_up_is_counted_and_not_judged() {
+    let home = home();
+    let plot = home.path().join("day.svg").display().to_string();
+    let arguments = ["simulate", "--users", "5", "--contacts", "2", "--plot", &plot];
+    let output = rollcall(home.path(), &[], &arguments);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", text(&output.stderr));
+    assert!(said.contains("5 users, 2 contacts, 1 peer\n") && !said.contains("held to"), "{said}");
+    assert!(fs::read_to_string(plot).unwrap().contains("<svg"));
 }

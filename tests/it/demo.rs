@@ -1,6 +1,7 @@
 //! The demo, run as anybody runs it: its figures are counted, so they can be held to something.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -52,5 +53,24 @@ fn a_window_that_is_none_is_a_mistake_of_the_command_line() {
     let demo = Command::new(env!("CARGO_BIN_EXE_rollcall")).args(["demo", "--window", "soon"]).output().unwrap();
     let errors = String::from_utf8_lossy(&demo.stderr);
     assert_eq!(demo.status.code(), Some(2), "{errors}");
-    assert!(errors.contains("batch.window") && errors.contains("duration"), "{errors}");
+    assert!(errors.contains("--window") && errors.contains("duration"), "{errors}");
+}
+
+#[test]
+fn it_says_what_it_does_before_it_does_it_and_can_be_stopped_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+        // The introductions alone take minutes.
+        .args(["demo", "--window", "10m", "--users", "20"])
+        .env_clear()
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let said: Vec<String> = lines.by_ref().take(2).map(Result::unwrap).collect();
+    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    assert_eq!(demo.wait().unwrap().code(), Some(1));
+    assert_eq!(said[0], "20 simulated users on a.example and b.example, windows of 10m");
+    assert!(said[1].starts_with("introducing 20 users"), "{said:?}");
 }

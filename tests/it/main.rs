@@ -16,6 +16,7 @@ mod machines;
 mod model;
 mod nothing_lost;
 mod ops;
+mod preflight;
 mod script;
 mod secrets;
 mod store;

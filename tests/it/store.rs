@@ -238,7 +238,7 @@ async fn the_outbox_holds_what_was_not_published() {
 async fn a_second_owner_is_refused_with_a_sentence() {
     let (_folder, path) = folder();
     let store = open(&path).await;
-    let Err(StoreError::Unusable(why)) = Sqlite::open(&path, Mode::Owner).await else { panic!("two owners") };
+    let Err(StoreError::InUse(why)) = Sqlite::open(&path, Mode::Owner).await else { panic!("two owners") };
     assert!(why.contains("another process works on") && why.contains("rollcall.db"), "{why}");
     let guest = Sqlite::open(&path, Mode::Guest).await.unwrap();
     assert_eq!(guest.acquire(P0, "guest", LEASE_MS).await.unwrap(), None);
@@ -325,7 +325,7 @@ async fn what_was_there_keeps_its_mode() {
 async fn a_guest_without_a_store_asks_whether_there_was_a_start() {
     let (_folder, path) = folder();
     let asked = async || match Sqlite::open(&path, Mode::Guest).await {
-        Err(StoreError::Unusable(why)) => why,
+        Err(StoreError::Unavailable(why)) => why,
         other => panic!("{:?}", other.err()),
     };
     let expected = format!("there is no store at {} yet: ", path.display());
@@ -341,18 +341,19 @@ async fn a_guest_without_a_store_asks_whether_there_was_a_start() {
 #[tokio::test]
 async fn foreign_and_damaged_files_are_named() {
     let (folder, path) = folder();
-    let refused = async |path: &Path, mode| match Sqlite::open(path, mode).await {
+    let refused = async |path: &Path| match Sqlite::open(path, Mode::Owner).await {
         Err(StoreError::Unusable(why)) => assert!(why.contains(path.to_str().unwrap()), "{why}"),
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("opened"),
     };
-    refused(&path, Mode::Guest).await;
+    let Err(StoreError::Unavailable(why)) = Sqlite::open(&path, Mode::Guest).await else { panic!("no store") };
+    assert!(why.contains(path.to_str().unwrap()) && why.contains("no store at"), "{why}");
     let garbage = folder.path().join("garbage.db");
     fs::write(&garbage, "this is no database, and longer than a header ".repeat(300)).unwrap();
-    refused(&garbage, Mode::Owner).await;
+    refused(&garbage).await;
     let foreign = folder.path().join("foreign.db");
     let mut connection = connect(&foreign).await;
     sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut connection).await.unwrap();
     sqlx::Connection::close(connection).await.unwrap();
-    refused(&foreign, Mode::Owner).await;
+    refused(&foreign).await;
 }

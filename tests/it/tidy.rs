@@ -149,6 +149,35 @@ fn the_core_is_pure() {
     none(&impure, "core knows neither time, chance nor the outside");
 }
 
+/// `{error:#}` prints a whole chain: a cause that stands in the text, too, would be said twice.
+#[test]
+fn errors_say_their_causes_once() {
+    let repeated: Vec<_> = sources()
+        .iter()
+        .flat_map(|source| repeated_causes(&source.code()).into_iter().map(|text| (source.path.clone(), text)))
+        .collect();
+    none(&repeated, "errors whose text repeats their source");
+}
+
+/// Texts of errors that have a source and name it.
+fn repeated_causes(code: &str) -> Vec<String> {
+    let parts = code.split("#[error(").skip(1).map(|part| {
+        let (text, rest) = part.split_once(")]").unwrap_or((part, ""));
+        // Up to the next variant's text, which begins the next part.
+        (text, rest.split("\n}").next().unwrap_or_default())
+    });
+    let names_it = |text: &str| ["{source", "{0", "(.0)", "(source)"].iter().any(|name| text.contains(name));
+    let has_one = |body: &str| ["#[from]", "#[source]", "source: "].iter().any(|mark| body.contains(mark));
+    parts.filter(|(text, body)| names_it(text) && has_one(body)).map(|(text, _)| text.to_owned()).collect()
+}
+
+#[test]
+fn the_scanner_sees_causes_that_are_said_twice() {
+    let text = "#[error(\"{0}\")]\nA(#[from] X),\n#[error(transparent)]\nB(#[from] Y),\n#[error(\"{path}: {source}\")]\nC { source: Z },\n\
+                #[error(\"{0}\")]\nD(String),\n}\nstruct E { source: X }";
+    assert_eq!(repeated_causes(text), ["\"{0}\"", "\"{path}: {source}\""]);
+}
+
 #[test]
 fn one_file_knows_bincode() {
     let others: Vec<_> = sources()

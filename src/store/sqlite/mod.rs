@@ -54,8 +54,9 @@ impl Sqlite {
     /// Opens the file; an [`Mode::Owner`] makes it and its folder if need be.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`]: another process owns the file, it is damaged or not a store, or (as a guest) there is none.
-    /// [`StoreError::Unavailable`]: it is locked for longer than 5 s, or the disk fails.
+    /// [`StoreError::Unusable`]: the file cannot be opened, is damaged or not a store.
+    /// [`StoreError::InUse`]: another process owns it.
+    /// [`StoreError::Unavailable`]: (as a guest) there is none yet, it is locked for longer than 5 s, or the disk fails.
     pub async fn open(path: &Path, mode: Mode) -> Result<Arc<Self>, StoreError> {
         let lock = match mode {
             Mode::Owner => Some(open::lock(path)?),

@@ -33,7 +33,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let file = private().create(true).truncate(false).open(&beside).map_err(|error| unusable(&beside, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(format!(
             "another process works on {}: a SQLite store takes one process with workers at a time",
             path.display()
         ))),
@@ -169,7 +169,7 @@ fn refusal(path: &Path, error: &Error) -> StoreError {
 
 fn missing(path: &Path) -> StoreError {
     let question = "has `rollcall serve` run with this configuration, workers included?";
-    StoreError::Unusable(format!(
+    StoreError::Unavailable(format!(
         "there is no store at {} yet: {question} (data_dir, or store.url, says where it is)",
         path.display()
     ))
@@ -177,5 +177,5 @@ fn missing(path: &Path) -> StoreError {
 
 /// A person has to act; `why` goes on after "cannot use … as the store: ".
 pub(super) fn unusable(path: &Path, why: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Unusable(format!("cannot use {} as the store: {why}", path.display()))
+    StoreError::Unusable(format!("store.url: cannot use {} as the store: {why}", path.display()))
 }
