@@ -17,6 +17,8 @@ use super::window::Window;
 const FRAME: Duration = Duration::from_millis(500);
 /// How often a line is written elsewhere.
 const LINE: Duration = Duration::from_secs(2);
+/// What the log shows. That one of the two servers ends before the other is no news.
+const QUIET: &str = "warn,rollcall::outbound::trouble=error";
 /// Nobody watches for longer: a year.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -41,7 +43,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args) -> Result<()> {
-    telemetry::start(&LogConfig { json: false, filter: "warn".into() })?;
+    telemetry::start(&LogConfig { json: false, filter: QUIET.into() })?;
     let mut signals = lifecycle::signals().context("cannot listen for signals")?;
     let options = Options { users: args.users, window: args.window.to_string() };
     let mut screen = Screen::new();

@@ -19,6 +19,8 @@ pub struct Effects {
     pub released: Vec<HoldId>,
     /// For the metrics: the windows that closed.
     pub flushes: Vec<Flush>,
+    /// For the log: the peers that were given up, and those that are back.
+    pub lapses: Vec<Lapse>,
 }
 
 impl Effects {
@@ -85,6 +87,9 @@ pub enum FlushReason {
 }
 
 impl FlushReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Due, Self::Entries, Self::Bytes, Self::Pressure, Self::Drain];
+
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,6 +100,15 @@ impl FlushReason {
             Self::Drain => "drain",
         }
     }
+}
+
+/// A peer was given up, or is back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapse {
+    /// Which.
+    pub server: ServerName,
+    /// It is back: its users are known again as they are heard of.
+    pub is_over: bool,
 }
 
 /// A window that became a transaction.

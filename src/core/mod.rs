@@ -18,7 +18,7 @@ pub mod settings;
 pub mod signal;
 pub mod user;
 
-pub use effect::{Effects, Flush, FlushReason, Output, Transaction, Update};
+pub use effect::{Effects, Flush, FlushReason, Lapse, Output, Transaction, Update};
 pub use holds::HoldId;
 pub use machines::{Hour, JobTotals, Machines, RestoreError, Totals};
 pub use settings::Settings;

@@ -208,6 +208,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::Failed, Self::TooLarge, Self::Expired];
+
     /// The name in receipts and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

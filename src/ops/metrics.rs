@@ -120,6 +120,11 @@ pub const METRICS: &[Metric] = &[
         "by",
         "Requests that the edge refused because a user or an address asked too much",
     ),
+    counter(
+        "rollcall_send_failures_total",
+        "reason",
+        "Requests with transactions to peers that failed, by why: each attempt counts",
+    ),
     seconds("rollcall_send_seconds", SEND_BUCKETS, "One request to a peer, from connecting to its answer"),
     bytes("rollcall_sent_bytes_total", "", "Bytes of transaction sent to peers, repeats included"),
     gauge("rollcall_bus_blocked", "", "1 while the broker takes no messages because it is short of memory or disk"),

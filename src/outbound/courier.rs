@@ -15,11 +15,13 @@ use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::Outcome;
 use crate::model::{ServerName, Timestamp};
+use crate::outbound::failure::Failure;
 use crate::outbound::http::{self, causes, millis, read_answer};
 use crate::outbound::keys::SigningKeys;
 use crate::outbound::lanes::Lanes;
 use crate::outbound::peers::{PeerError, Peers};
 use crate::outbound::sign::{SignError, authorize_put};
+use crate::outbound::trouble::Troubles;
 use crate::policy::Policy;
 use crate::wire::outbound::OutboundMessage;
 
@@ -46,6 +48,7 @@ pub struct Courier {
     config: FederationConfig,
     local: ServerName,
     lanes: Lanes,
+    troubles: Troubles,
     requests: Semaphore,
 }
 
@@ -91,7 +94,8 @@ impl Courier {
         local: ServerName,
     ) -> Self {
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        Self { clock, peers, policy, keys, config, local, lanes: Lanes::default(), requests }
+        let (lanes, troubles) = (Lanes::default(), Troubles::new());
+        Self { clock, peers, policy, keys, config, local, lanes, troubles, requests }
     }
 
     /// Sends `message` until it is answered or too old, and says which. Returns early once no further attempt fits before its
@@ -99,10 +103,14 @@ impl Courier {
     /// waits. Dropping the future abandons it: sending it again later is harmless. An error means that it can never be sent.
     pub async fn deliver(&self, message: &OutboundMessage) -> Result<Report, SignError> {
         let prepared = self.prepare(message)?;
-        match timeout(self.left(message), self.lanes.enter(&message.destination)).await {
-            Ok(_lane) => Ok(self.carry(message, &prepared).await),
-            Err(_) => Ok(Report::of(Outcome::Expired)),
+        let report = match timeout(self.left(message), self.lanes.enter(&message.destination)).await {
+            Ok(_lane) => self.carry(message, &prepared).await,
+            Err(_) => Report::of(Outcome::Expired),
+        };
+        if report.outcome == Outcome::Expired {
+            self.troubles.expired(&message.destination);
         }
+        Ok(report)
     }
 
     async fn carry(&self, message: &OutboundMessage, prepared: &Prepared) -> Report {
@@ -148,12 +156,9 @@ impl Courier {
         }
         match timeout(time, self.exchange(&message.destination, prepared)).await {
             Ok(Ok(verdict)) => verdict,
-            Ok(Err(PeerError::NotNow(why))) => retry(&why),
-            Ok(Err(PeerError::Never(why))) => {
-                tracing::warn!(why, "cannot be sent");
-                Verdict::Done(Outcome::Failed)
-            }
-            Err(_) => retry(&"it takes too long"),
+            Ok(Err(PeerError::NotNow(reason, why))) => self.retry(&message.destination, reason, &why),
+            Ok(Err(PeerError::Never(reason, why))) => self.refused(&message.destination, reason, &why),
+            Err(_) => self.retry(&message.destination, Failure::Timeout, "it takes too long"),
         }
     }
 
@@ -164,36 +169,54 @@ impl Courier {
             .header(CONTENT_TYPE, "application/json")
             .body(prepared.body.clone());
         let started = Instant::now();
-        let response = request.send().await.map_err(|error| PeerError::NotNow(causes(&error)))?;
+        let response =
+            request.send().await.map_err(|error| PeerError::NotNow(Failure::of_request(&error), causes(&error)))?;
         metrics::histogram!("rollcall_send_seconds").record(started.elapsed().as_secs_f64());
         metrics::counter!("rollcall_sent_bytes_total").increment(prepared.body.len() as u64);
-        Ok(self.judge(response).await)
+        Ok(self.judge(destination, response).await)
     }
 
     /// What an answer means. It is read to its end, so that the connection serves again.
-    async fn judge(&self, response: Response) -> Verdict {
+    async fn judge(&self, destination: &ServerName, response: Response) -> Verdict {
         let status = response.status();
         let header = response.headers().get(RETRY_AFTER).cloned();
         let answer = read_answer(response).await.unwrap_or_default();
         if status.is_success() {
+            self.troubles.over(destination);
             return Verdict::Done(Outcome::Delivered);
         }
-        tracing::debug!(%status, answer = %excerpt(&answer), "refused");
+        let (reason, why) = (Failure::of_status(status), format!("{status}: {}", excerpt(&answer)));
         match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Verdict::Done(Outcome::TooLarge),
+            // The link takes it apart: no trouble.
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                count(reason);
+                Verdict::Done(Outcome::TooLarge)
+            }
             // A homeserver that is busy with another transaction of ours says 429 and no time: that is waited out as any failure is.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                patience(&answer, header.as_ref(), self.clock.now()).map_or(Verdict::Retry, Verdict::Wait)
+                let retry = self.retry(destination, reason, &why);
+                patience(&answer, header.as_ref(), self.clock.now()).map_or(retry, Verdict::Wait)
             }
-            status if status.is_server_error() => Verdict::Retry,
-            _ => Verdict::Done(Outcome::Failed),
+            status if status.is_server_error() => self.retry(destination, reason, &why),
+            _ => self.refused(destination, reason, &why),
         }
+    }
+
+    fn retry(&self, destination: &ServerName, reason: Failure, why: &str) -> Verdict {
+        count(reason);
+        self.troubles.failing(destination, reason, why);
+        Verdict::Retry
+    }
+
+    fn refused(&self, destination: &ServerName, reason: Failure, why: &str) -> Verdict {
+        count(reason);
+        self.troubles.refusing(destination, reason, why);
+        Verdict::Done(Outcome::Failed)
     }
 }
 
-fn retry(why: &dyn std::fmt::Display) -> Verdict {
-    tracing::debug!(%why, "no answer");
-    Verdict::Retry
+fn count(reason: Failure) {
+    metrics::counter!("rollcall_send_failures_total", "reason" => reason.as_str()).increment(1);
 }
 
 /// How long an answer asks to wait: `retry_after_ms` of its body, or else its `Retry-After`, in seconds or as a date.
@@ -215,8 +238,9 @@ fn beyond(asked: Duration) -> Duration {
     asked.min(MAX_BEYOND).mul_f64(fastrand::f64() / 4.0)
 }
 
+/// The beginning of what a stranger says, on one line.
 fn excerpt(answer: &[u8]) -> String {
-    String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned()
+    String::from_utf8_lossy(&answer[..answer.len().min(200)]).replace(char::is_control, " ")
 }
 
 /// Percent-encodes everything but the unreserved characters of RFC 3986.

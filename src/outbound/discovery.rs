@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use axum::http::HeaderValue;
 
 use super::dns::Dns;
+use super::failure::Failure;
 use super::resolve::{BaseUrl, Resolve, ResolveError, Route, Target, unusable};
 use super::well_known::WellKnown;
 use crate::model::ServerName;
@@ -56,7 +57,9 @@ impl Discovery {
             None => match self.dns.offers_federation(host).await {
                 Ok(true) => (None, Route::Service),
                 Ok(false) => (Some(self.ports.federation), Route::Host),
-                Err(error) => return Err(ResolveError::Unavailable(error.to_string())),
+                Err(error) => {
+                    return Err(ResolveError::Unavailable(Failure::of_name(&error), error.to_string()));
+                }
             },
         };
         let port = port.map_or(String::new(), |port| format!(":{port}"));

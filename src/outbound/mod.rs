@@ -4,7 +4,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`sender`] | the loop around the queue |
-//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer |
+//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `trouble`: what the log says of peers that fail |
+//! | [`failure`] | why they do |
 //! | [`sign`], [`keys`] | say who we are, and check who others are |
 //! | [`peers`] | the way to a server: what the operator says ([`resolve`]), else [`discovery`] with [`well_known`] and [`dns`] |
 //! | [`clients`], [`http`], [`reach`] | connections: their bounds, and where they may go |
@@ -13,6 +14,7 @@ pub mod clients;
 pub mod courier;
 pub mod discovery;
 pub mod dns;
+pub mod failure;
 pub mod http;
 pub mod keys;
 mod lanes;
@@ -21,4 +23,5 @@ pub mod reach;
 pub mod resolve;
 pub mod sender;
 pub mod sign;
+mod trouble;
 pub mod well_known;

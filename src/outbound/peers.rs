@@ -5,9 +5,10 @@ use std::sync::Arc;
 use reqwest::header::HOST;
 use reqwest::{Method, RequestBuilder};
 
-use super::clients::{ClientError, Clients};
+use super::clients::{ClientError, Clients, OutOfReach};
 use super::discovery::{Discovery, Ports};
 use super::dns::Dns;
+use super::failure::Failure;
 use super::resolve::{Configured, ResolveError, SharedResolver};
 use super::well_known::WellKnown;
 use crate::clock::SharedClock;
@@ -18,11 +19,11 @@ use crate::model::ServerName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// It will not begin another time either, unless a person acts.
-    #[error("{0}")]
-    Never(String),
+    #[error("{1}")]
+    Never(Failure, String),
     /// Later perhaps.
-    #[error("{0}")]
-    NotNow(String),
+    #[error("{1}")]
+    NotNow(Failure, String),
 }
 
 /// Everybody else. Cheap to clone.
@@ -51,8 +52,10 @@ impl Peers {
     /// When the server cannot be found or must not be reached, or no URL can hold the path as it is.
     pub async fn request(&self, method: Method, server: &ServerName, path: &str) -> Result<RequestBuilder, PeerError> {
         let target = self.resolver.find(server).await?;
-        let url = target.base.at(path).ok_or_else(|| PeerError::Never(format!("no URL can hold {path:?}")))?;
-        let client = self.clients.by(target.route, &url).map_err(|error| PeerError::Never(error.to_string()))?;
+        let no_url = || PeerError::Never(Failure::Other, format!("no URL can hold {path:?}"));
+        let url = target.base.at(path).ok_or_else(no_url)?;
+        let refused = |error: OutOfReach| PeerError::Never(Failure::RefusedAddress, error.to_string());
+        let client = self.clients.by(target.route, &url).map_err(refused)?;
         let request = client.request(method, url);
         Ok(match target.host {
             Some(host) => request.header(HOST, host),
@@ -64,8 +67,8 @@ impl Peers {
 impl From<ResolveError> for PeerError {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Unusable { .. } => Self::Never(error.to_string()),
-            ResolveError::Unavailable(reason) => Self::NotNow(reason),
+            ResolveError::Unusable { .. } => Self::Never(Failure::Other, error.to_string()),
+            ResolveError::Unavailable(class, reason) => Self::NotNow(class, reason),
         }
     }
 }

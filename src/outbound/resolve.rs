@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use axum::http::HeaderValue;
 use reqwest::Url;
 
+use super::failure::Failure;
 use crate::model::ServerName;
 
 /// Why a server's address is not known.
@@ -24,8 +25,8 @@ pub enum ResolveError {
         reason: String,
     },
     /// Discovery failed: try again later.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error("{1}")]
+    Unavailable(Failure, String),
 }
 
 /// A scheme, a host and a port: requests' paths are signed, so nothing else belongs in it.
@@ -139,7 +140,9 @@ impl Resolve for Configured {
         match (self.map.get(server), &self.others) {
             (Some(base), _) => Ok(Target::of_operator(base.clone())),
             (None, Some(others)) => others.find(server).await,
-            (None, None) => Err(ResolveError::Unavailable(format!("federation.resolve does not name {server}"))),
+            (None, None) => {
+                Err(ResolveError::Unavailable(Failure::Other, format!("federation.resolve does not name {server}")))
+            }
         }
     }
 }

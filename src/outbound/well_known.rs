@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::clients::Clients;
+use super::failure::Failure;
 use super::http::{causes, millis, read_answer, until};
 use super::resolve::{ResolveError, Route};
 use crate::clock::SharedClock;
@@ -148,7 +149,8 @@ impl WellKnown {
             let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
             Op::Put(Entry::after(self.ask(host, port).await, known, now))
         });
-        let busy = || ResolveError::Unavailable("too many hosts are being asked for .well-known".into());
+        let busy =
+            || ResolveError::Unavailable(Failure::Other, "too many hosts are being asked for .well-known".into());
         asked.await.into_entry().map(|entry| entry.into_value().delegate).ok_or_else(busy)
     }
 

@@ -11,7 +11,7 @@ use super::outbox::{self, Leaving};
 use super::owner::{Ended, Owner};
 use super::run::Run;
 use crate::bus::{Exchange, Outgoing, PublishError, SubscriptionError, Token};
-use crate::core::{Effects, HoldId};
+use crate::core::{Effects, HoldId, Lapse};
 use crate::store::{Commit, Lease, RowChange};
 use crate::wire::envelope::encode;
 
@@ -19,6 +19,8 @@ use crate::wire::envelope::encode;
 pub(super) const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// Committed runs whose messages are not confirmed. Beyond it the owner waits: their outbox rows and inputs are kept until then.
 const FLIGHTS: usize = 8;
+/// Peers that one line of the log names: many are given up at once when our own network fails.
+const NAMED: usize = 10;
 
 /// Runs that are committed and whose messages are on their way, oldest first.
 #[derive(Default)]
@@ -70,7 +72,7 @@ impl Owner<'_> {
             self.acknowledge(tokens).await?;
             return Err(ended);
         }
-        let Effects { rows, outputs, released, flushes } = self.machines.take_effects();
+        let Effects { rows, outputs, released, flushes, lapses } = self.machines.take_effects();
         let leaving = outbox::pack(outputs, self.worker.partitions);
         // Also for updates alone: the commit is the fence, and a late owner tells nobody's client anything.
         if !rows.is_empty() || !leaving.is_empty() {
@@ -83,6 +85,7 @@ impl Owner<'_> {
         tokens.extend(released.iter().filter_map(|id| self.release(*id)));
         self.depart(leaving, tokens).await?;
         self.observe(&flushes);
+        say_lapses(&lapses);
         Ok(())
     }
 
@@ -184,6 +187,19 @@ impl Owner<'_> {
         let held = self.held.remove(&id)?;
         self.held_bytes -= held.bytes;
         Some(held.token)
+    }
+}
+
+fn say_lapses(lapses: &[Lapse]) {
+    for is_over in [false, true] {
+        let peers: Vec<_> =
+            lapses.iter().filter(|lapse| lapse.is_over == is_over).map(|lapse| lapse.server.as_str()).collect();
+        let (count, peers) = (peers.len(), peers[..peers.len().min(NAMED)].join(", "));
+        match is_over {
+            _ if count == 0 => {}
+            true => tracing::info!(count, peers, "peers that were given up are heard of again"),
+            false => tracing::warn!(count, peers, "peers given up: their users are unknown until they are heard of"),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use foldhash::fast::FixedState;
 
 use super::deadlines::{Armed, Deadlines};
-use super::effect::{Effects, Flush, FlushReason, Output};
+use super::effect::{Effects, Flush, FlushReason, Lapse, Output};
 use super::holds::Holds;
 use super::link::{self, Link};
 use super::rows::{ObserverRow, delete, observer_key, put, user_key};
@@ -64,6 +64,7 @@ pub struct Machines {
     holds: Holds,
     outputs: Vec<Output>,
     flushes: Vec<Flush>,
+    lapses: Vec<Lapse>,
     /// What removed links leave to delete.
     removals: Vec<RowChange>,
     /// Machines whose rows are to be written, each once.
@@ -124,6 +125,7 @@ impl Machines {
             holds: Holds::default(),
             outputs: Vec::new(),
             flushes: Vec::new(),
+            lapses: Vec::new(),
             removals: Vec::new(),
             dirty_users: Vec::new(),
             dirty_links: Vec::new(),
@@ -230,6 +232,7 @@ impl Machines {
             outputs: std::mem::take(&mut self.outputs),
             released: self.holds.take_released(),
             flushes: std::mem::take(&mut self.flushes),
+            lapses: std::mem::take(&mut self.lapses),
         }
     }
 
@@ -318,6 +321,9 @@ impl Machines {
         };
         handle(link, &mut turn);
         link.guard(now);
+        if link.is_lapsed() != was_lapsed {
+            self.lapses.push(Lapse { server: link.server().clone(), is_over: was_lapsed });
+        }
         self.day.note_flushes(now, &self.flushes[flushed..], link.is_lapsed() && !was_lapsed);
         self.suspicion.note(before, link.standing());
         let at = link.poll_timeout(&self.settings);

@@ -5,6 +5,7 @@ mod connections;
 mod courier;
 mod discovery;
 mod edge;
+mod failures;
 mod https;
 mod inbound;
 mod keys;

@@ -1,8 +1,8 @@
 //! Watchdogs and reminders (W3–W7, E6, E7): when they expire, what they cost, and whose fault silence is.
 
-use rollcall::core::Settings;
 use rollcall::core::rows::{RemoteRow, user_key};
 use rollcall::core::signal::{Inbound, PeerSignal};
+use rollcall::core::{Lapse, Settings};
 use rollcall::model::{Presence, Status, Timestamp};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::{decode, encode};
@@ -45,6 +45,8 @@ fn who_answers_no_reminder_is_given_up_alone() {
     herd.server.peer(herd.now, &peer(7), PeerSignal::Heard);
     herd.pass(SHORT_S + 10, |_| Peers::Answer);
     assert_eq!(herd.server.machines.totals().lapsed, 0, "anything heard brings it back");
+    let said = [false, true].map(|is_over| Lapse { server: peer(7), is_over });
+    assert_eq!(herd.server.lapses, said, "the log says both, once each");
 }
 
 /// Deliveries that fail for `watchdog.give_up` do the same.

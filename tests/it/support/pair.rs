@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use rollcall::config::ListAccept;
 use rollcall::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAction, Stamp, UserSignal};
-use rollcall::core::{FlushReason, HoldId, Machines, Output, Settings, Transaction, Update};
+use rollcall::core::{FlushReason, HoldId, Lapse, Machines, Output, Settings, Transaction, Update};
 use rollcall::model::{DeviceId, Presence, ServerName, Timestamp, UserId};
 use rollcall::reader::{Known, Reader};
 use rollcall::store::RowKey;
@@ -72,6 +72,8 @@ pub struct Server {
     pub updates: Vec<Update>,
     /// Held deliveries that were let go.
     pub released: Vec<HoldId>,
+    /// Peers that were given up, and that came back.
+    pub lapses: Vec<Lapse>,
     epoch: u64,
     next_hold: HoldId,
     events: u64,
@@ -92,6 +94,7 @@ impl Server {
             out: VecDeque::new(),
             updates: Vec::new(),
             released: Vec::new(),
+            lapses: Vec::new(),
             epoch: 1,
             next_hold: 0,
             events: 0,
@@ -237,6 +240,7 @@ impl Server {
                 };
             }
             self.released.extend(effects.released);
+            self.lapses.extend(effects.lapses);
             if effects.outputs.is_empty() {
                 return;
             }
