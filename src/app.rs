@@ -21,7 +21,7 @@ use crate::lifecycle::{self, Failure, Tasks};
 use crate::model::EdgeName;
 use crate::ops::http::{self as ops_http, OpsState};
 use crate::ops::metrics;
-use crate::ops::status::Observer;
+use crate::ops::status::{About, Observer};
 use crate::outbound::discovery::Ports;
 use crate::outbound::dns::Dns;
 use crate::outbound::keys::{SigningKeys, is_open_to_others};
@@ -112,7 +112,7 @@ impl Server {
         }
         let board = parts.start_stages(&mut tasks, roles);
         parts.reload_policy(&mut tasks)?;
-        parts.start_ops(&mut tasks, ops, metrics, board);
+        parts.start_ops(&mut tasks, ops, metrics, (roles, board));
         Ok(Self { addresses, tasks, store, bus })
     }
 
@@ -227,11 +227,12 @@ impl Parts {
         tasks: &mut Tasks,
         listener: TcpListener,
         metrics: PrometheusHandle,
-        board: Option<Arc<Board>>,
+        (roles, board): (Roles, Option<Arc<Board>>),
     ) {
         let observer = Observer::new(self.bus.clone(), self.store.clone(), self.clock.clone(), self.config.partitions)
+            .within(About::new(&self.config, roles))
             .with_board(board);
-        let state = Arc::new(OpsState { observer, metrics, lag_max: self.config.edge.lag_max });
+        let state = Arc::new(OpsState { observer, metrics });
         let stop = tasks.shutdown().soft;
         tasks.spawn("ops", ops_http::serve(listener, state, stop));
     }

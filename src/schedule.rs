@@ -77,6 +77,9 @@ fn jobs(config: ScheduleConfig) -> [(Kind, String); 6] {
     ]
 }
 
+/// What periodic jobs are called in the configuration and in metrics.
+pub const NAMES: [&str; 6] = ["beat", "compact", "expire", "audit", "probe", "statistics"];
+
 /// What an event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {

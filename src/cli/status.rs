@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use rollcall::config::Config;
 use rollcall::core::Hour;
-use rollcall::ops::status::{PartitionStatus, QueueStatus, Status};
+use rollcall::ops::status::{About, PartitionStatus, QueueStatus, Status};
 
 use super::out;
 
@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show empty queues, too
+    #[arg(long)]
+    all: bool,
     /// Print again every second, until interrupted
     #[arg(long)]
     watch: bool,
@@ -35,9 +38,14 @@ pub(super) async fn run(args: &Args, config: &Config) -> Result<()> {
             // Clears the terminal and goes to its top.
             out::line("\x1b[2J\x1b[H")?;
         }
-        print(args.json, &answer)?;
+        let status: Status = serde_json::from_slice(&answer).context("what answers is no rollcall")?;
+        match args.json {
+            true => out::line(&serde_json::to_string(&status)?)?,
+            false => print(&status, args.all)?,
+        }
         if !args.watch {
-            return Ok(());
+            // For scripts and health checks: it is printed, and yet not as it should be.
+            return if status.errors.is_empty() { Ok(()) } else { bail!("{}", status.errors.join("; ")) };
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -73,29 +81,68 @@ fn cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-fn print(json: bool, answer: &[u8]) -> Result<()> {
-    let status: Status = serde_json::from_slice(answer).context("what answers is no rollcall")?;
-    if json {
-        return out::line(&serde_json::to_string(&status)?);
+fn print(status: &Status, all: bool) -> Result<()> {
+    summarize(status)?;
+    let shown: Vec<_> = status.queues.iter().filter(|queue| all || !is_empty(queue)).collect();
+    if !shown.is_empty() {
+        out::line("")?;
+        let mut rows = vec![cells(["queue", "ready", "unacked", "consumers"])];
+        rows.extend(shown.iter().copied().map(queue));
+        out::table("<>>>", &rows)?;
     }
-    let mut rows = vec![cells(["queue", "ready", "unacked", "consumers"])];
-    rows.extend(status.queues.iter().map(queue));
-    out::table("<>>>", &rows)?;
+    match status.queues.len() - shown.len() {
+        0 => {}
+        empty => out::line(&format!("{empty} queues are empty (--all shows them)"))?,
+    }
     out::line("")?;
     let mut rows = vec![cells(["partition", "owner", "epoch", "lag"])];
     rows.extend(status.partitions.iter().map(partition));
     out::table("<<>>", &rows)?;
-    out::line("")?;
-    let links = &status.links;
-    let [total, unknown, owed] = [links.total, links.unknown, links.owed].map(number);
-    out::line(&format!("links: {total}, unknown: {unknown}, owing: {owed}"))?;
     if !status.hours.is_empty() {
         out::line("")?;
         let mut rows = vec![HOUR_HEADS.map(Into::into).into()];
         rows.extend(status.hours.iter().map(hour));
         out::table("<>>>>>>>", &rows)?;
     }
-    status.errors.iter().try_for_each(|error| out::line(&format!("missing: {error}")))
+    Ok(())
+}
+
+/// What somebody who is woken at night wants to know first.
+fn summarize(status: &Status) -> Result<()> {
+    let About { server, version, roles, bus, .. } = &status.about;
+    let links = &status.links;
+    let [total, unknown, owed] = [links.total, links.unknown, links.owed].map(number);
+    let line = |name: &str, text: String| vec![name.to_owned(), text];
+    out::table(
+        "<<",
+        &[
+            line("server", format!("{server}, rollcall {version}")),
+            line("ready", readiness(status)),
+            line("roles", roles.clone()),
+            line("bus", bus.clone()),
+            line("dead letters", number(status.dead())),
+            line("messages", format!("{} in all other queues", number(status.depth()))),
+            line("slowest lag", milliseconds(status.lag_ms())),
+            line("links", format!("{total}, unknown: {unknown}, owing: {owed}")),
+        ],
+    )
+}
+
+fn readiness(status: &Status) -> String {
+    if status.ready {
+        return "yes".into();
+    }
+    let failing = status.checks.iter().filter(|check| !check.ok);
+    let reasons: Vec<_> = failing.map(|check| format!("{}: {}", check.name, check.detail)).collect();
+    format!("no: {}", reasons.join("; "))
+}
+
+fn is_empty(queue: &QueueStatus) -> bool {
+    queue.ready == 0 && queue.unacked.unwrap_or_default() == 0
+}
+
+fn milliseconds(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms"))
 }
 
 /// UTC: the machine that asks may be elsewhere.
@@ -116,8 +163,7 @@ fn queue(queue: &QueueStatus) -> Vec<String> {
 
 fn partition(partition: &PartitionStatus) -> Vec<String> {
     let owner = partition.owner.clone().unwrap_or_else(|| "nobody".into());
-    let lag = partition.lag_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms"));
-    vec![partition.partition.to_string(), owner, partition.epoch.to_string(), lag]
+    vec![partition.partition.to_string(), owner, partition.epoch.to_string(), milliseconds(partition.lag_ms)]
 }
 
 fn cells(texts: [&str; 4]) -> Vec<String> {

@@ -6,6 +6,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::door::Remote;
@@ -29,6 +30,7 @@ const EVENTS: &str = "/_rollcall/v1/events";
 /// Around every handler.
 pub(crate) async fn observe(State(edge): State<Arc<EdgeState>>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none".into(), |path| path.as_str().to_owned());
+    let (begun, method) = (Instant::now(), method(request.method()));
     let for_clients = is_for_clients(request.uri().path());
     let (trace, followed) = trace(request.headers());
     request.extensions_mut().insert(followed);
@@ -39,6 +41,8 @@ pub(crate) async fn observe(State(edge): State<Arc<EdgeState>>, mut request: Req
         Ok(()) => next.run(request).instrument(span.clone()).await,
     };
     span.in_scope(|| tracing::debug!(code = response.status().as_u16(), "answered"));
+    metrics::histogram!("rollcall_http_request_seconds", "route" => route.clone(), "method" => method)
+        .record(begun.elapsed().as_secs_f64());
     metrics::counter!("rollcall_http_requests_total", "route" => route, "code" => response.status().as_str().to_owned())
         .increment(1);
     if for_clients {
@@ -47,6 +51,19 @@ pub(crate) async fn observe(State(edge): State<Arc<EdgeState>>, mut request: Req
         }
     }
     response
+}
+
+/// The name in metrics: strangers may make up any.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    }
 }
 
 fn admit(edge: &EdgeState, request: &Request) -> Result<(), MatrixError> {

@@ -3,6 +3,8 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::series;
+
 /// What a metric does over time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -33,6 +35,8 @@ pub struct Metric {
 const FLUSH_BUCKETS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 4.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0];
 /// From an SSD's sync to a disk in trouble.
 const COMMIT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// From a look into memory to the longest wait for the store.
+const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// From the same rack to the default time-out.
 const SEND_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -57,12 +61,18 @@ const fn seconds(name: &'static str, buckets: &'static [f64], help: &'static str
 
 /// All of them.
 pub const METRICS: &[Metric] = &[
+    gauge("rollcall_build_info", "version", "1, for the version that runs"),
+    gauge("rollcall_up", "part", "1 if the broker or the store answered at the last look, else 0"),
     counter("rollcall_events_total", "type", "Events that edges sent, by type; invalid: refused"),
     counter("rollcall_dead_letters_total", "origin,reason", "Messages put aside as dead letters, by where and why"),
     gauge("rollcall_queue_messages", "queue,state", "Messages in a queue: ready, or unacked where the bus tells"),
     gauge("rollcall_queue_consumers", "queue", "Consumers of a queue"),
-    counter("rollcall_published_total", "exchange", "Messages that the bus confirmed"),
-    bytes("rollcall_published_bytes_total", "exchange", "Bytes of their bodies"),
+    counter("rollcall_published_total", "exchange", "Messages that this process published and the bus confirmed"),
+    bytes(
+        "rollcall_published_bytes_total",
+        "exchange",
+        "Bytes of the bodies of messages that this process published and the bus confirmed",
+    ),
     counter("rollcall_redeliveries_total", "queue", "Deliveries that had been delivered before"),
     Metric {
         name: "rollcall_partition_lag_seconds",
@@ -76,11 +86,15 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "rollcall_links",
         "state",
-        "Links of these partitions: all, unknown (the peer was given up), or owed something",
+        "Links of the partitions that this process owns: all, unknown (the peer was given up), or owed something",
     ),
     counter("rollcall_windows_total", "reason", "Windows closed: due, entries, bytes, pressure or drain"),
-    counter("rollcall_window_entries_total", "reason", "Entries that left in these windows"),
-    bytes("rollcall_window_bytes_total", "reason", "Bytes of transaction that left in these windows"),
+    counter("rollcall_window_entries_total", "reason", "Entries that left in windows, by why the windows closed"),
+    bytes(
+        "rollcall_window_bytes_total",
+        "reason",
+        "Bytes of transaction that left in windows, by why the windows closed",
+    ),
     counter(
         "rollcall_receipts_total",
         "outcome",
@@ -88,14 +102,14 @@ pub const METRICS: &[Metric] = &[
     ),
     seconds("rollcall_edge_to_flush_seconds", FLUSH_BUCKETS, "From an event at the edge to the window that took it"),
     counter("rollcall_commits_total", "", "Runs committed"),
-    counter("rollcall_commit_rows_total", "", "Rows written by them"),
-    bytes("rollcall_commit_bytes_total", "", "Bytes written by them"),
+    counter("rollcall_commit_rows_total", "", "Rows written by committed runs"),
+    bytes("rollcall_commit_bytes_total", "", "Bytes written by committed runs"),
     seconds("rollcall_commit_seconds", COMMIT_BUCKETS, "From handing a run to the store to its word"),
     counter("rollcall_job_runs_total", "job", "Periodic jobs started"),
-    gauge(
-        "rollcall_job_findings",
+    counter(
+        "rollcall_job_findings_total",
         "job",
-        "What jobs found to do since each partition has had its owner: users forgotten (expire), repairs (audit), peers tried (probe)",
+        "What periodic jobs found to do: users forgotten (expire), repairs (audit), peers tried (probe)",
     ),
     counter("rollcall_updates_sent_total", "", "Messages with updates that workers sent to edges"),
     counter("rollcall_updates_received_total", "", "Messages with updates that this edge took"),
@@ -115,6 +129,13 @@ pub const METRICS: &[Metric] = &[
         "Connections closed as they came: all places were taken, or those of one address",
     ),
     counter("rollcall_http_requests_total", "route,code", "Requests that the edge answered"),
+    Metric {
+        name: "rollcall_http_request_seconds",
+        kind: Kind::Histogram(REQUEST_BUCKETS),
+        unit: Unit::Seconds,
+        labels: "route,method",
+        help: "From a request at the edge to the head of its answer",
+    },
     counter(
         "rollcall_limited_total",
         "by",
@@ -130,8 +151,11 @@ pub const METRICS: &[Metric] = &[
     gauge("rollcall_bus_blocked", "", "1 while the broker takes no messages because it is short of memory or disk"),
     counter("rollcall_bus_connections_lost_total", "", "Connections to the broker that were lost and replaced"),
     counter("rollcall_bus_returned_total", "", "Messages that the broker gave back because no queue took them"),
-    counter("rollcall_bus_replies_dropped_total", "", "Replies from the broker that nobody took in time"),
-    counter("rollcall_replies_dropped_total", "", "Replies within the embedded bus that nobody took in time"),
+    counter(
+        "rollcall_replies_dropped_total",
+        "",
+        "Words that a write is applied which nobody took off the bus in time",
+    ),
     counter(
         "rollcall_dead_letters_dropped_total",
         "",
@@ -147,7 +171,7 @@ pub const METRICS: &[Metric] = &[
     },
 ];
 
-/// Installs the recorder for the whole process and describes every metric. Call it once.
+/// Installs the recorder for the whole process, describes every metric and begins every series that is known beforehand. Call it once.
 ///
 /// # Errors
 /// When a recorder was installed before.
@@ -160,6 +184,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     }
     let handle = builder.install_recorder()?;
     METRICS.iter().for_each(describe);
+    series::begin();
     Ok(handle)
 }
 

@@ -3,5 +3,8 @@
 pub mod dead;
 pub mod http;
 pub mod metrics;
+mod process;
+pub mod readiness;
+mod series;
 pub mod status;
 pub mod tools;

@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::readiness::{Check, Readiness};
+use super::series;
 use crate::bus::{Queue, QueueDepth, SharedBus};
 use crate::clock::SharedClock;
+use crate::config::{BusUrl, Config, Roles};
 use crate::core::{Hour, Totals};
 use crate::model::Timestamp;
 use crate::store::{Ownership, RowKind, SharedStore};
@@ -27,6 +30,15 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// The answer of `/status` and of `rollcall status --json`. What cannot be had is missing, and `errors` says why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// The process that answers.
+    #[serde(flatten)]
+    pub about: About,
+    /// Whether `/readyz` says so.
+    #[serde(default)]
+    pub ready: bool,
+    /// What it says of each check.
+    #[serde(default)]
+    pub checks: Vec<Check>,
     /// Every queue of the deployment.
     pub queues: Vec<QueueStatus>,
     /// Every partition.
@@ -38,6 +50,39 @@ pub struct Status {
     pub hours: Vec<Hour>,
     /// What could not be had.
     pub errors: Vec<String>,
+}
+
+/// A process, and what it is configured for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// `server_name`.
+    pub server: String,
+    /// Rollcall's.
+    pub version: String,
+    /// Its stages, separated by commas.
+    pub roles: String,
+    /// `embedded` or `amqp`.
+    pub bus: String,
+    /// Past this lag it is not ready, ms: `edge.lag_max`.
+    pub lag_max_ms: u64,
+}
+
+impl About {
+    /// This process, with so many roles.
+    pub fn new(config: &Config, roles: Roles) -> Self {
+        let bus = match config.bus.url {
+            BusUrl::Embedded => "embedded",
+            BusUrl::Amqp(_) => "amqp",
+        };
+        Self {
+            server: config.server_name.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            roles: roles.to_string(),
+            bus: bus.into(),
+            lag_max_ms: u64::try_from(config.edge.lag_max.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// One queue.
@@ -78,6 +123,17 @@ pub struct LinkStatus {
 }
 
 impl Status {
+    /// Dead letters that wait for somebody; `None`: it is not known.
+    pub fn dead(&self) -> Option<u64> {
+        self.queues.iter().find(|queue| is_dead(&queue.name)).map(|queue| queue.ready)
+    }
+
+    /// Messages in all other queues; `None`: it is not known.
+    pub fn depth(&self) -> Option<u64> {
+        let work = || self.queues.iter().filter(|queue| !is_dead(&queue.name));
+        work().next().map(|_| work().map(|queue| queue.ready + queue.unacked.unwrap_or_default()).sum())
+    }
+
     /// The lag of the slowest partition that has a horizon, ms.
     pub fn lag_ms(&self) -> Option<u64> {
         self.partitions.iter().filter_map(|partition| partition.lag_ms).max()
@@ -90,6 +146,7 @@ pub struct Observer {
     store: SharedStore,
     clock: SharedClock,
     partitions: u16,
+    about: About,
     board: Option<Arc<Board>>,
     latest: Mutex<Option<(Instant, Snapshot)>>,
 }
@@ -108,7 +165,16 @@ pub struct Snapshot {
 impl Observer {
     /// Of a deployment with so many partitions.
     pub fn new(bus: SharedBus, store: SharedStore, clock: SharedClock, partitions: u16) -> Self {
-        Self { bus, store, clock, partitions, board: None, latest: Mutex::new(None) }
+        series::begin_queues(partitions);
+        let (about, board, latest) = (About::default(), None, Mutex::new(None));
+        Self { bus, store, clock, partitions, about, board, latest }
+    }
+
+    /// Within a process that is configured so.
+    #[must_use]
+    pub fn within(mut self, about: About) -> Self {
+        self.about = about;
+        self
     }
 
     /// Beside a worker of this process, who knows more of links than the store's rows tell.
@@ -146,14 +212,19 @@ impl Observer {
         };
         let store = owners.and(counted);
         errors.extend(store.as_ref().err().map(|error| format!("store: {error}")));
-        let status = Status {
+        let mut status = Status {
+            about: self.about.clone(),
             queues: depths.into_iter().filter(|depth| depth.error.is_none()).map(queue).collect(),
             partitions: self.partitions(&owned),
             links,
             hours: self.hours(),
             errors,
+            ..Status::default()
         };
-        export(&status);
+        let readiness = Readiness::of(&status, &broker, &store);
+        (status.ready, status.checks) = (readiness.ready, readiness.checks);
+        export(&status, store.is_ok());
+        measure(&broker, &store);
         Snapshot { status, broker, store }
     }
 
@@ -177,7 +248,6 @@ impl Observer {
     /// What the partitions of this process did within the last day.
     fn hours(&self) -> Vec<Hour> {
         let standings = self.board.as_ref().map(|board| board.standings()).unwrap_or_default();
-        export_jobs(standings.values().map(|standing| &standing.totals));
         let since = self.clock.now().minus(DAY_MS);
         let mut hours: BTreeMap<Timestamp, Hour> = BTreeMap::new();
         for hour in standings.values().flat_map(|standing| &standing.totals.hours).filter(|hour| hour.start > since) {
@@ -210,9 +280,13 @@ fn split<T>(result: Result<Vec<T>, String>) -> (Vec<T>, Result<(), String>) {
 
 /// That of dead letters lies on one node of a cluster, and everything goes on without it.
 fn needed(depths: &[QueueDepth]) -> Result<(), String> {
-    let dead = Queue::Dead.to_string();
-    let refusal = depths.iter().filter(|depth| !depth.name.ends_with(&dead)).find_map(|depth| depth.error.clone());
+    let refusal = depths.iter().filter(|depth| !is_dead(&depth.name)).find_map(|depth| depth.error.clone());
     refusal.map_or(Ok(()), Err)
+}
+
+/// The prefix may be empty or end in anything, but no other queue's name ends in this one's.
+fn is_dead(name: &str) -> bool {
+    name.ends_with(&Queue::Dead.to_string())
 }
 
 fn queue(depth: QueueDepth) -> QueueStatus {
@@ -229,9 +303,9 @@ fn partition(number: u16, ownership: Option<&Ownership>, now: Timestamp) -> Part
     }
 }
 
-/// Gauges show what was last seen: a scrape takes a snapshot first.
+/// Gauges show what was last seen: a scrape takes a snapshot first. What is not known stays as it was.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 messages are out of reach")]
-fn export(status: &Status) {
+fn export(status: &Status, are_partitions_known: bool) {
     for queue in &status.queues {
         gauge!("rollcall_queue_messages", "queue" => queue.name.clone(), "state" => "ready").set(queue.ready as f64);
         gauge!("rollcall_queue_consumers", "queue" => queue.name.clone()).set(queue.consumers as f64);
@@ -239,7 +313,7 @@ fn export(status: &Status) {
             gauge!("rollcall_queue_messages", "queue" => queue.name.clone(), "state" => "unacked").set(unacked as f64);
         }
     }
-    for partition in &status.partitions {
+    for partition in status.partitions.iter().filter(|_| are_partitions_known) {
         let label = partition.partition.to_string();
         gauge!("rollcall_partition_epoch", "partition" => label.clone()).set(partition.epoch as f64);
         if let Some(lag) = partition.lag_ms {
@@ -248,17 +322,49 @@ fn export(status: &Status) {
     }
 }
 
-/// What jobs found to do, since each partition has had this owner.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 repairs are out of reach")]
-fn export_jobs<'a>(totals: impl Iterator<Item = &'a Totals>) {
-    let mut sums = [("expire", 0), ("audit", 0), ("probe", 0)];
-    for totals in totals {
-        let jobs = totals.jobs;
-        for (sum, found) in sums.iter_mut().zip([jobs.expired, jobs.repaired, jobs.probed]) {
-            sum.1 += found;
+/// Says what runs, and whether the other gauges are fresh.
+fn measure(broker: &Result<(), String>, store: &Result<(), String>) {
+    gauge!("rollcall_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    for (part, answer) in [("broker", broker), ("store", store)] {
+        gauge!("rollcall_up", "part" => part).set(f64::from(u8::from(answer.is_ok())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_leaves_the_gauges_alone_and_says_so() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let seen = |epoch| {
+            let partition = PartitionStatus { partition: 3, owner: None, epoch, lag_ms: Some(1_500) };
+            Status { partitions: vec![partition], ..Status::default() }
+        };
+        metrics::with_local_recorder(&recorder, || {
+            export(&seen(7), true);
+            export(&seen(0), false);
+            measure(&Ok(()), &Err("gone".into()));
+        });
+        let scrape = recorder.handle().render();
+        for line in [
+            r#"rollcall_partition_epoch{partition="3"} 7"#,
+            r#"rollcall_partition_lag_seconds{partition="3"} 1.5"#,
+            r#"rollcall_up{part="broker"} 1"#,
+            r#"rollcall_up{part="store"} 0"#,
+        ] {
+            assert!(scrape.contains(line), "{line} is missing:\n{scrape}");
         }
     }
-    for (job, found) in sums {
-        gauge!("rollcall_job_findings", "job" => job).set(found as f64);
+
+    #[test]
+    fn without_a_broker_nobody_knows_how_much_waits() {
+        let queue = |name: &str, ready| QueueStatus { name: name.into(), ready, unacked: Some(1), consumers: 0 };
+        let queues = vec![queue("p.dead", 4), queue("p.inbound", 2), queue("p.outbound", 3)];
+        let status = Status { queues, ..Status::default() };
+        assert_eq!((status.depth(), status.dead()), (Some(7), Some(4)));
+        assert_eq!((Status::default().depth(), Status::default().dead()), (None, None));
     }
 }

@@ -39,6 +39,9 @@ pub mod class {
     pub const PANIC: &str = "panic";
     /// No queue takes it.
     pub const UNROUTABLE: &str = "unroutable";
+
+    /// All of them.
+    pub const ALL: [&str; 7] = [JSON, FIELD, TYPE, SIZE, FOREIGN_USER, PANIC, UNROUTABLE];
 }
 
 /// Why a part is rejected, before it is joined with the part.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 
-use crate::core::{Machines, Totals};
+use crate::core::{JobTotals, Machines, Totals};
 use crate::model::{Partition, Timestamp};
 use crate::store::Lease;
 
@@ -33,7 +33,8 @@ impl Board {
     pub(super) fn update(&self, lease: Lease, machines: &Machines) {
         let standing = Standing { epoch: lease.epoch, horizon: machines.horizon(), totals: machines.totals() };
         let mut standings = self.lock();
-        standings.insert(lease.partition, standing);
+        let before = standings.insert(lease.partition, standing);
+        count_jobs(before.map(|before| before.totals.jobs).unwrap_or_default(), standing.totals.jobs);
         measure(&standings);
     }
 
@@ -45,6 +46,18 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Partition, Standing>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Machines count from the beginning of an ownership.
+fn count_jobs(before: JobTotals, now: JobTotals) {
+    let found = [
+        ("expire", before.expired, now.expired),
+        ("audit", before.repaired, now.repaired),
+        ("probe", before.probed, now.probed),
+    ];
+    for (job, before, now) in found {
+        counter!("rollcall_job_findings_total", "job" => job).increment(now.saturating_sub(before));
     }
 }
 

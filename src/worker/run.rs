@@ -80,8 +80,8 @@ pub(super) fn is_suspect(delivery: &Delivery) -> bool {
 
 pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
     tracing::error!(queue = %delivery.queue, reason, "dead letter");
-    counter!("rollcall_dead_letters_total", "origin" => delivery.queue.to_string(), "reason" => "internal")
-        .increment(1);
+    let origin = delivery.queue.exchange().name();
+    counter!("rollcall_dead_letters_total", "origin" => origin, "reason" => "internal").increment(1);
     let mut message = Outgoing::new(Exchange::Dead, "", delivery.body.clone());
     message.headers = delivery.headers.clone();
     message.headers.reply_to = None;

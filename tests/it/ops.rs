@@ -13,7 +13,7 @@ use rollcall::model::{Partition, ServerName};
 use rollcall::ops::dead::{DeadError, DeadLetters};
 use rollcall::ops::http::{OpsState, serve};
 use rollcall::ops::metrics;
-use rollcall::ops::status::Observer;
+use rollcall::ops::status::{About, Observer, Status};
 use rollcall::schedule::Schedule;
 use rollcall::store::sqlite::{Mode, Sqlite};
 use rollcall::store::{SharedStore, Store};
@@ -123,12 +123,13 @@ async fn the_listener_tells_what_is_there_and_what_is_missing() {
     let deployment = Deployment::start().await;
     deployment.bury("inbound", "x").await;
     let store: SharedStore = deployment.store.clone();
-    let observer = Observer::new(deployment.bus.clone(), store, Arc::new(SystemClock), PARTITIONS);
+    let about = About { server: "a.example".into(), lag_max_ms: 10_000, ..About::default() };
+    let observer = Observer::new(deployment.bus.clone(), store, Arc::new(SystemClock), PARTITIONS).within(about);
     let metrics = metrics::install().expect("no other test installs a recorder");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let stop = CancellationToken::new();
-    let state = Arc::new(OpsState { observer, metrics, lag_max: PATIENCE });
+    let state = Arc::new(OpsState { observer, metrics });
     let server = rollcall::lifecycle::spawn("ops", serve(listener, state, stop.clone()));
 
     assert_eq!(get(&address, "/livez").await.0, 200);
@@ -150,20 +151,52 @@ async fn the_listener_tells_what_is_there_and_what_is_missing() {
     let (_, scrape) = get(&address, "/metrics").await;
     assert!(scrape.contains(r#"rollcall_queue_messages{queue="presence.dead",state="ready"} 1"#), "{scrape}");
     assert!(scrape.contains("# HELP rollcall_partition_lag_seconds How far"), "{scrape}");
+    assert!(scrape.contains(r#"rollcall_up{part="store"} 1"#) && scrape.contains("\nprocess_open_fds "), "{scrape}");
+    assert!(scrape.contains(concat!(r#"rollcall_build_info{version=""#, env!("CARGO_PKG_VERSION"))), "{scrape}");
 
     let told = tokio::task::spawn_blocking({
         let (folder, address) = (deployment.folder.path().to_owned(), address.clone());
-        move || [&["status", "--json"][..], &["status"]].map(|arguments| rollcall(&folder, &address, arguments))
+        move || {
+            let told = [&["status", "--json"][..], &["status"], &["status", "--all"]];
+            told.map(|arguments| rollcall(&folder, &address, arguments))
+        }
     });
-    let [json, table] = told.await.unwrap();
+    let [json, table, all] = told.await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(status["queues"].as_array().unwrap().len(), 3 * usize::from(PARTITIONS) + 3);
     assert_eq!(status["partitions"][1]["owner"], "somebody");
     assert!(status["partitions"][1]["lag_ms"].is_u64() && status["links"]["total"] == 0, "{status}");
-    assert!(table.contains("presence.dead") && table.contains("links: 0"), "{table}");
+    assert_eq!((&status["server"], &status["ready"]), (&"a.example".into(), &true.into()), "{status}");
+    let (head, rest) = table.split_once("\n\n").unwrap();
+    for line in
+        ["server        a.example", "ready         yes", "dead letters  1", "messages      0 in", "links         0, "]
+    {
+        assert!(head.contains(line), "no {line:?} in {head}");
+    }
+    assert!(rest.contains("presence.dead") && rest.contains("queues are empty"), "{table}");
+    assert!(!rest.contains("presence.users.1") && all.contains("presence.users.1"), "{table}{all}");
 
     stop.cancel();
     timeout(PATIENCE, server).await.unwrap().unwrap().unwrap();
+}
+
+/// A health check looks at nothing but the exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_fails_if_something_does_not_answer() {
+    let (errors, home) = (vec!["broker: refused".to_owned()], tempfile::tempdir().unwrap());
+    let answer = serde_json::to_string(&Status { errors, ..Status::default() }).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = axum::Router::new().route("/status", axum::routing::get(async || answer));
+    drop(rollcall::lifecycle::spawn("ops", async { axum::serve(listener, router).await }));
+    for arguments in [&["status", "--json"][..], &["status"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+        command.args(arguments).env_clear().env("ROLLCALL_DATA_DIR", home.path()).env("ROLLCALL_OPS__LISTEN", &address);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(!output.stdout.is_empty(), "it prints what it learnt");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("broker: refused"));
+    }
 }
 
 async fn get(address: &str, path: &str) -> (u16, String) {

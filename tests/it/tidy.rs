@@ -310,7 +310,9 @@ fn the_table_s_scanner_sees_tests_and_only_them() {
 
 /// Names in quotes, in every source but the table's own.
 fn counted() -> BTreeSet<String> {
-    let others = sources().into_iter().filter(|source| !source.path.ends_with("ops/metrics.rs"));
+    // Neither says what it is, nor begins it at 0.
+    let tables = ["ops/metrics.rs", "ops/series.rs"];
+    let others = sources().into_iter().filter(|source| !tables.iter().any(|table| source.path.ends_with(table)));
     others.flat_map(|source| names(&source.code())).collect()
 }
 

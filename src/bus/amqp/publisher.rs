@@ -238,7 +238,7 @@ async fn pass_replies_on(mut consumer: Consumer, sink: mpsc::Sender<Reply>) {
     while let Some(Ok(delivery)) = consumer.next().await {
         let reply = Reply { body: Bytes::from(delivery.data) };
         if sink.try_send(reply).is_err() {
-            metrics::counter!("rollcall_bus_replies_dropped_total").increment(1);
+            metrics::counter!("rollcall_replies_dropped_total").increment(1);
         }
     }
 }

@@ -9,7 +9,6 @@ macro_rules! kinds {
         pub(super) enum Kind { $($name),* }
 
         impl Kind {
-            #[cfg(test)]
             pub(super) const ALL: &'static [Self] = &[$(Self::$name),*];
 
             pub(super) fn parse(text: &str) -> Option<Self> {

@@ -87,6 +87,11 @@ pub enum Routed {
     Peer(Addressed<ServerName, PeerSignal>),
 }
 
+/// What [`Routed::kind`] may say.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    Kind::ALL.iter().map(|kind| kind.as_str()).chain(["internal"])
+}
+
 impl Routed {
     /// The type of the event that it was, such as `client.status`; signals that no event causes are `internal`.
     pub fn kind(&self) -> &'static str {
