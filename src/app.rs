@@ -21,6 +21,7 @@ use crate::lifecycle::{self, Failure, Tasks};
 use crate::model::EdgeName;
 use crate::ops::http::{self as ops_http, OpsState};
 use crate::ops::metrics;
+use crate::ops::start as ops_start;
 use crate::ops::status::{About, Observer};
 use crate::outbound::discovery::Ports;
 use crate::outbound::dns::Dns;
@@ -42,6 +43,7 @@ use crate::worker::{Board, Worker};
 /// What keeps it from starting ([`preflight`] first), or the first failure of a stage.
 pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresses) -> Result<()>) -> Result<()> {
     preflight::check(&config, roles)?;
+    ops_start::say(&config, roles);
     let mut signals = lifecycle::signals().context("cannot listen for signals")?;
     // Held, so that SIGHUP ends no process, whatever it can read anew.
     let _reloads = lifecycle::reloads().context("cannot listen for signals")?;

@@ -14,10 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// After a hard stop, tasks have this long to notice before they are dropped where they stand.
 const HARD_GRACE: Duration = Duration::from_secs(2);
+
+/// What the spans of tasks are called.
+const TASK: &str = "task";
 
 /// Starts a named task: the one lawful `tokio::spawn`. Its panic is logged with the name.
 #[expect(clippy::disallowed_methods, reason = "the one lawful spawn")]
@@ -26,7 +29,23 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(future.instrument(tracing::info_span!("task", name)))
+    tokio::spawn(future.instrument(span_of(name)))
+}
+
+/// The same for one of several tasks of a name, in a `span` that tells which.
+#[expect(clippy::disallowed_methods, reason = "spawn, with another span")]
+pub fn spawn_in<F>(span: Span, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future.instrument(span))
+}
+
+/// A task that another one starts stands alone; one that a request starts belongs to it.
+fn span_of(task: &'static str) -> Span {
+    let within_task = Span::current().metadata().is_some_and(|span| span.name() == TASK);
+    if within_task { tracing::info_span!(parent: None, TASK, task) } else { tracing::info_span!(TASK, task) }
 }
 
 /// The two stages of an end. Cheap to clone.
@@ -82,7 +101,7 @@ impl Tasks {
         E: std::fmt::Display,
     {
         let task = async move { future.await.map_err(|error| format!("{error:#}")) };
-        let handle = self.set.spawn(task.instrument(tracing::info_span!("task", name)));
+        let handle = self.set.spawn(task.instrument(span_of(name)));
         self.names.insert(handle.id(), name);
     }
 
@@ -100,7 +119,10 @@ impl Tasks {
         if !self.drain(&mut signals, Instant::now() + drain_timeout).await {
             self.stop_hard().await;
         }
-        tracing::info!(failed = self.failure.is_some(), "stopped");
+        match self.failure {
+            None => tracing::info!("stopped: nothing was left undone"),
+            Some(_) => tracing::info!("stopped after a failure"),
+        }
         self.failure.map_or(Ok(()), Err)
     }
 
@@ -110,8 +132,8 @@ impl Tasks {
         tokio::select! {
             // In this order: a task that ends at once because it was asked to has not ended by itself.
             biased;
-            () = soft.cancelled() => tracing::info!("stopping, as asked"),
-            Some(signal) = signals.recv() => tracing::info!(signal, "stopping: a second signal stops hard"),
+            () = soft.cancelled() => tracing::info!("draining, as asked"),
+            Some(signal) = signals.recv() => tracing::info!("{signal}: draining; another signal stops at once"),
             Some(ended) = self.set.join_next_with_id() => self.note(ended, false),
         }
     }
@@ -129,7 +151,7 @@ impl Tasks {
                     }
                 },
                 Some(signal) = signals.recv() => {
-                    tracing::warn!(signal, "stopping hard");
+                    tracing::warn!("{signal} again: stopping at once");
                     return false;
                 }
             }
@@ -152,7 +174,7 @@ impl Tasks {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let name = self.names.remove(&id).unwrap_or("a task");
         match ended {
-            Ok((_, Ok(()))) if asked => tracing::debug!(name, "ended"),
+            Ok((_, Ok(()))) if asked => tracing::debug!(task = name, "ended"),
             Ok((_, Ok(()))) => self.fail(Failure::Ended(name)),
             Ok((_, Err(error))) => self.fail(Failure::Failed(name, error)),
             Err(_) => self.fail(Failure::Panicked(name)),

@@ -6,5 +6,6 @@ pub mod metrics;
 mod process;
 pub mod readiness;
 mod series;
+pub mod start;
 pub mod status;
 pub mod tools;

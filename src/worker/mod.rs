@@ -80,7 +80,10 @@ impl Worker {
         let (pool, gathering) = Pool::new(self.bus.clone());
         let gathering = lifecycle::spawn("pool", gathering);
         let tending: Vec<_> = (0..self.partitions)
-            .map(|n| lifecycle::spawn("partition", self.clone().tend(Partition(n), pool.clone(), stop.clone())))
+            .map(|n| {
+                let span = tracing::info_span!(parent: None, "task", task = "partition", partition = n);
+                lifecycle::spawn_in(span, self.clone().tend(Partition(n), pool.clone(), stop.clone()))
+            })
             .collect();
         drop(pool);
         for task in tending.into_iter().chain([gathering]) {
@@ -160,7 +163,7 @@ impl Worker {
         let machines = Machines::restore(local, settings, lease.epoch, horizon, rows, self.clock.now())
             .map_err(|error| StoreError::Unusable(error.to_string()))?;
         let Totals { users, links, remotes, .. } = machines.totals();
-        tracing::info!(partition = %lease.partition, epoch = lease.epoch, users, links, remotes, "owning");
+        tracing::info!(epoch = lease.epoch, users, links, remotes, "owning");
         self.board.update(lease, &machines);
         let mut owner = match Owner::new(self, lease, machines, keeper, pool.clone()).start(stop).await? {
             Ok(owner) => owner,

@@ -5,6 +5,7 @@ mod federation;
 mod foreign_edge;
 mod graceful;
 mod homeserver;
+mod log;
 mod permission;
 mod strangers;
 

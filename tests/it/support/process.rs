@@ -158,6 +158,11 @@ impl Process {
         self.signal("-HUP");
     }
 
+    /// SIGINT: as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill(1)");
         assert!(sent.success());
