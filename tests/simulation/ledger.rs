@@ -1,6 +1,6 @@
 //! What was committed, said, sent, heard and shown in a world: kept to notice at once what must never happen.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use rollcall::core::signal::Outcome;
 use rollcall::model::{Presence, Serial, Status, Timestamp, UserId};
@@ -17,8 +17,8 @@ pub struct Ledger {
     pub restored: BTreeMap<usize, u64>,
     /// What servers know of users elsewhere was damaged, and may be old or worse until it is found.
     pub damaged: BTreeSet<(usize, UserId)>,
-    /// What workers committed to say and have not said yet, by hash.
-    pub unsaid: BTreeMap<(usize, u64), u32>,
+    /// What workers committed to say and have not said yet, by hash: when, oldest first.
+    unsaid: BTreeMap<(usize, u64), VecDeque<u64>>,
     /// All that workers ever committed to say.
     committed: BTreeSet<(usize, u64)>,
     serials: HashMap<(usize, Serial, UserId), u64>,
@@ -132,20 +132,26 @@ impl Ledger {
         }
     }
 
-    pub fn owes_word(&mut self, server: usize, message: u64) {
-        *self.unsaid.entry((server, message)).or_default() += 1;
+    pub fn owes_word(&mut self, server: usize, message: u64, now: u64) {
+        self.unsaid.entry((server, message)).or_default().push_back(now);
         self.committed.insert((server, message));
     }
 
     /// `false`: it was never committed.
     pub fn said(&mut self, server: usize, message: u64) -> bool {
         if let Some(times) = self.unsaid.get_mut(&(server, message)) {
-            *times -= 1;
-            if *times == 0 {
+            times.pop_front();
+            if times.is_empty() {
                 self.unsaid.remove(&(server, message));
             }
         }
         self.committed.contains(&(server, message))
+    }
+
+    /// How many messages `server` committed to say by `before` and has not said.
+    pub fn unsaid(&self, server: usize, before: u64) -> usize {
+        let of_server = self.unsaid.iter().filter(|((of, _), _)| *of == server);
+        of_server.flat_map(|(_, times)| times).filter(|at| **at <= before).count()
     }
 
     /// `false`: the serial was used for something else.

@@ -19,6 +19,9 @@ use super::storm::POISON;
 use super::truth::Sees;
 use super::watch::home_of;
 
+/// Packets of a committed run wait for others for 160 ms at most, and for a confirm: in calm, ms.
+const SAID_WITHIN_MS: u64 = 250;
+
 /// See the module.
 pub struct Verdict<'a> {
     pub people: &'a People,
@@ -168,7 +171,12 @@ impl Verdict<'_> {
         for (queue, depth) in depths.into_iter().filter(|(queue, depth)| *queue != Queue::Dead && *depth > 6) {
             self.sim().blame(format!("{depth} messages lie on {queue} of s{}", host.index));
         }
-        let unsaid = self.sim().ledger().unsaid.keys().filter(|(server, _)| *server == host.index).count();
+        self.words_are_kept(host);
+    }
+
+    /// What was committed to be said was said, but for what just now waits for others to leave with.
+    fn words_are_kept(&self, host: &Host) {
+        let unsaid = self.sim().ledger().unsaid(host.index, self.sim().elapsed().saturating_sub(SAID_WITHIN_MS));
         if unsaid > 0 {
             self.sim().blame(format!("s{} never said {unsaid} messages that it committed to say", host.index));
         }
@@ -206,6 +214,11 @@ impl Verdict<'_> {
         let unseen = observers.all(|observer| ledger.truth.sees(&observer.id, user, home) == Sees::No);
         let forgot = ledger.restored.contains_key(&home);
         unseen && !forgot || ledger.truth.hidden_since(user, home, peer).is_some()
+    }
+
+    /// At the very end, when what one judgement found waiting has long left.
+    pub fn nothing_waits(&self) {
+        self.people.net.hosts().for_each(|host| self.words_are_kept(host));
     }
 
     /// E1: nobody has a session any longer, so nobody is polled.

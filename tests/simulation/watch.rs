@@ -74,7 +74,7 @@ pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit) {
     let outbox = commit.outbox.as_ref().map(|(_, outbox)| decode_own::<Vec<Kept>>(outbox).expect("a list of messages"));
     for kept in outbox.into_iter().flatten() {
         for word in words(&kept.routing_key, &kept.body) {
-            sim.ledger().owes_word(server, word);
+            sim.ledger().owes_word(server, word, sim.elapsed());
         }
         match kept.exchange {
             OUTBOUND => {

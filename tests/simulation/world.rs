@@ -50,6 +50,7 @@ async fn live(sim: &Arc<Sim>) {
     everybody_leaves(&people);
     sleep(Duration::from_millis(LINGER_MS + 4 * WINDOW_MS + 3_000)).await;
     verdict.nobody_is_polled();
+    verdict.nothing_waits();
 }
 
 /// Servers, senders, people.
