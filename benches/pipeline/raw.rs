@@ -39,7 +39,9 @@ pub(crate) async fn first_hop(url: &str, events: usize) -> Measured {
     let bus = crate::rabbitmq::connect(url, LOCAL).await;
     bus.declare().await.expect("declare");
     bus.close().await;
-    through(url, events, (&format!("{LOCAL}.inbound"), "client"), &format!("{LOCAL}.presence.inbound")).await
+    // The exchange and the queue that it leads to have one name.
+    let inbound = format!("{LOCAL}.inbound");
+    through(url, events, (&inbound, "client"), &inbound).await
 }
 
 async fn through(url: &str, events: usize, (exchange, key): (&str, &'static str), queue: &str) -> Measured {
