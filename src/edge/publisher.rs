@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::MatrixError;
 use crate::bus::{Outgoing, PublishError, SharedBus};
 use crate::lifecycle;
+use crate::pace::Pace;
 use crate::wire::contract::Routed;
 use crate::wire::envelope::Packer;
 
@@ -16,6 +17,10 @@ use crate::wire::envelope::Packer;
 const MAX_WAITING: usize = 4_096;
 /// Signals after which a pack is closed before its time.
 const PACK_SIGNALS: usize = 2_000;
+/// How long a pack waits for more when much comes: each costs a message, a run, a commit and a reply, however many it holds.
+const LONG_LINGER: Duration = Duration::from_millis(100);
+/// Signals that are worth no longer wait: who waits for an answer before they ask again are not slowed down together.
+const ENOUGH: usize = 16;
 /// Publishes under way at once.
 const AT_ONCE: usize = 8;
 /// What a request is told to wait before it comes again.
@@ -42,7 +47,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the task. `linger`: how long a pack waits for more after its first request.
+    /// Starts the task. `linger`: how long a pack waits for more after its first request, while little comes.
     pub(crate) fn start(bus: SharedBus, partitions: u16, linger: Duration) -> Self {
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         // A task that panics drops the queue: every request then gets a 503, and the panic is in the log.
@@ -68,20 +73,23 @@ impl Publisher {
 
 async fn run(mut queue: mpsc::Receiver<Job>, bus: SharedBus, partitions: u16, linger: Duration) {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let mut pace = Pace::new(linger, LONG_LINGER);
     while let Some(first) = queue.recv().await {
         let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let jobs = gather(first, &mut queue, linger).await;
+        let jobs = gather(first, &mut queue, linger, pace.linger()).await;
+        pace.note(jobs.len());
         drop(lifecycle::spawn("edge publish", publish(bus.clone(), jobs, partitions, slot)));
     }
 }
 
-/// The first job and those that come within `linger`, as far as they fit.
-async fn gather(first: Job, queue: &mut mpsc::Receiver<Job>, linger: Duration) -> Vec<Job> {
-    let end = Instant::now() + linger;
+/// The first job and those that come within `short`, as far as they fit; those that come within `long`, until it is enough.
+async fn gather(first: Job, queue: &mut mpsc::Receiver<Job>, short: Duration, long: Duration) -> Vec<Job> {
+    let begun = Instant::now();
     let mut signals = first.pack.signals.len();
     let mut jobs = vec![first];
     while signals < PACK_SIGNALS {
-        let Ok(Some(job)) = timeout_at(end, queue.recv()).await else { break };
+        let patience = if signals < ENOUGH { long } else { short };
+        let Ok(Some(job)) = timeout_at(begun + patience, queue.recv()).await else { break };
         signals += job.pack.signals.len();
         jobs.push(job);
     }

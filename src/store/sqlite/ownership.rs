@@ -32,10 +32,13 @@ struct Owned {
 }
 
 impl View {
-    /// Reads them, within the open transaction; `last` is how the last one that was committed left them.
-    pub(super) async fn read(connection: &mut SqliteConnection, last: Option<Self>) -> Result<Self, Error> {
+    /// Reads them, within the open transaction, which began at `version`; `last` is how the last one that was committed left them.
+    pub(super) async fn read(
+        connection: &mut SqliteConnection,
+        version: i64,
+        last: Option<Self>,
+    ) -> Result<Self, Error> {
         let now_ms = signed(SystemClock.now().0);
-        let version = data_version(&mut *connection).await?;
         if let Some(last) = last.filter(|last| last.version == version) {
             return Ok(Self { now_ms, ..last });
         }
@@ -59,6 +62,11 @@ impl View {
         let live = |owned: &Owned| owned.owner != owner && owned.lease_until_ms > self.now_ms;
         held.contains(&partition) && self.owners.get(&partition).is_some_and(live)
     }
+}
+
+/// Begins a transaction; the [`data_version`] in it. One question, because each costs the way to SQLite's thread and back.
+pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<i64, Error> {
+    sqlx::query_scalar("BEGIN IMMEDIATE; PRAGMA data_version").fetch_one(connection).await
 }
 
 /// Differs from before if another connection wrote meanwhile.

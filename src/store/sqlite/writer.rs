@@ -11,6 +11,7 @@ use metrics::{counter, histogram};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::yield_now;
 
 use super::batch::Batch;
 use super::bus::{self, BusRow, SharedWatch};
@@ -191,6 +192,8 @@ impl Task {
     async fn run(mut self, lock: Option<File>) {
         let mut closing = None;
         while let Some(first) = self.inbox.recv().await {
+            // Whoever was woken by the same message or the same timer gets in.
+            yield_now().await;
             let (group, end) = self.gather(first);
             self.settle(group).await;
             if let Some(end) = end {
@@ -241,7 +244,6 @@ impl Task {
     }
 
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Outcome, Failure> {
-        self.execute("BEGIN IMMEDIATE").await.map_err(|error| Failure::Unavailable(error.to_string()))?;
         let foreign = self.foreign;
         let mut outcome = match self.fill(jobs).await {
             Ok(outcome) => outcome,
@@ -264,10 +266,11 @@ impl Task {
         Ok(outcome)
     }
 
-    /// Judges every job in order and writes what they write together.
+    /// Begins a transaction, judges every job in order, and writes what they write together.
     async fn fill(&mut self, jobs: &[Job]) -> Result<Outcome, sqlx::Error> {
         let last = self.view.take();
-        let mut view = View::read(&mut self.connection, last).await?;
+        let version = ownership::begin(&mut self.connection).await?;
+        let mut view = View::read(&mut self.connection, version, last).await?;
         let mut batch = Batch::default();
         let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {

@@ -73,7 +73,7 @@ pub fn entry_size(user: &UserId, status: &Status) -> usize {
 
 /// The longest entry, but for what differs in length without bound.
 const ENTRY: &str = concat!(
-    r#",{"user_id":"","presence":"unavailable","last_active_ago":9007199254740991,"currently_active":false,"#,
+    r#",{"user_id":"","presence":"unavailable","last_active_ago":9007199254740991,"currently_active":true,"#,
     r#""rollcall.device_types":[]}"#
 );
 
@@ -85,6 +85,8 @@ struct Entry<'a> {
     user_id: &'a str,
     presence: &'a str,
     last_active_ago: u64,
+    /// What is not said is `false`, to every server.
+    #[serde(skip_serializing_if = "is_false")]
     currently_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_msg: Option<&'a str>,
@@ -104,6 +106,11 @@ impl<'a> Entry<'a> {
             device_types: &status.device_types,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Serialize)]

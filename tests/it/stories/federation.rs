@@ -32,7 +32,7 @@ async fn a_status_reaches_a_peers_reader_within_a_window(bus: &str) {
     // Never active: an age that reaches back to 1970.
     let never = answers[0].body["origin_server_ts"].as_u64().unwrap();
     let offline = json!({
-        "user_id": alice.id, "presence": "offline", "last_active_ago": never, "currently_active": false,
+        "user_id": alice.id, "presence": "offline", "last_active_ago": never,
     });
     assert_exact(&answers[0], &pair.a, &pair.b, json!({ "push": [offline] }));
 
