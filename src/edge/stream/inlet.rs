@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +50,11 @@ async fn take(
         let mut deliveries = vec![subscription.next().await?];
         deliveries.extend(std::iter::from_fn(|| subscription.try_next()).take(AT_ONCE - 1));
         counter!("rollcall_updates_received_total").increment(deliveries.len() as u64);
-        deliveries.iter().for_each(|delivery| deliver(delivery, clock, streams));
+        for delivery in &deliveries {
+            deliver(delivery, clock, streams);
+            // A stream writes before more comes: a burst is no reason to read its list again.
+            yield_now().await;
+        }
         subscription.ack(deliveries.into_iter().map(|delivery| delivery.token).collect()).await?;
     }
 }
