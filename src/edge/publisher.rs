@@ -138,3 +138,47 @@ fn refuse(error: &PublishError) -> MatrixError {
     tracing::warn!(%error, "not confirmed");
     MatrixError::unavailable("the queues did not confirm it", RETRY)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::signal::{Addressed, MessageEdit, Stamp, UserSignal};
+    use crate::model::{DeviceId, Presence, Timestamp, UserId};
+
+    const SHORT: Duration = Duration::from_millis(2);
+
+    fn job() -> Job {
+        let signal = UserSignal::Status {
+            device: DeviceId::parse("PHONE").unwrap(),
+            presence: Presence::Online,
+            status_msg: MessageEdit::Keep,
+            stamp: Stamp { ts: Timestamp(1), id: "1".into() },
+        };
+        let to = UserId::parse("@a:b.example").unwrap();
+        let signals = vec![Routed::User(Addressed { to, at: Timestamp(1), reply: None, trace: None, signal })];
+        Job { pack: Pack { signals, messages: Vec::new() }, done: oneshot::channel().0 }
+    }
+
+    /// How many are gathered of so many that are here, and in what time.
+    async fn gathered(waiting: usize, long: Duration) -> (usize, Duration) {
+        let (jobs, mut queue) = mpsc::channel(MAX_WAITING);
+        for _ in 0..waiting {
+            jobs.try_send(job()).unwrap();
+        }
+        let (first, begun) = (queue.recv().await.unwrap(), Instant::now());
+        let count = gather(first, &mut queue, SHORT, long).await.len();
+        (count, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_little_comes_nobody_waits_long() {
+        assert_eq!(gathered(1, SHORT).await, (1, SHORT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_wait_gathers_until_it_is_enough() {
+        assert_eq!(gathered(ENOUGH - 1, LONG_LINGER).await, (ENOUGH - 1, LONG_LINGER));
+        assert_eq!(gathered(ENOUGH, LONG_LINGER).await, (ENOUGH, SHORT));
+        assert_eq!(gathered(PACK_SIGNALS + 1, LONG_LINGER).await, (PACK_SIGNALS, Duration::ZERO));
+    }
+}

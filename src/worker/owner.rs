@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Keeper;
 use super::pool::Pool;
-use super::run::{Applied, Held, Run, apply, dead_letter, is_suspect, isolate, panic_text, replies_wanted};
+use super::run::{Applied, Held, Run, Taken, apply, dead_letter, isolate, panic_text, replies_wanted};
 use super::settle::Flights;
 use super::{Worker, outbox};
 use crate::bus::{Delivery, Queue, Subscription};
@@ -28,15 +28,15 @@ use crate::core::{Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
 use crate::pace::Pace;
 use crate::store::{Lease, StoreError};
-use crate::wire::envelope::{EnvelopeError, Packet, decode};
+use crate::wire::envelope::EnvelopeError;
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
 /// How long a run waits for more when much comes: what one run says goes to many partitions, a message each, and every commit costs
 /// the disk a sync.
 const LONG_LINGER: Duration = Duration::from_millis(160);
-/// How long a run waits at most that holds something for links from outside, receipts among it.
-const PEERS_LINGER: Duration = Duration::from_millis(40);
+/// How long a run waits at most that holds a receipt: a full link stands still until then.
+const RECEIPT_LINGER: Duration = Duration::from_millis(40);
 /// How often a run that waits takes what has come meanwhile.
 const GLANCE: Duration = Duration::from_millis(20);
 /// Outputs after which a run handles no more: bounds its outbox row.
@@ -77,7 +77,7 @@ pub(super) struct Owner<'a> {
     pub(super) pool: Pool,
     pub(super) flights: Flights,
     /// Taken, and left for a run of its own.
-    put_back: VecDeque<Delivery>,
+    put_back: VecDeque<Taken>,
     pub(super) held: BTreeMap<HoldId, Held>,
     pub(super) held_bytes: usize,
     next_hold: HoldId,
@@ -158,14 +158,14 @@ impl<'a> Owner<'a> {
             () = stop.cancelled() => return Err(self.drain().await),
             landed = self.flights.land(), if put_back.is_none() => return self.note_landed(landed?).await,
             () = std::future::ready(()), if put_back.is_some() => put_back,
-            delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?),
+            delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?.into()),
             () = tokio::time::sleep(wake) => None,
         };
-        let deliveries = match first {
+        let taken = match first {
             Some(first) => self.gather(first).await?,
-            None => Vec::new(),
+            None => VecDeque::new(),
         };
-        let run = self.handle(deliveries);
+        let run = self.handle(taken);
         self.pace.note(run.signals);
         self.settle(run).await
     }
@@ -176,27 +176,27 @@ impl<'a> Owner<'a> {
         self.machines.poll_timeout().map_or(idle, |at| Duration::from_millis(at.since(now)).min(idle))
     }
 
-    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. What peers and
-    /// senders say is kept waiting for less: a full link stands still until its receipt is here. A delivery that came more than once
-    /// before is taken alone, so that one that kills the process takes no neighbour with it.
-    async fn gather(&mut self, first: Delivery) -> Result<Vec<Delivery>, Ended> {
+    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A receipt is kept
+    /// waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
+    /// neighbour with it.
+    async fn gather(&mut self, first: Taken) -> Result<VecDeque<Taken>, Ended> {
         let mut deadline = Instant::now() + self.pace.linger();
         let mut bytes = 0;
-        let mut run = Vec::new();
+        let mut run = VecDeque::new();
         let mut next = Some(first);
         loop {
             let before = run.len();
-            while let Some(delivery) = next.take().or_else(|| self.waiting()) {
-                if is_suspect(&delivery) && !run.is_empty() {
-                    self.put_back.push_front(delivery);
+            while let Some(taken) = next.take().or_else(|| self.waiting()) {
+                let alone = taken.is_suspect();
+                if alone && !run.is_empty() {
+                    self.put_back.push_front(taken);
                     return Ok(run);
                 }
-                if matches!(delivery.queue, Queue::Peers(_)) {
-                    deadline = deadline.min(Instant::now() + PEERS_LINGER);
+                if taken.is_urgent() {
+                    deadline = deadline.min(Instant::now() + RECEIPT_LINGER);
                 }
-                bytes += delivery.body.len();
-                let alone = is_suspect(&delivery);
-                run.push(delivery);
+                bytes += taken.delivery.body.len();
+                run.push_back(taken);
                 if alone || run.len() >= self.worker.run_max || bytes >= RUN_BYTES {
                     return Ok(run);
                 }
@@ -209,31 +209,30 @@ impl<'a> Owner<'a> {
     }
 
     /// What is here already.
-    fn waiting(&mut self) -> Option<Delivery> {
-        self.put_back.pop_front().or_else(|| self.subscription.as_mut()?.try_next())
+    fn waiting(&mut self) -> Option<Taken> {
+        self.put_back.pop_front().or_else(|| self.subscription.as_mut()?.try_next().map(Taken::from))
     }
 
     /// The next delivery, at most until `deadline`; when much comes, whatever may be here after a glance's time. If the last glance
     /// found nothing, the subscription is asked: the embedded bus reads a backlog only then.
-    async fn more_by(&mut self, deadline: Instant, flows: bool) -> Result<Option<Delivery>, Ended> {
+    async fn more_by(&mut self, deadline: Instant, flows: bool) -> Result<Option<Taken>, Ended> {
         if self.pace.is_busy() && flows {
             tokio::time::sleep_until(deadline.min(Instant::now() + GLANCE)).await;
             return Ok(None);
         }
         let Some(subscription) = &mut self.subscription else { return Ok(None) };
         match timeout_at(deadline, subscription.next()).await {
-            Ok(next) => next.map(Some).map_err(Ended::lost),
+            Ok(next) => next.map(|delivery| Some(delivery.into())).map_err(Ended::lost),
             Err(_) => Ok(None),
         }
     }
 
-    fn handle(&mut self, deliveries: Vec<Delivery>) -> Run {
+    fn handle(&mut self, mut gathered: VecDeque<Taken>) -> Run {
         let now = self.worker.clock.now();
         let mut run = Run::default();
-        let mut deliveries = VecDeque::from(deliveries);
-        while let Some(delivery) = deliveries.pop_front() {
-            delivery.count_redelivery();
-            self.handle_one(now, delivery, &mut run);
+        while let Some(taken) = gathered.pop_front() {
+            taken.delivery.count_redelivery();
+            self.handle_one(now, taken, &mut run);
             if run.ends.is_some() {
                 return run;
             }
@@ -242,8 +241,8 @@ impl<'a> Owner<'a> {
             }
         }
         // What is left makes runs of its own.
-        deliveries.extend(self.put_back.drain(..));
-        self.put_back = deliveries;
+        gathered.append(&mut self.put_back);
+        self.put_back = gathered;
         self.machines.handle_timeout(now);
         if self.held.len() > usize::from(self.worker.prefetch / 2) || self.held_bytes > HOLD_BYTES {
             self.machines.relieve(now, FlushReason::Pressure);
@@ -251,8 +250,9 @@ impl<'a> Owner<'a> {
         run
     }
 
-    fn handle_one(&mut self, now: Timestamp, delivery: Delivery, run: &mut Run) {
-        let packet = match decode::<Packet>(&delivery.body) {
+    fn handle_one(&mut self, now: Timestamp, taken: Taken, run: &mut Run) {
+        let Taken { delivery, packet } = taken;
+        let packet = match packet {
             Ok(packet) => packet,
             Err(error) => return self.bury(delivery, &error, run),
         };

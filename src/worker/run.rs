@@ -7,9 +7,35 @@ use metrics::counter;
 
 use super::owner::Ended;
 use crate::bus::{Delivery, Exchange, Outgoing, Queue, Token};
+use crate::core::signal::{Addressed, PeerSignal};
 use crate::core::{HoldId, Machines};
 use crate::model::Timestamp;
-use crate::wire::envelope::{Packet, decode, encode};
+use crate::wire::envelope::{EnvelopeError, Packet, decode, encode};
+
+/// A delivery and what it says.
+pub(super) struct Taken {
+    pub(super) delivery: Delivery,
+    pub(super) packet: Result<Packet, EnvelopeError>,
+}
+
+impl From<Delivery> for Taken {
+    fn from(delivery: Delivery) -> Self {
+        let packet = decode(&delivery.body);
+        Self { delivery, packet }
+    }
+}
+
+impl Taken {
+    pub(super) fn is_suspect(&self) -> bool {
+        self.delivery.is_suspect() && self.delivery.queue.exchange() != Exchange::Batch
+    }
+
+    /// Whether a link may stand still until this is handled.
+    pub(super) fn is_urgent(&self) -> bool {
+        let is_receipt = |signal: &Addressed<_, _>| matches!(signal.signal, PeerSignal::Receipt { .. });
+        matches!(&self.packet, Ok(Packet::Peers(signals)) if signals.iter().any(is_receipt))
+    }
+}
 
 /// A delivery of the batching exchange that waits for its windows.
 pub(super) struct Held {
@@ -72,10 +98,6 @@ pub(super) fn replies_wanted(packet: &Packet) -> Vec<u64> {
         Packet::Peers(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
         Packet::Batch(_) | Packet::Beat { .. } | Packet::Job(_) => Vec::new(),
     }
-}
-
-pub(super) fn is_suspect(delivery: &Delivery) -> bool {
-    delivery.is_suspect() && delivery.queue.exchange() != Exchange::Batch
 }
 
 pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
