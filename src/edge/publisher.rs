@@ -19,7 +19,8 @@ const MAX_WAITING: usize = 4_096;
 const PACK_SIGNALS: usize = 2_000;
 /// How long a pack waits for more when much comes: each costs a message, a run, a commit and a reply, however many it holds.
 const LONG_LINGER: Duration = Duration::from_millis(100);
-/// Signals that are worth no longer wait: who waits for an answer before they ask again are not slowed down together.
+/// Signals that are worth no longer wait: so many callers who each wait for their answer are not held up; fewer are, for all the long
+/// wait.
 const ENOUGH: usize = 16;
 /// Publishes under way at once.
 const AT_ONCE: usize = 8;

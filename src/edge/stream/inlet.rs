@@ -17,6 +17,9 @@ use crate::wire::update::UpdateMessage;
 const PREFETCH: u16 = 1_000;
 /// Updates that are acknowledged together.
 const AT_ONCE: usize = 500;
+/// Updates after which streams get to write: half of what a stream's buffer holds by default, and enough that a busy runtime, which
+/// comes back to this only after all others, does not let the queue overflow.
+const BEFORE_WRITING: usize = 8;
 /// Before a lost subscription is made anew, ms.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 200..=1_000;
 
@@ -50,8 +53,8 @@ async fn take(
         let mut deliveries = vec![subscription.next().await?];
         deliveries.extend(std::iter::from_fn(|| subscription.try_next()).take(AT_ONCE - 1));
         counter!("rollcall_updates_received_total").increment(deliveries.len() as u64);
-        for delivery in &deliveries {
-            deliver(delivery, clock, streams);
+        for few in deliveries.chunks(BEFORE_WRITING) {
+            few.iter().for_each(|delivery| deliver(delivery, clock, streams));
             // A stream writes before more comes: a burst is no reason to read its list again.
             yield_now().await;
         }

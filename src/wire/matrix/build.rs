@@ -68,12 +68,15 @@ pub fn build_transaction(origin: &ServerName, now: Timestamp, content: &Transact
 pub fn entry_size(user: &UserId, status: &Status) -> usize {
     let message = status.status_msg.as_deref().map_or(0, |text| r#","status_msg":"""#.len() + escaped(text));
     let types: usize = status.device_types.iter().map(|text| escaped(text) + 3).sum();
-    ENTRY.len() + escaped(user.as_str()) + message + types
+    let active = if status.currently_active { ACTIVE.len() } else { 0 };
+    ENTRY.len() + escaped(user.as_str()) + message + types + active
 }
+
+const ACTIVE: &str = r#","currently_active":true"#;
 
 /// The longest entry, but for what differs in length without bound.
 const ENTRY: &str = concat!(
-    r#",{"user_id":"","presence":"unavailable","last_active_ago":9007199254740991,"currently_active":true,"#,
+    r#",{"user_id":"","presence":"unavailable","last_active_ago":9007199254740991,"#,
     r#""rollcall.device_types":[]}"#
 );
 
