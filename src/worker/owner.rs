@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Keeper;
 use super::pool::Pool;
-use super::run::{Applied, Held, Run, Taken, apply, dead_letter, isolate, panic_text, replies_wanted};
+use super::run::{Applied, Held, Run, Taken, apply, dead_letter, is_suspect, isolate, panic_text, replies_wanted};
 use super::settle::Flights;
 use super::{Worker, outbox};
 use crate::bus::{Delivery, Queue, Subscription};
@@ -77,7 +77,7 @@ pub(super) struct Owner<'a> {
     pub(super) pool: Pool,
     pub(super) flights: Flights,
     /// Taken, and left for a run of its own.
-    put_back: VecDeque<Taken>,
+    put_back: VecDeque<Delivery>,
     pub(super) held: BTreeMap<HoldId, Held>,
     pub(super) held_bytes: usize,
     next_hold: HoldId,
@@ -158,7 +158,7 @@ impl<'a> Owner<'a> {
             () = stop.cancelled() => return Err(self.drain().await),
             landed = self.flights.land(), if put_back.is_none() => return self.note_landed(landed?).await,
             () = std::future::ready(()), if put_back.is_some() => put_back,
-            delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?.into()),
+            delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?),
             () = tokio::time::sleep(wake) => None,
         };
         let taken = match first {
@@ -179,19 +179,20 @@ impl<'a> Owner<'a> {
     /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A receipt is kept
     /// waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
     /// neighbour with it.
-    async fn gather(&mut self, first: Taken) -> Result<VecDeque<Taken>, Ended> {
+    async fn gather(&mut self, first: Delivery) -> Result<VecDeque<Taken>, Ended> {
         let mut deadline = Instant::now() + self.pace.linger();
         let mut bytes = 0;
         let mut run = VecDeque::new();
         let mut next = Some(first);
         loop {
             let before = run.len();
-            while let Some(taken) = next.take().or_else(|| self.waiting()) {
-                let alone = taken.is_suspect();
+            while let Some(delivery) = next.take().or_else(|| self.waiting()) {
+                let alone = is_suspect(&delivery);
                 if alone && !run.is_empty() {
-                    self.put_back.push_front(taken);
+                    self.put_back.push_front(delivery);
                     return Ok(run);
                 }
+                let taken = Taken::from(delivery);
                 if taken.is_urgent() {
                     deadline = deadline.min(Instant::now() + RECEIPT_LINGER);
                 }
@@ -209,20 +210,20 @@ impl<'a> Owner<'a> {
     }
 
     /// What is here already.
-    fn waiting(&mut self) -> Option<Taken> {
-        self.put_back.pop_front().or_else(|| self.subscription.as_mut()?.try_next().map(Taken::from))
+    fn waiting(&mut self) -> Option<Delivery> {
+        self.put_back.pop_front().or_else(|| self.subscription.as_mut()?.try_next())
     }
 
     /// The next delivery, at most until `deadline`; when much comes, whatever may be here after a glance's time. If the last glance
     /// found nothing, the subscription is asked: the embedded bus reads a backlog only then.
-    async fn more_by(&mut self, deadline: Instant, flows: bool) -> Result<Option<Taken>, Ended> {
+    async fn more_by(&mut self, deadline: Instant, flows: bool) -> Result<Option<Delivery>, Ended> {
         if self.pace.is_busy() && flows {
             tokio::time::sleep_until(deadline.min(Instant::now() + GLANCE)).await;
             return Ok(None);
         }
         let Some(subscription) = &mut self.subscription else { return Ok(None) };
         match timeout_at(deadline, subscription.next()).await {
-            Ok(next) => next.map(|delivery| Some(delivery.into())).map_err(Ended::lost),
+            Ok(next) => next.map(Some).map_err(Ended::lost),
             Err(_) => Ok(None),
         }
     }
@@ -241,8 +242,9 @@ impl<'a> Owner<'a> {
             }
         }
         // What is left makes runs of its own.
-        gathered.append(&mut self.put_back);
-        self.put_back = gathered;
+        let mut left: VecDeque<_> = gathered.into_iter().map(|taken| taken.delivery).collect();
+        left.append(&mut self.put_back);
+        self.put_back = left;
         self.machines.handle_timeout(now);
         if self.held.len() > usize::from(self.worker.prefetch / 2) || self.held_bytes > HOLD_BYTES {
             self.machines.relieve(now, FlushReason::Pressure);

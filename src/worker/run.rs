@@ -26,10 +26,6 @@ impl From<Delivery> for Taken {
 }
 
 impl Taken {
-    pub(super) fn is_suspect(&self) -> bool {
-        self.delivery.is_suspect() && self.delivery.queue.exchange() != Exchange::Batch
-    }
-
     /// Whether a link may stand still until this is handled.
     pub(super) fn is_urgent(&self) -> bool {
         let is_receipt = |signal: &Addressed<_, _>| matches!(signal.signal, PeerSignal::Receipt { .. });
@@ -100,6 +96,10 @@ pub(super) fn replies_wanted(packet: &Packet) -> Vec<u64> {
     }
 }
 
+pub(super) fn is_suspect(delivery: &Delivery) -> bool {
+    delivery.is_suspect() && delivery.queue.exchange() != Exchange::Batch
+}
+
 pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
     tracing::error!(queue = %delivery.queue, reason, "dead letter");
     let origin = delivery.queue.exchange().name();
@@ -136,4 +136,32 @@ pub(super) fn isolate(delivery: &Delivery, reason: &str) -> Vec<Outgoing> {
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::signal::Outcome;
+    use crate::model::{Partition, ServerName};
+
+    fn taken(signals: Vec<PeerSignal>) -> Taken {
+        let to = ServerName::parse("b.example").unwrap();
+        let address = |signal| Addressed { to: to.clone(), at: Timestamp(1), reply: None, trace: None, signal };
+        Taken::from(Delivery {
+            queue: Queue::Peers(Partition(0)),
+            routing_key: "0".into(),
+            body: encode(&Packet::Peers(signals.into_iter().map(address).collect())),
+            headers: Default::default(),
+            redelivered: false,
+            returns: 0,
+            token: Token(1),
+        })
+    }
+
+    #[test]
+    fn only_a_receipt_is_urgent() {
+        let receipt = PeerSignal::Receipt { txn_id: "1".into(), outcome: Outcome::Delivered, retry_after_ms: None };
+        assert!(!taken(vec![PeerSignal::Transaction(Box::default()), PeerSignal::Heard]).is_urgent());
+        assert!(taken(vec![PeerSignal::Heard, receipt]).is_urgent());
+    }
 }

@@ -235,6 +235,26 @@ async fn the_outbox_holds_what_was_not_published() {
 }
 
 #[tokio::test]
+async fn partitions_that_commit_together_keep_what_each_did_not_publish() {
+    let (_folder, path) = folder();
+    let store = open(&path).await;
+    let leases = [owned(&store, P0).await, owned(&store, P1).await, owned(&store, Partition(2)).await];
+    for lease in leases {
+        for number in 1..=3 {
+            let run = Commit { outbox: Some((number, format!("{number}").into())), ..commit(lease, vec![]) };
+            store.commit(run).await.unwrap();
+        }
+    }
+    let published = |lease: Lease, upto| Commit { published: Some((lease.epoch, upto)), ..commit(lease, vec![]) };
+    let [first, second, _third] = leases;
+    let (a, b) = tokio::join!(store.commit(published(first, 2)), store.commit(published(second, 1)));
+    a.and(b).unwrap();
+    for (lease, left) in leases.into_iter().zip([1, 2, 3]) {
+        assert_eq!(store.outbox(lease.partition).await.unwrap().len(), left, "{}", lease.partition);
+    }
+}
+
+#[tokio::test]
 async fn a_second_owner_is_refused_with_a_sentence() {
     let (_folder, path) = folder();
     let store = open(&path).await;

@@ -72,9 +72,10 @@ pub fn entry_size(user: &UserId, status: &Status) -> usize {
     ENTRY.len() + escaped(user.as_str()) + message + types + active
 }
 
+/// What only those say who are active.
 const ACTIVE: &str = r#","currently_active":true"#;
 
-/// The longest entry, but for what differs in length without bound.
+/// The longest entry of anybody else, but for what differs in length without bound.
 const ENTRY: &str = concat!(
     r#",{"user_id":"","presence":"unavailable","last_active_ago":9007199254740991,"#,
     r#""rollcall.device_types":[]}"#
