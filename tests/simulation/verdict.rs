@@ -221,17 +221,25 @@ impl Verdict<'_> {
         self.people.net.hosts().for_each(|host| self.words_are_kept(host));
     }
 
-    /// E1: nobody has a session any longer, so nobody is polled.
+    /// E1: nobody has a session any longer, so nobody is polled. Who forgot that they polled somebody, being restored from a backup,
+    /// hears of it where the peer promises anything for it.
     pub fn nobody_is_polled(&self) {
         let ledger = self.sim().ledger();
         let mut wrong = Vec::new();
         for ((from, to), pair) in &ledger.pairs {
-            let polled = pair.polled.iter().filter(|(_, (_, on))| *on).map(|(user, _)| user);
             let excused = ledger.is_shaky(*from) || self.sim().plan.servers[*to].plain;
-            wrong.extend(polled.filter(|_| !excused).map(|user| format!("s{from} polls {user} of s{to} for nobody")));
+            let forgot = ledger.restored.contains_key(from);
+            let polled = pair.polled.iter().filter(|(_, (_, on))| *on && !excused).map(|(user, _)| user);
+            let polled = polled.filter(|user| !forgot || self.is_promised(*to, user, *from));
+            wrong.extend(polled.map(|user| format!("s{from} polls {user} of s{to} for nobody")));
         }
         drop(ledger);
         wrong.into_iter().for_each(|wrong| self.sim().blame(wrong));
+    }
+
+    fn is_promised(&self, home: usize, user: &UserId, to: usize) -> bool {
+        let peer = &self.sim().plan.servers[to].name;
+        self.people.net.host(home).is_some_and(|host| relations(host, user).tells(peer))
     }
 }
 

@@ -50,11 +50,9 @@ advance 11m
     1089.2s to @alice:b: @john:a online since 1059s
     1092.6s b → a: answer
     1148.9s a → b: reminder (mine 1, yours 1)
-    1153.6s b → a: reminder (mine 1, yours 1); answer
-    1153.8s a → b: answer
-    1218.6s b → a: reminder (mine 1, yours 1)
-    1218.9s a → b: reminder (mine 1, yours 1); answer
-    1223.3s b → a: answer
+    1153.6s b → a: answer
+    1213.6s b → a: reminder (mine 1, yours 1)
+    1218.6s a → b: answer
     1234.6s b → a: reminder (mine 1, yours 1)
     1239.6s a → b: answer
     1299.9s a → b: reminder (mine 1, yours 1)

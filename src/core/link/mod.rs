@@ -232,7 +232,7 @@ impl Link {
 
     fn transaction(&mut self, inbound: Inbound, turn: &mut Turn<'_>) {
         let knew_permission = self.state.knows_permission();
-        let is_news = self.is_news(inbound.extension.as_ref(), turn.now);
+        let is_news = self.is_news(inbound.extension.as_ref(), turn);
         self.note_subscription(&inbound, knew_permission, turn);
         // What it asks and answers is told once, so it counts even if a later transaction was read first: the users' machines put
         // it in the order of the peer's own numbers.
@@ -288,8 +288,9 @@ impl Link {
     }
 
     /// Notes what the extension says; `false`: a later transaction was applied already.
-    fn is_news(&mut self, extension: Option<&Extension>, now: Timestamp) -> bool {
+    fn is_news(&mut self, extension: Option<&Extension>, turn: &Turn<'_>) -> bool {
         let Some(extension) = extension else { return true };
+        let now = turn.now;
         if now.since(self.state.spoke) > Settings::SPEAKS_MS / 24 {
             self.state.spoke = now;
             self.busy.dirty.state = true;
@@ -298,6 +299,9 @@ impl Link {
             return false;
         }
         self.busy.dirty.state |= extension.seq > self.state.applied;
+        if self.state.applied > Serial::default() && extension.seq.epoch > self.state.applied.epoch {
+            self.note_successor(extension.seq.epoch, turn);
+        }
         self.state.applied = extension.seq;
         true
     }

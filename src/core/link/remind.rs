@@ -44,6 +44,10 @@ impl Link {
         }
         let mine = extension.reminder.as_ref().and_then(|reminder| reminder.mine);
         let holds = mine.and_then(|mine| self.compare(&mine, turn));
+        if holds.is_some() {
+            self.note_compared();
+            self.poll_the_unknown();
+        }
         // Who answers by a reminder doubts what we hold. If we cannot judge that now, they can, by what we hold.
         let doubts = !extension.answers.is_empty() && mine.is_some();
         self.busy.words.have |= doubts && holds.is_none();
@@ -209,7 +213,8 @@ impl Link {
         self.busy.again.extend(again.map(|(localpart, _)| localpart.into()));
     }
 
-    /// Polls anew whom the peer should have told of by now and did not: no sum counts them, so that no comparison finds them.
+    /// Polls anew whom the peer should have told of by now and did not: no sum counts them, so that no comparison finds them, whoever
+    /// reminded whom.
     pub(super) fn poll_the_unknown(&mut self) {
         let polled = self.remotes.iter().filter(|(_, remote)| remote.polled == Polled::Yes && remote.is_wanted());
         let unknown = polled.filter(|(_, remote)| !remote.is_known());

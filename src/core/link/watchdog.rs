@@ -106,16 +106,23 @@ impl Link {
     /// Starts the watchdogs with the first promise, and stops them with the last. Looks at the facts after whatever happened.
     pub(in crate::core) fn guard(&mut self, now: Timestamp) {
         // One that has been silent for a day is asked for as long as somebody here wants to know.
-        let listens = self.speaks(now) || self.subscribes(now) || self.state.knows_permission() && self.wanted > 0;
+        let speaks = self.speaks(now);
+        let listens = speaks || self.subscribes(now) || self.state.knows_permission() && self.wanted > 0;
         let on = listens && (self.told.len() > 0 || self.wanted > 0);
         let is_reached = self.state.transit.attempts == 0 && !self.is_lapsed();
         let dog = &mut self.watchdog;
-        if on && !dog.on {
-            let pulse = Pulse { heard: now, is_steady: false };
-            *dog = Watchdog { on, pulse, reset: now, asked: now, ..Watchdog::default() };
-            self.compared = now;
-        } else if !on && dog.on {
+        if on != dog.on {
+            // That something is to be compared outlives what there was to guard: the peer may still rely on it.
+            let due = dog.asking.due;
             *dog = Watchdog::default();
+            if on {
+                let pulse = Pulse { heard: now, is_steady: false };
+                *dog = Watchdog { on, pulse, reset: now, asked: now, ..Watchdog::default() };
+                self.compared = now;
+            }
+            if speaks && due.is_some() {
+                dog.asking.due = due;
+            }
         }
         dog.pulse.is_steady = on && !dog.silent && dog.asking.tries == 0 && is_reached;
         self.rest();
@@ -142,6 +149,22 @@ impl Link {
     pub(super) fn remind_by(&mut self, at: Timestamp) {
         let due = self.watchdog.asking.due.get().unwrap_or(at);
         self.watchdog.asking.due = due.min(at).into();
+    }
+
+    /// Both sides were compared: the one reminder that was due is not needed any longer.
+    pub(super) fn note_compared(&mut self) {
+        if self.watchdog.asking.due.is_some() {
+            self.watchdog.asking.due.take();
+        }
+    }
+
+    /// The peer numbers its transactions anew: whoever has them now may have been restored from a backup, and remember less than we
+    /// do. It is to be compared with us before its promises would end, unless it does so itself.
+    pub(super) fn note_successor(&mut self, epoch: u64, turn: &Turn<'_>) {
+        if self.watchdog.on {
+            let patience = turn.settings.short_ms / 2;
+            self.remind_by(turn.horizon.plus(self.spread(epoch, patience)));
+        }
     }
 
     /// Whether the peer was given up, or could not be reached for as long as that takes, and there is something to say to it.
@@ -225,9 +248,9 @@ impl Link {
         let guarded = self.watchdog.on.then(|| {
             let lost = self.lost_at(settings).filter(|_| !self.is_lapsed());
             let ends = (self.told.len() > 0).then(|| self.promises_end(settings));
-            [self.next_reminder(settings), self.silent_at(settings), lost, ends].into_iter().flatten().min()
+            [self.silent_at(settings), lost, ends].into_iter().flatten().min()
         });
-        [guarded.flatten(), self.plain_due.get()].into_iter().flatten().min()
+        [guarded.flatten(), self.next_reminder(settings), self.plain_due.get()].into_iter().flatten().min()
     }
 
     /// Looks at the facts again: the horizon has moved.
@@ -240,8 +263,8 @@ impl Link {
             if !self.is_lapsed() && !turn.suspicious && self.is_lost(turn) {
                 self.lapse(turn);
             }
-            self.remind_if_due(turn);
         }
+        self.remind_if_due(turn);
         self.advance(turn);
     }
 
@@ -272,11 +295,12 @@ impl Link {
         if self.busy.words.remind || self.busy.live.as_ref().is_some_and(|live| live.remind) {
             return None;
         }
-        let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
-        let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
-        let again = asked.map_or(Timestamp(0), |reminded| reminded.plus(self.patience_ms(settings)));
-        let regular = overdue.max(again);
-        Some(dog.asking.due.get().map_or(regular, |due| due.min(regular)))
+        let regular = dog.on.then(|| {
+            let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
+            let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
+            overdue.max(asked.map_or(Timestamp(0), |reminded| reminded.plus(self.patience_ms(settings))))
+        });
+        [dog.asking.due.get(), regular].into_iter().flatten().min()
     }
 
     /// How long an answer is waited for: the short watchdog's time, and ever longer after the peer is given up, up to the long one's.
