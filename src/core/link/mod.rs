@@ -5,6 +5,7 @@
 //! with its deliveries unacknowledged; everything else is in rows.
 
 mod audit;
+mod belief;
 mod busy;
 mod permission;
 mod permits;
