@@ -256,6 +256,10 @@ impl Link {
             self.unpolled(user, is_news, order, turn);
         }
         if !is_news {
+            // A later one overtook it. What only this one told is missing here.
+            if !inbound.push.is_empty() {
+                self.compare_soon(order.unwrap_or_default().counter, turn);
+            }
             return;
         }
         let says_something = !inbound.push.is_empty() || asks;
@@ -301,7 +305,8 @@ impl Link {
         }
         self.busy.dirty.state |= extension.seq > self.state.applied;
         if self.state.applied > Serial::default() && extension.seq.epoch > self.state.applied.epoch {
-            self.note_successor(extension.seq.epoch, turn);
+            // Somebody else is at work there, who may have been restored from a backup and remember less than we do.
+            self.compare_soon(extension.seq.epoch, turn);
         }
         self.state.applied = extension.seq;
         true

@@ -153,12 +153,11 @@ impl Link {
         }
     }
 
-    /// The peer numbers its transactions anew: whoever has them now may have been restored from a backup, and remember less than we
-    /// do. It is to be compared with us before its promises would end, unless it does so itself.
-    pub(super) fn note_successor(&mut self, epoch: u64, turn: &Turn<'_>) {
+    /// What we hold may be something else than what the peer told: both are to be compared soon, unless the peer asks for it first.
+    pub(super) fn compare_soon(&mut self, nth: u64, turn: &Turn<'_>) {
         if self.watchdog.on {
             let patience = turn.settings.short_ms / 2;
-            self.remind_by(turn.horizon.plus(self.spread(epoch, patience)));
+            self.remind_by(turn.horizon.plus(self.spread(nth, patience)));
         }
     }
 

@@ -374,3 +374,14 @@ fn who_is_polled_and_not_known_is_polled_anew_whoever_reminds() {
     let said: Vec<String> = sent(&mut a, START.plus(16_000)).iter().flat_map(lines).collect();
     assert!(said.contains(&format!("poll {ALICE}")), "{said:?}");
 }
+
+/// Seed 23586: a status that a later transaction overtook was passed over, and missed until the long watchdog expired.
+#[test]
+fn a_status_that_a_later_transaction_overtook_is_found_soon() {
+    let mut a = watching();
+    let late = json!({"push": [{"user_id": ALICE, "presence": "online", "last_active_ago": 1}]});
+    a.foreign(START.plus(10_000), "b.example", &json!([numbered(3, &json!({}))]));
+    a.foreign(START.plus(10_001), "b.example", &json!([numbered(2, &late)]));
+    a.tick(START.plus(40_000));
+    assert!(extension(&sent(&mut a, START.plus(46_000)), "reminder").is_object());
+}
