@@ -45,8 +45,10 @@ impl Link {
         let mine = extension.reminder.as_ref().and_then(|reminder| reminder.mine);
         let holds = mine.and_then(|mine| self.compare(&mine, turn));
         if holds.is_some() {
-            self.note_compared();
             self.poll_the_unknown();
+        }
+        if holds == Some(true) {
+            self.note_agreement();
         }
         // Who answers by a reminder doubts what we hold. If we cannot judge that now, they can, by what we hold.
         let doubts = !extension.answers.is_empty() && mine.is_some();

@@ -146,8 +146,8 @@ impl Link {
         self.watchdog.asking.due = due.min(at).into();
     }
 
-    /// Both sides were compared: the one reminder that was due is not needed any longer.
-    pub(super) fn note_compared(&mut self) {
+    /// Both sides were compared and hold the same: the reminder that was due is not needed any longer.
+    pub(super) fn note_agreement(&mut self) {
         if self.watchdog.asking.due.is_some() {
             self.watchdog.asking.due.take();
         }
