@@ -93,7 +93,7 @@ pub(super) fn federation(r: &mut Reader<'_>) -> FederationConfig {
                 deny: list(r, "federation.outbound.deny", SERVERS_MAX, pattern),
             },
         },
-        resend: r.duration("federation.resend", ("1s", "1h")),
+        resend: r.duration("federation.resend", ("1s", "25m")),
         backoff_min: r.duration("federation.backoff_min", ("10ms", "1h")),
         backoff_max: r.duration("federation.backoff_max", ("10ms", "24h")),
         timeout: r.duration("federation.timeout", ("100ms", "10m")),

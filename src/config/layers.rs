@@ -27,18 +27,25 @@ pub(super) struct Environment {
 
 impl Environment {
     /// Reads the environment: the one lawful place. `ROLLCALL_CONFIG` names the file and is no key in it (the command line reads it);
-    /// `ROLLCALL_TEST_*` belongs to the tests and is left alone.
+    /// `ROLLCALL_TEST_*` belongs to the tests and is left alone, and so is what an orchestrator sets of a service of our name.
     #[expect(clippy::disallowed_methods, reason = "the one lawful look into the environment")]
     pub(super) fn of_process() -> Self {
         let variables = Env::prefixed("ROLLCALL_")
             .iter()
             .map(|(name, text)| (name.into_string(), text))
-            .filter(|(name, _)| name != "config" && !name.starts_with("test_"))
+            .filter(|(name, _)| name != "config" && !name.starts_with("test_") && !tells_of_a_service(name))
             .collect();
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let data_home = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
         Self { variables, data_home }
     }
+}
+
+/// Whether Kubernetes, or a linked container, says by this where a service called `rollcall` is: `ROLLCALL_SERVICE_HOST`,
+/// `ROLLCALL_PORT_8470_TCP_ADDR`, …
+pub(super) fn tells_of_a_service(name: &str) -> bool {
+    let service = name.starts_with("service_host") || name.starts_with("service_port");
+    service || name == "port" || name.starts_with("port_") || name == "name"
 }
 
 /// The defaults alone.

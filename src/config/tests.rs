@@ -197,3 +197,14 @@ fn a_broken_file_is_one_mistake() {
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("a.toml: is not TOML: ") && found[0].ends_with(" in line 1"), "{found:?}");
 }
+
+#[test]
+fn what_an_orchestrator_says_of_a_service_of_our_name_is_no_key() {
+    use super::layers::tells_of_a_service;
+    for name in ["port", "port_8470_tcp", "port_8470_tcp_addr", "service_host", "service_port", "service_port_http"] {
+        assert!(tells_of_a_service(name), "{name}");
+    }
+    let keys = super::layers::known_keys();
+    assert!(!keys.iter().any(|key| tells_of_a_service(&key.replace('.', "__"))), "a key of ours would be passed over");
+    assert!(!tells_of_a_service("partitons"));
+}

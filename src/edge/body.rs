@@ -21,6 +21,8 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// The unit in which bytes are counted.
 const UNIT: usize = 1 << 10;
+/// So many units are reserved at a time, as bytes arrive: who announces much and sends nothing takes no room.
+const STEP: usize = 16;
 
 /// Where bodies are held.
 #[derive(Debug, Clone)]
@@ -42,9 +44,22 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// A share of `bytes`, if so much is left.
-    fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.units.clone().try_acquire_many_owned(self.cost(bytes)).ok()
+    /// Nothing yet, to be made larger.
+    fn nothing(&self) -> OwnedSemaphorePermit {
+        self.units.clone().try_acquire_many_owned(0).expect("nothing is always there")
+    }
+
+    /// Makes `share` one for `bytes`, and for what may come with the next reads. Whether so much is left.
+    fn widen(&self, share: &mut OwnedSemaphorePermit, bytes: usize) -> bool {
+        let missing = bytes.div_ceil(UNIT).saturating_sub(share.num_permits());
+        if missing == 0 {
+            return true;
+        }
+        let stepped = u32::try_from(missing.next_multiple_of(STEP)).unwrap_or(u32::MAX);
+        let exactly = u32::try_from(missing).unwrap_or(u32::MAX);
+        let more =
+            [stepped, exactly].into_iter().find_map(|units| self.units.clone().try_acquire_many_owned(units).ok());
+        more.map(|more| share.merge(more)).is_some()
     }
 
     /// A share of `bytes`, or all there is if that is less, as soon as it is free.
@@ -70,7 +85,7 @@ impl Bodies {
         Self { budget: Budget::new(bytes), timeout }
     }
 
-    /// Reads a body of at most `max` bytes. Room for it is reserved before the first byte is read.
+    /// Reads a body of at most `max` bytes, as long as there is room for what has arrived.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Held, MatrixError> {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let expected: usize = announced.unwrap_or(max);
@@ -79,25 +94,30 @@ impl Bodies {
             discard(&mut chunks).await;
             return Err(MatrixError::too_large(max));
         }
-        let share = self.budget.reserve(expected).ok_or_else(|| MatrixError::busy("too much at once", RETRY))?;
-        let bytes = timeout(self.timeout, collect(&mut chunks, expected))
+        timeout(self.timeout, self.collect(&mut chunks, expected))
             .await
-            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
-        Ok(Held { bytes, _share: share })
+            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))?
     }
-}
 
-async fn collect(chunks: &mut BodyDataStream, max: usize) -> Result<Bytes, MatrixError> {
-    let mut all = BytesMut::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| MatrixError::bad_json(format!("the body broke off: {error}")))?;
-        if all.len() + chunk.len() > max {
-            discard(chunks).await;
-            return Err(MatrixError::too_large(max));
+    async fn collect(&self, chunks: &mut BodyDataStream, max: usize) -> Result<Held, MatrixError> {
+        let mut share = self.budget.nothing();
+        let mut all = BytesMut::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| MatrixError::bad_json(format!("the body broke off: {error}")))?;
+            let length = all.len() + chunk.len();
+            if length > max {
+                discard(chunks).await;
+                return Err(MatrixError::too_large(max));
+            }
+            if !self.budget.widen(&mut share, length) {
+                drop((share, all));
+                discard(chunks).await;
+                return Err(MatrixError::busy("too much at once", RETRY));
+            }
+            all.extend_from_slice(&chunk);
         }
-        all.extend_from_slice(&chunk);
+        Ok(Held { bytes: all.freeze(), _share: share })
     }
-    Ok(all.freeze())
 }
 
 /// Lets the rest go by, within bounds.
@@ -126,9 +146,29 @@ mod tests {
         assert_eq!(held.bytes, "abc");
         let error = bodies.read(&none, Body::from("abcd"), 3).await.unwrap_err();
         assert_eq!(error, MatrixError::too_large(3));
-        let error = bodies.read(&none, Body::from("abc"), 4 << 10).await.unwrap_err();
+        let whole = || Body::from(vec![b'a'; 4 << 10]);
+        let error = bodies.read(&none, whole(), 4 << 10).await.unwrap_err();
         assert_eq!(error, MatrixError::busy("too much at once", RETRY));
         drop(held);
-        assert!(bodies.read(&none, Body::from("abc"), 4 << 10).await.is_ok());
+        assert!(bodies.read(&none, whole(), 4 << 10).await.is_ok());
+    }
+
+    /// Whoever only announces a body, or is slow to send it, keeps nobody else out.
+    #[tokio::test]
+    async fn what_is_announced_and_does_not_arrive_takes_no_room() {
+        let bodies = Bodies::new(64 << 10, Duration::from_secs(30));
+        let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, "65536".parse().unwrap())]);
+        let mut slow: Vec<_> = (0..3)
+            .map(|_| {
+                let first = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+                let body = Body::from_stream(first.chain(futures_util::stream::pending()));
+                Box::pin(bodies.read(&announced, body, 64 << 10))
+            })
+            .collect();
+        for reading in &mut slow {
+            assert!(futures_util::poll!(reading).is_pending());
+        }
+        let prompt = bodies.read(&HeaderMap::new(), Body::from(vec![b'a'; 16 << 10]), 64 << 10).await.unwrap();
+        assert_eq!(prompt.bytes.len(), 16 << 10);
     }
 }

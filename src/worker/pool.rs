@@ -5,8 +5,9 @@
 //! meanwhile: a packet comes here committed, stays in its owner's outbox until it is confirmed, and what caused it stays
 //! unacknowledged as long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
@@ -91,18 +92,30 @@ impl Gatherer {
     /// Publishes until it is confirmed: what is committed must leave. What an owner left that is gone by now is its successor's to
     /// publish, out of the outbox: here it would come ever later.
     async fn depart(&self, mut loads: Vec<Load>) {
+        let mut done = BTreeSet::new();
         loop {
             loads.retain(|load| !load.confirmed.is_closed());
-            match self.bus.publish(merged(&loads)).await {
+            match self.bus.publish(merged(&loads, &done).into_values().flatten().collect()).await {
                 Ok(()) => break,
                 Err(PublishError::Closed) => return,
-                Err(error) => tracing::warn!(%error, "publishing again"),
+                Err(error) => tracing::warn!(%error, "publishing again, queue by queue"),
             }
             sleep(PUBLISH_PAUSE).await;
+            // What one queue refuses must not be said to the others over and over.
+            self.depart_singly(&loads, &mut done).await;
         }
         for load in loads {
             let _gone = load.confirmed.send(());
         }
+    }
+
+    /// Publishes to each queue by itself, and notes those that have what they are to have.
+    async fn depart_singly(&self, loads: &[Load], done: &mut BTreeSet<Destination>) {
+        let publishes = merged(loads, done).into_iter().map(|(queue, messages)| async move {
+            let is_confirmed = self.bus.publish(messages).await.is_ok();
+            is_confirmed.then_some(queue)
+        });
+        done.extend(join_all(publishes).await.into_iter().flatten());
     }
 }
 
@@ -110,22 +123,32 @@ fn size(load: &Load) -> usize {
     load.messages.iter().map(|message| message.body.len()).sum()
 }
 
-/// Packets for one queue as one message, or as few as the bound on a packet allows; in order.
-fn merged(loads: &[Load]) -> Vec<Outgoing> {
-    let mut queues: BTreeMap<(Exchange, &str), Vec<Outgoing>> = BTreeMap::new();
+/// An exchange and a routing key.
+type Destination = (Exchange, String);
+
+/// Packets for one queue as one message, or as few as the bound on a packet allows; in order. Without the queues that are `done`.
+fn merged(loads: &[Load], done: &BTreeSet<Destination>) -> BTreeMap<Destination, Vec<Outgoing>> {
+    let mut queues: BTreeMap<Destination, Vec<Outgoing>> = BTreeMap::new();
     for message in loads.iter().flat_map(|load| &load.messages) {
-        queues.entry((message.exchange, &message.routing_key)).or_default().push(message.clone());
+        queues.entry((message.exchange, message.routing_key.clone())).or_default().push(message.clone());
     }
-    queues.into_values().flat_map(join).collect()
+    let left = queues.into_iter().filter(|(queue, _)| !done.contains(queue));
+    left.map(|(queue, messages)| (queue, join(messages))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
     use tempfile::TempDir;
 
     use super::*;
     use crate::bus::embedded::Embedded;
-    use crate::bus::{Queue, Topology};
+    use crate::bus::{Bus, BusError, Queue, QueueDepth, Reply, Subscription, SubscriptionError, Topology};
     use crate::core::signal::{Addressed, LinkSignal};
     use crate::model::{Partition, Serial, ServerName, Timestamp, UserId};
     use crate::store::sqlite::{Mode, Sqlite};
@@ -184,6 +207,67 @@ mod tests {
         gathering.await;
         confirmation.await.unwrap();
         assert_eq!(hidden(&batches.next().await.unwrap().body), ["owned"]);
+    }
+
+    /// A bus on which one queue is gone for as long as `refusals` last. It counts what the others get.
+    struct Partly {
+        bus: SharedBus,
+        refusals: AtomicUsize,
+        others: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Bus for Partly {
+        async fn declare(&self) -> Result<(), BusError> {
+            self.bus.declare().await
+        }
+
+        async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
+            let (gone, others): (Vec<_>, Vec<_>) =
+                messages.into_iter().partition(|message| message.exchange == Exchange::Peers);
+            self.others.fetch_add(others.len(), Relaxed);
+            self.bus.publish(others).await?;
+            let is_refused = |left: usize| left.checked_sub(1);
+            if !gone.is_empty() && self.refusals.fetch_update(Relaxed, Relaxed, is_refused).is_ok() {
+                return Err(PublishError::Unroutable { exchange: "presence.peers".into(), routing_key: "0".into() });
+            }
+            self.bus.publish(gone).await
+        }
+
+        async fn reply(&self, address: &str, body: Bytes) {
+            self.bus.reply(address, body).await;
+        }
+
+        fn replies(&self) -> mpsc::Receiver<Reply> {
+            self.bus.replies()
+        }
+
+        async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
+            self.bus.subscribe(queues).await
+        }
+
+        async fn depths(&self) -> Result<Vec<QueueDepth>, BusError> {
+            self.bus.depths().await
+        }
+
+        async fn close(&self) {
+            self.bus.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_queue_refuses_is_not_said_to_the_others_over_and_over() {
+        let (_folder, bus) = bus().await;
+        let partly = Arc::new(Partly { bus, refusals: AtomicUsize::new(3), others: AtomicUsize::new(0) });
+        let (pool, gathering) = Pool::new(partly.clone());
+        let mut messages = run("both");
+        messages.push(Outgoing::new(Exchange::Peers, "0", messages[0].body.clone()));
+        let confirmation = pool.hand_in(messages, true).await;
+        drop(pool);
+        gathering.await;
+        confirmation.await.unwrap();
+        assert_eq!(partly.refusals.load(Relaxed), 0);
+        assert_eq!(partly.others.load(Relaxed), 2, "with the rest, and then once by itself");
     }
 
     #[tokio::test]

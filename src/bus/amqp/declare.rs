@@ -158,6 +158,11 @@ fn refused(name: &str, error: &lapin::Error) -> BusError {
     }
 }
 
+/// Whether a refusal of the broker's, in its words, is for want of a queue or exchange; not one that is out of reach for now.
+pub(super) fn is_missing(reason: &str) -> bool {
+    reason.contains("NOT_FOUND - no queue") || reason.contains("NOT_FOUND - no exchange")
+}
+
 fn refusal(name: &str, code: u16, words: &str) -> BusError {
     let (name, detail) = (name.into(), words.into());
     match code {

@@ -99,6 +99,13 @@ impl Amqp {
         }))
     }
 
+    async fn open_subscription(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
+        let live = self.consuming().await.map_err(SubscriptionError::Lost)?;
+        let opening = subscription::open(&live, &self.topology, queues, &self.taken, self.closed.clone());
+        let opened = timeout(self.patience, opening).await;
+        Ok(Box::new(opened.map_err(|_| SubscriptionError::Lost("the broker does not answer".into()))??))
+    }
+
     /// The connection for all but publishing; waits for it as long as a publish would.
     async fn consuming(&self) -> Result<Arc<Live>, String> {
         if self.closed.is_cancelled() {
@@ -145,10 +152,15 @@ impl Bus for Amqp {
         if self.closed.is_cancelled() {
             return Err(SubscriptionError::Closed);
         }
-        let live = self.consuming().await.map_err(SubscriptionError::Lost)?;
-        let opening = subscription::open(&live, &self.topology, queues, &self.taken, self.closed.clone());
-        let opened = timeout(self.patience, opening).await;
-        Ok(Box::new(opened.map_err(|_| SubscriptionError::Lost("the broker does not answer".into()))??))
+        match self.open_subscription(queues).await {
+            // A broker that came back empty, or whose queue somebody deleted.
+            Err(SubscriptionError::Lost(reason)) if declare::is_missing(&reason) => {
+                tracing::warn!(reason, "declaring exchanges and queues anew");
+                self.declare().await.map_err(|error| SubscriptionError::Lost(error.to_string()))?;
+                self.open_subscription(queues).await
+            }
+            opened => opened,
+        }
     }
 
     async fn depths(&self) -> Result<Vec<QueueDepth>, BusError> {

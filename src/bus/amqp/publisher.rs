@@ -93,8 +93,9 @@ impl Publisher {
         let deadline = Instant::now() + self.patience;
         let mut confirmed = vec![false; messages.len()];
         let mut reason = String::from("no confirm came");
+        let mut used = None;
         loop {
-            let attempt = self.attempt(messages, &mut confirmed);
+            let attempt = self.attempt(messages, &mut confirmed, &mut used);
             let outcome = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return Err(PublishError::Closed),
@@ -107,7 +108,7 @@ impl Publisher {
                 }
                 Ok(Err(Setback::Final(error))) => return Err(error),
                 Ok(Err(Setback::Again(setback))) => reason = setback,
-                Err(_) => return Err(self.give_up(reason)),
+                Err(_) => return Err(self.give_up(used.as_ref(), reason)),
             }
             tracing::debug!(%reason, "sending unconfirmed messages again");
             sleep(Duration::from_millis(fastrand::u64(RETRY_MS))).await;
@@ -147,8 +148,14 @@ impl Publisher {
     }
 
     /// Sends whatever is not confirmed, once, and waits for the confirms.
-    async fn attempt(&self, messages: &[Outgoing], confirmed: &mut [bool]) -> Result<(), Setback> {
+    async fn attempt(
+        &self,
+        messages: &[Outgoing],
+        confirmed: &mut [bool],
+        used: &mut Option<Arc<Open>>,
+    ) -> Result<(), Setback> {
         let open = self.open().await.map_err(|error| Setback::Again(error.to_string()))?;
+        *used = Some(Arc::clone(&open));
         open.live.unblocked().await;
         let unconfirmed: Vec<usize> = (0..messages.len()).filter(|index| !confirmed[*index]).collect();
         let mut waiting = unconfirmed.into_iter();
@@ -190,11 +197,13 @@ impl Publisher {
     }
 
     /// A channel that left confirms out is not trusted any more. A blocked connection is: it owes the confirms, and could not even
-    /// say farewell. Nothing more is written to it until it is unblocked, so what it holds stays within the window.
-    fn give_up(&self, reason: String) -> PublishError {
+    /// say farewell. Nothing more is written to it until it is unblocked, so what it holds stays within the window. One that took
+    /// its place since is not to blame.
+    fn give_up(&self, used: Option<&Arc<Open>>, reason: String) -> PublishError {
+        let is_to_blame = |open: &Arc<Open>| used.is_some_and(|used| Arc::ptr_eq(used, open));
         // Somebody who holds the lock is building a channel anew already.
         if let Ok(mut current) = self.open.try_lock()
-            && let Some(open) = current.take_if(|open| !open.live.is_blocked())
+            && let Some(open) = current.take_if(|open| is_to_blame(open) && !open.live.is_blocked())
         {
             self.line.condemn(&open.live);
         }

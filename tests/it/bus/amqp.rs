@@ -162,6 +162,17 @@ async fn closing_a_channel_returns_what_it_held_in_order() {
     assert!(again[..20].iter().all(|delivery| delivery.redelivered));
 }
 
+/// As after a broker came back empty.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_subscribes_to_a_queue_that_is_gone_declares_it_anew() {
+    let deployment = OnBroker::shared().await;
+    let name = deployment.topology.queue_name(&USERS);
+    foreign_channel().await.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    let mut subscription = deployment.bus.subscribe(&[(USERS, 10)]).await.unwrap();
+    deployment.bus.publish(numbered(0..3)).await.unwrap();
+    assert_eq!(numbers(&take(&mut *subscription, 3).await), [0, 1, 2]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unroutable_neighbours_do_not_fail_each_other() {
     let deployment = OnBroker::shared().await;
