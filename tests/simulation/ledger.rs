@@ -46,7 +46,7 @@ pub struct Pair {
     /// As of when the one is not to tell the other of a user any longer.
     hidden: HashMap<UserId, Serial>,
     /// Whom the one asked the other to push, as the other heard it last.
-    pub polled: BTreeMap<UserId, (usize, bool)>,
+    polled: BTreeMap<UserId, (usize, bool)>,
 }
 
 /// One transaction.
@@ -223,6 +223,15 @@ impl Ledger {
     pub fn sent(&self, pair: (usize, usize), txn_id: &str) -> Option<&Sent> {
         let pair = self.pairs.get(&pair)?;
         pair.by_id.get(txn_id).map(|at| &pair.sent[*at])
+    }
+
+    /// The users of the other whom the one polls, as the other heard it last, and whether that was before the one was restored from a
+    /// backup, so that it may know nothing of it.
+    pub fn polls(&self) -> impl Iterator<Item = (&(usize, usize), &UserId, bool)> {
+        self.pairs.iter().flat_map(|(servers, pair)| {
+            let on = pair.polled.iter().filter(|(_, (_, on))| *on);
+            on.map(move |(user, (at, _))| (servers, user, *at < pair.forgotten))
+        })
     }
 
     /// A transaction arrived; `false`: a later one did before, though this one may still be sent.

@@ -221,17 +221,16 @@ impl Verdict<'_> {
         self.people.net.hosts().for_each(|host| self.words_are_kept(host));
     }
 
-    /// E1: nobody has a session any longer, so nobody is polled. Who forgot that they polled somebody, being restored from a backup,
-    /// hears of it where the peer promises anything for it.
+    /// E1: nobody has a session any longer, so nobody is polled. Who was restored from a backup of before a poll hears of it where the
+    /// peer promises anything for it.
     pub fn nobody_is_polled(&self) {
         let ledger = self.sim().ledger();
         let mut wrong = Vec::new();
-        for ((from, to), pair) in &ledger.pairs {
+        for ((from, to), user, is_forgotten) in ledger.polls() {
             let excused = ledger.is_shaky(*from) || self.sim().plan.servers[*to].plain;
-            let forgot = ledger.restored.contains_key(from);
-            let polled = pair.polled.iter().filter(|(_, (_, on))| *on && !excused).map(|(user, _)| user);
-            let polled = polled.filter(|user| !forgot || self.is_promised(*to, user, *from));
-            wrong.extend(polled.map(|user| format!("s{from} polls {user} of s{to} for nobody")));
+            if !excused && (!is_forgotten || self.is_promised(*to, user, *from)) {
+                wrong.push(format!("s{from} polls {user} of s{to} for nobody"));
+            }
         }
         drop(ledger);
         wrong.into_iter().for_each(|wrong| self.sim().blame(wrong));
