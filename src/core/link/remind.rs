@@ -51,7 +51,7 @@ impl Link {
             self.note_agreement();
         }
         // Who answers by a reminder doubts what we hold. If we cannot judge that now, they can, by what we hold.
-        let doubts = !extension.answers.is_empty() && mine.is_some();
+        let doubts = !extension.answers.is_empty() && extension.reminder.is_some();
         self.busy.words.have |= doubts && holds.is_none();
         if let Some(reminder) = &extension.reminder {
             self.answer(reminder, turn);
