@@ -1,8 +1,9 @@
 //! Ingest: what foreign edges put onto `presence.inbound` becomes signals, packed into few messages a partition; what cannot be
 //! understood goes to `presence.dead`, alone.
 //!
-//! A run of deliveries is acknowledged only after everything that came of it is confirmed, and beats leave only after everything
-//! that was taken before them is confirmed: so a beat that a partition reads is a proof that it has read all that came earlier.
+//! A delivery is acknowledged only after everything that came of it is confirmed, and beats leave only after every signal that was
+//! taken before them is confirmed: so a beat that a partition reads is a proof that it has read all that came earlier. While no dead
+//! letters are taken, only what holds something that cannot be understood waits.
 
 mod pack;
 mod publish;
@@ -19,6 +20,7 @@ use crate::clock::SharedClock;
 use crate::model::ServerName;
 use crate::pace::Pace;
 
+use pack::Aside;
 pub use pack::{dead_letter, pack};
 use publish::{Backoff, GaveUp};
 
@@ -91,12 +93,18 @@ impl Ingest {
     async fn fly(&self, run: Run, stop: &CancellationToken) -> Result<Landed, GaveUp> {
         let packed = pack::pack_run(self, run.deliveries).await;
         publish::confirm(&self.bus, packed.messages, stop).await?;
-        Ok(Landed { tokens: packed.tokens, broadcasts: packed.broadcasts })
+        Ok(Landed { tokens: packed.tokens, broadcasts: packed.broadcasts, aside: packed.aside })
     }
 
-    async fn broadcast(&self, landed: Landed, stop: &CancellationToken) -> Result<Vec<Token>, GaveUp> {
-        publish::confirm(&self.bus, landed.broadcasts, stop).await?;
-        Ok(landed.tokens)
+    /// Gets these confirmed, too, and then returns what is done with.
+    async fn follow(
+        &self,
+        messages: Vec<Outgoing>,
+        tokens: Vec<Token>,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Token>, GaveUp> {
+        publish::confirm(&self.bus, messages, stop).await?;
+        Ok(tokens)
     }
 }
 
@@ -147,11 +155,12 @@ impl Run {
     }
 }
 
-/// A run whose signals and dead letters are confirmed.
+/// A run whose signals are confirmed.
 struct Landed {
     tokens: Vec<Token>,
     /// To be published once every earlier run has landed too.
     broadcasts: Vec<Outgoing>,
+    aside: Aside,
 }
 
 /// One subscription and what became of its deliveries so far.
@@ -170,6 +179,8 @@ struct Session<'i> {
     /// Ordered: a run lands after all that were taken before it.
     flights: FuturesOrdered<BoxFuture<'i, Result<Landed, GaveUp>>>,
     broadcasts: FuturesUnordered<BoxFuture<'i, Result<Vec<Token>, GaveUp>>>,
+    /// Dead letters. Nothing else waits for them; the prefetch bounds them.
+    asides: FuturesUnordered<BoxFuture<'i, Result<Vec<Token>, GaveUp>>>,
 }
 
 impl<'i> Session<'i> {
@@ -185,6 +196,7 @@ impl<'i> Session<'i> {
             flows: true,
             flights: FuturesOrdered::new(),
             broadcasts: FuturesUnordered::new(),
+            asides: FuturesUnordered::new(),
         }
     }
 
@@ -196,6 +208,7 @@ impl<'i> Session<'i> {
                 () = self.stop.cancelled() => {}
                 Some(landed) = self.flights.next() => self.land(landed?).await?,
                 Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
+                Some(tokens) = self.asides.next() => self.put_aside(tokens).await?,
                 () = sleep_until(self.glance), if room && !self.gathering.is_empty() => self.wake(),
                 delivery = self.subscription.next(), if room && !self.sleeps() => self.take(delivery?),
             }
@@ -206,11 +219,12 @@ impl<'i> Session<'i> {
     /// Takes no more, and ends when everything taken is acknowledged.
     async fn finish(mut self) -> Result<(), Ended> {
         self.launch_gathered();
-        while self.in_flight() > 0 {
+        while self.in_flight() + self.asides.len() > 0 {
             tokio::select! {
                 biased;
                 Some(landed) = self.flights.next() => self.land(landed?).await?,
                 Some(tokens) = self.broadcasts.next() => self.subscription.ack(tokens?).await?,
+                Some(tokens) = self.asides.next() => self.put_aside(tokens).await?,
             }
         }
         Ok(())
@@ -282,11 +296,23 @@ impl<'i> Session<'i> {
         self.flights.push_back(Box::pin(self.ingest.fly(run, self.stop)));
     }
 
-    async fn land(&mut self, landed: Landed) -> Result<(), SubscriptionError> {
-        if landed.broadcasts.is_empty() {
-            return self.subscription.ack(landed.tokens).await;
+    /// What is not put aside by the end comes again, and must not keep the rest from being finished.
+    async fn put_aside(&mut self, tokens: Result<Vec<Token>, GaveUp>) -> Result<(), Ended> {
+        match tokens {
+            Err(GaveUp::Stopped) => Ok(()),
+            tokens => Ok(self.subscription.ack(tokens?).await?),
         }
-        self.broadcasts.push(Box::pin(self.ingest.broadcast(landed, self.stop)));
+    }
+
+    async fn land(&mut self, landed: Landed) -> Result<(), SubscriptionError> {
+        let Landed { tokens, broadcasts, aside } = landed;
+        if !aside.letters.is_empty() {
+            self.asides.push(Box::pin(self.ingest.follow(aside.letters, aside.tokens, self.stop)));
+        }
+        if broadcasts.is_empty() {
+            return if tokens.is_empty() { Ok(()) } else { self.subscription.ack(tokens).await };
+        }
+        self.broadcasts.push(Box::pin(self.ingest.follow(broadcasts, tokens, self.stop)));
         Ok(())
     }
 }

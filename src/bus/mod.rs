@@ -10,6 +10,8 @@
 
 pub mod amqp;
 pub mod embedded;
+#[cfg(test)]
+pub(crate) mod through;
 pub mod topology;
 
 use std::sync::Arc;

@@ -187,8 +187,8 @@ fn read(
     inbound.txn_id = arrival.txn_id.into();
     let signal = PeerSignal::Transaction(Box::new(inbound));
     let signal = Addressed { to: origin.clone(), at: arrival.now, reply: None, trace: arrival.trace, signal };
-    let messages = rejects.into_iter().map(|reject| dead(reject, arrival.trace)).collect();
-    Ok((origin, Pack { signals: vec![Routed::Peer(signal)], messages }))
+    let letters = rejects.into_iter().map(|reject| dead(reject, arrival.trace)).collect();
+    Ok((origin, Pack { signals: vec![Routed::Peer(signal)], letters }))
 }
 
 fn dead(reject: Reject, trace: Option<TraceId>) -> Outgoing {

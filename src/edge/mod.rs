@@ -223,7 +223,7 @@ impl EdgeState {
         if let (Some(Routed::User(last)), Some(waiter)) = (signals.last_mut(), &waiter) {
             last.reply = Some(waiter.id());
         }
-        self.publisher.publish(Pack { signals, messages: Vec::new() }).await?;
+        self.publisher.publish(Pack { signals, letters: Vec::new() }).await?;
         if let Some(waiter) = waiter {
             let applied = waiter.wait(self.config.apply_wait).await;
             tracing::debug!(applied, "confirmed");
@@ -240,7 +240,7 @@ impl EdgeState {
     /// The same however much waits.
     async fn say(&self, user: &UserId, followed: Followed, signals: Vec<UserSignal>) -> Result<(), MatrixError> {
         let signals = self.address(user, followed, signals);
-        self.publisher.publish(Pack { signals, messages: Vec::new() }).await
+        self.publisher.publish(Pack { signals, letters: Vec::new() }).await
     }
 
     /// Bytes that wait for clients of streams: what tests of bounds ask for.

@@ -32,8 +32,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Pack {
     /// For the machines.
     pub(crate) signals: Vec<Routed>,
-    /// As it is, beside them: dead letters.
-    pub(crate) messages: Vec<Outgoing>,
+    /// What of it is put aside. While no dead letters are taken, only requests that have some are refused.
+    pub(crate) letters: Vec<Outgoing>,
 }
 
 struct Job {
@@ -99,7 +99,7 @@ async fn gather(first: Job, queue: &mut mpsc::Receiver<Job>, short: Duration, lo
 
 async fn publish(bus: SharedBus, jobs: Vec<Job>, partitions: u16, _slot: OwnedSemaphorePermit) {
     let mut packer = Packer::new(partitions);
-    let mut beside = Vec::new();
+    let mut letters = Vec::new();
     let mut waiting = Vec::with_capacity(jobs.len());
     let mut reply_here = false;
     for Job { pack, done } in jobs {
@@ -107,16 +107,22 @@ async fn publish(bus: SharedBus, jobs: Vec<Job>, partitions: u16, _slot: OwnedSe
             metrics::counter!("rollcall_events_total", "type" => signal.kind()).increment(1);
             reply_here |= add(&mut packer, signal);
         }
-        beside.extend(pack.messages);
-        waiting.push(done);
+        waiting.push((done, !pack.letters.is_empty()));
+        letters.extend(pack.letters);
     }
-    let mut messages = packer.finish(reply_here);
-    messages.append(&mut beside);
-    let result = bus.publish(messages).await.map_err(|error| refuse(&error));
-    for done in waiting {
+    let (signals, letters) = tokio::join!(confirm(&bus, packer.finish(reply_here)), confirm(&bus, letters));
+    for (done, has_letters) in waiting {
+        let result = if has_letters { signals.clone().and(letters.clone()) } else { signals.clone() };
         // Who went away meanwhile does not hear it.
-        let _ = done.send(result.clone());
+        let _ = done.send(result);
     }
+}
+
+async fn confirm(bus: &SharedBus, messages: Vec<Outgoing>) -> Result<(), MatrixError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    bus.publish(messages).await.map_err(|error| refuse(&error))
 }
 
 /// Whether the signal asks for a reply.
@@ -142,9 +148,16 @@ fn refuse(error: &PublishError) -> MatrixError {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::bus::Exchange;
+    use crate::bus::embedded::Embedded;
+    use crate::bus::through::Through;
+    use crate::bus::{Bus, Topology};
     use crate::core::signal::{Addressed, MessageEdit, Stamp, UserSignal};
     use crate::model::{DeviceId, Presence, Timestamp, UserId};
+    use crate::store::sqlite::{Mode, Sqlite};
 
     const SHORT: Duration = Duration::from_millis(2);
 
@@ -157,7 +170,7 @@ mod tests {
         };
         let to = UserId::parse("@a:b.example").unwrap();
         let signals = vec![Routed::User(Addressed { to, at: Timestamp(1), reply: None, trace: None, signal })];
-        Job { pack: Pack { signals, messages: Vec::new() }, done: oneshot::channel().0 }
+        Job { pack: Pack { signals, letters: Vec::new() }, done: oneshot::channel().0 }
     }
 
     /// How many are gathered of so many that are here, and in what time.
@@ -181,5 +194,25 @@ mod tests {
         assert_eq!(gathered(ENOUGH - 1, LONG_LINGER).await, (ENOUGH - 1, LONG_LINGER));
         assert_eq!(gathered(ENOUGH, LONG_LINGER).await, (ENOUGH, SHORT));
         assert_eq!(gathered(PACK_SIGNALS + 1, LONG_LINGER).await, (PACK_SIGNALS, Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn while_no_dead_letters_are_taken_only_who_has_some_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("rollcall.db"), Mode::Owner).await.unwrap();
+        let topology = Topology { prefix: String::new(), partitions: 1 };
+        let bus = Embedded::new(store, topology, Duration::from_secs(20)).shared();
+        let publish = |bus: SharedBus, messages: Vec<Outgoing>| {
+            let takes = messages.iter().all(|message| message.exchange != Exchange::Dead);
+            let gone = PublishError::Unroutable { exchange: String::new(), routing_key: "presence.dead".into() };
+            async move { if takes { bus.publish(messages).await } else { Err(gone) } }.boxed()
+        };
+        let bus = Arc::new(Through { bus, publish: Box::new(publish) });
+        let publisher = Publisher::start(bus.clone(), 1, SHORT);
+        let mut bad = job().pack;
+        bad.letters.push(Outgoing::new(Exchange::Dead, "", "nonsense"));
+        let (good, bad) = tokio::join!(publisher.publish(job().pack), publisher.publish(bad));
+        assert_eq!((good.is_ok(), bad.is_err()), (true, true));
+        bus.close().await;
     }
 }

@@ -48,32 +48,42 @@ pub fn dead_letter(reject: Reject, origin: &'static str, trace: Option<TraceId>)
 }
 
 /// What comes of a run.
+#[derive(Default)]
 pub(super) struct Packed {
     pub(super) messages: Vec<Outgoing>,
-    /// Beats and jobs, to be published after everything else.
+    /// Beats and jobs, to be published after the messages.
     pub(super) broadcasts: Vec<Outgoing>,
+    /// Of deliveries that are done with when that is confirmed.
+    pub(super) tokens: Vec<Token>,
+    pub(super) aside: Aside,
+}
+
+/// What could not be understood. While no dead letters are taken, only this waits.
+#[derive(Default)]
+pub(super) struct Aside {
+    pub(super) letters: Vec<Outgoing>,
+    /// Of deliveries that had such a part.
     pub(super) tokens: Vec<Token>,
 }
 
 pub(super) async fn pack_run(ingest: &Ingest, deliveries: Vec<Delivery>) -> Packed {
     let mut packing = Packing::new(ingest.partitions);
-    let mut tokens = Vec::with_capacity(deliveries.len());
     let mut bytes = 0;
     for delivery in deliveries {
         bytes += delivery.body.len();
-        packing.add(ingest, &delivery);
-        tokens.push(delivery.token);
+        packing.add(ingest, delivery);
         if bytes > TURN_BYTES {
             bytes = 0;
             tokio::task::yield_now().await;
         }
     }
-    packing.finish(ingest.partitions, tokens)
+    packing.finish(ingest.partitions)
 }
 
 struct Packing {
     packer: Packer,
-    dead: Vec<Outgoing>,
+    tokens: Vec<Token>,
+    aside: Aside,
     /// The newest of each worker: after a backlog the older ones say nothing more.
     beats: BTreeMap<Box<str>, Timestamp>,
     jobs: Vec<Job>,
@@ -81,10 +91,16 @@ struct Packing {
 
 impl Packing {
     fn new(partitions: u16) -> Self {
-        Self { packer: Packer::new(partitions), dead: Vec::new(), beats: BTreeMap::new(), jobs: Vec::new() }
+        Self {
+            packer: Packer::new(partitions),
+            tokens: Vec::new(),
+            aside: Aside::default(),
+            beats: BTreeMap::new(),
+            jobs: Vec::new(),
+        }
     }
 
-    fn add(&mut self, ingest: &Ingest, delivery: &Delivery) {
+    fn add(&mut self, ingest: &Ingest, delivery: Delivery) {
         let (now, trace) = (ingest.clock.now(), delivery.headers.trace);
         let rejects = match Source::from_routing_key(&delivery.routing_key) {
             Some(key) => {
@@ -93,9 +109,11 @@ impl Packing {
                 follow(trace, &parsed);
                 pack(parsed, trace, &mut self.packer)
             }
-            None => self.internal(delivery, now).err().into_iter().collect(),
+            None => self.internal(&delivery, now).err().into_iter().collect(),
         };
-        self.dead.extend(rejects.into_iter().map(|reject| dead_letter(reject, ORIGIN, trace)));
+        let tokens = if rejects.is_empty() { &mut self.tokens } else { &mut self.aside.tokens };
+        tokens.push(delivery.token);
+        self.aside.letters.extend(rejects.into_iter().map(|reject| dead_letter(reject, ORIGIN, trace)));
     }
 
     fn internal(&mut self, delivery: &Delivery, now: Timestamp) -> Result<(), Reject> {
@@ -114,13 +132,11 @@ impl Packing {
         Ok(())
     }
 
-    fn finish(self, partitions: u16, tokens: Vec<Token>) -> Packed {
-        let mut messages = self.packer.finish(false);
-        messages.extend(self.dead);
+    fn finish(self, partitions: u16) -> Packed {
         let beats = self.beats.into_iter().map(|(worker, at)| Packet::Beat { worker, at });
         let jobs = self.jobs.into_iter().map(Packet::Job);
         let broadcasts = beats.chain(jobs).flat_map(|packet| envelope::broadcast(&packet, partitions)).collect();
-        Packed { messages, broadcasts, tokens }
+        Packed { messages: self.packer.finish(false), broadcasts, tokens: self.tokens, aside: self.aside }
     }
 }
 

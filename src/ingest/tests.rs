@@ -285,7 +285,9 @@ async fn bad_input_is_kept_with_its_reason_and_harms_nobody() {
     bench.start();
     let (messages, confirm) = bench.published().await;
     assert_eq!(users(&messages), ["y"]);
-    let dead: Vec<_> = messages.iter().filter(|message| message.exchange == Exchange::Dead).collect();
+    confirm.send(Ok(())).unwrap();
+    assert_eq!(bench.acked().await, [3]);
+    let (dead, confirm) = bench.published().await;
     let reasons: Vec<_> = dead.iter().map(|message| message.headers.reason.as_deref().unwrap()).collect();
     let expected = [
         "not JSON: expected ident at line 1 column 2",
@@ -294,9 +296,36 @@ async fn bad_input_is_kept_with_its_reason_and_harms_nobody() {
     ];
     assert_eq!(reasons, expected);
     assert_eq!(dead[0].body, "nonsense");
-    assert!(dead.iter().all(|message| message.headers.origin.as_deref() == Some("inbound")));
+    let from_inbound = |message: &Outgoing| message.headers.origin.as_deref() == Some("inbound");
+    assert!(dead.iter().all(|message| message.exchange == Exchange::Dead && from_inbound(message)));
     confirm.send(Ok(())).unwrap();
-    assert_eq!(bench.acked().await, [1, 2, 3, 4]);
+    assert_eq!(bench.acked().await, [1, 2, 4]);
+}
+
+#[tokio::test]
+async fn while_no_dead_letters_are_taken_only_what_cannot_be_understood_waits() {
+    let mut bench = Bench::new();
+    let task = bench.start();
+    bench.deliver(1, "client", "nonsense");
+    let (letters, away) = bench.published().await;
+    assert_eq!(letters[0].exchange, Exchange::Dead);
+    bench.deliver(2, "client", activity("x"));
+    bench.deliver(3, "beat", encode_beat("w", NOW));
+    let (messages, confirm) = bench.published().await;
+    assert_eq!(users(&messages), ["x"]);
+    confirm.send(Ok(())).unwrap();
+    let (beats, confirm) = bench.published().await;
+    assert!(beats.iter().all(|message| message.exchange != Exchange::Dead));
+    confirm.send(Ok(())).unwrap();
+    assert_eq!(bench.acked().await, [2, 3]);
+    bench.deliver(4, "client", activity("y"));
+    let (_, late) = bench.published().await;
+    bench.stop.cancel();
+    away.send(Err(PublishError::Unconfirmed(Duration::ZERO, "test".into()))).unwrap();
+    bench.settle().await;
+    late.send(Ok(())).unwrap();
+    assert_eq!(bench.acked().await, [4], "the end waits for what can be finished");
+    timeout(Duration::from_secs(10), task).await.expect("ends").unwrap().unwrap();
 }
 
 #[tokio::test]
