@@ -4,6 +4,7 @@
 //! it: every run costs a commit and a dozen switches between threads, and every message costs the broker the same, however much they
 //! hold.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -61,6 +62,49 @@ impl Pace {
     }
 }
 
+/// A pace that several keep together: while much comes to all of them, they all wait for the same moments, so that what each has to
+/// do afterwards (commit, publish) falls together with that of the others and is done once for all.
+#[derive(Debug, Clone)]
+pub(crate) struct Tempo {
+    pace: Arc<Mutex<Pace>>,
+    long: Duration,
+    begun: Instant,
+}
+
+impl Tempo {
+    /// `short` is the wait when little comes, `long` the time from beat to beat.
+    pub(crate) fn new(short: Duration, long: Duration) -> Self {
+        let pace = Pace::new(short, long);
+        Self { long: pace.long, begun: pace.since, pace: Arc::new(Mutex::new(pace)) }
+    }
+
+    /// One of them handled so many.
+    pub(crate) fn note(&self, count: usize) {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).note(count);
+    }
+
+    /// Until when to gather: the next beat, if much comes.
+    pub(crate) fn beat(&self) -> Instant {
+        self.after(Duration::ZERO)
+    }
+
+    /// The same for what is done with the results of a beat: half-way to the next.
+    pub(crate) fn off_beat(&self) -> Instant {
+        self.after(self.long / 2)
+    }
+
+    fn after(&self, phase: Duration) -> Instant {
+        let now = Instant::now();
+        let linger = self.pace.lock().unwrap_or_else(PoisonError::into_inner).linger();
+        if linger < self.long {
+            return now + linger;
+        }
+        let elapsed = (now - self.begun + self.long - phase).as_nanos();
+        let into = u64::try_from(elapsed % self.long.as_nanos().max(1)).unwrap_or(0);
+        now + self.long - Duration::from_nanos(into)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +156,23 @@ mod tests {
             pace.note(1);
         }
         assert_eq!(pace.linger(), Duration::from_millis(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_wait_for_the_same_beat_while_much_comes() {
+        let tempo = Tempo::new(Duration::ZERO, LONG);
+        let begun = Instant::now();
+        assert_eq!(tempo.beat(), begun, "little comes");
+        for _ in 0..50 {
+            tokio::time::advance(LONG / 8).await;
+            tempo.clone().note(1);
+        }
+        let beats = [1, 2].map(|_| tempo.beat() - begun);
+        tokio::time::advance(Duration::from_millis(9)).await;
+        let (late, off) = (tempo.beat() - begun, tempo.off_beat() - begun);
+        assert_eq!((beats, late), ([LONG * 7; 2], LONG * 7), "fifty eighths have passed");
+        assert_eq!(off, LONG * 13 / 2);
+        tokio::time::advance(LONG / 2).await;
+        assert_eq!(tempo.off_beat() - begun, LONG * 15 / 2);
     }
 }

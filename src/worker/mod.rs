@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::core::{Machines, Settings, Totals};
 use crate::lifecycle;
 use crate::model::{Partition, ServerName, Timestamp};
+use crate::pace::Tempo;
 use crate::store::{Lease, SharedStore, StoreError};
 
 /// How long a worker waits before it asks again for a partition that somebody else holds, or that failed.
@@ -49,6 +50,8 @@ pub struct Worker {
     lease: Duration,
     run_max: usize,
     run_linger: Duration,
+    /// Which runs keep together.
+    tempo: Tempo,
 }
 
 impl Worker {
@@ -67,6 +70,7 @@ impl Worker {
             lease: config.worker.lease,
             run_max: config.worker.run_max,
             run_linger: config.worker.run_linger,
+            tempo: Tempo::new(config.worker.run_linger, owner::LONG_LINGER),
         })
     }
 
@@ -77,7 +81,7 @@ impl Worker {
 
     /// Tends every partition until `stop`, then drains: windows flushed, confirmed, acknowledged, leases released.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let (pool, gathering) = Pool::new(self.bus.clone());
+        let (pool, gathering) = Pool::new(self.bus.clone(), self.tempo.clone());
         let gathering = lifecycle::spawn("pool", gathering);
         let tending: Vec<_> = (0..self.partitions)
             .map(|n| {

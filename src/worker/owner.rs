@@ -32,9 +32,9 @@ use crate::wire::envelope::EnvelopeError;
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
-/// How long a run waits for more when much comes: what one run says goes to many partitions, a message each, and every commit costs
+/// How long runs wait for more when much comes: what one run says goes to many partitions, a message each, and every commit costs
 /// the disk a sync.
-const LONG_LINGER: Duration = Duration::from_millis(160);
+pub(super) const LONG_LINGER: Duration = Duration::from_millis(160);
 /// How long a run waits at most that holds a receipt: a full link stands still until then.
 const RECEIPT_LINGER: Duration = Duration::from_millis(40);
 /// How often a run that waits takes what has come meanwhile.
@@ -87,6 +87,7 @@ pub(super) struct Owner<'a> {
     pub(super) published: Option<(u64, u64)>,
     /// When the board was last updated.
     shown_at: Timestamp,
+    /// Of this partition alone; all partitions together keep `worker.tempo`.
     pace: Pace,
 }
 
@@ -167,6 +168,7 @@ impl<'a> Owner<'a> {
         };
         let run = self.handle(taken);
         self.pace.note(run.signals);
+        self.worker.tempo.note(run.signals);
         self.settle(run).await
     }
 
@@ -180,7 +182,7 @@ impl<'a> Owner<'a> {
     /// waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
     /// neighbour with it.
     async fn gather(&mut self, first: Delivery) -> Result<VecDeque<Taken>, Ended> {
-        let mut deadline = Instant::now() + self.pace.linger();
+        let mut deadline = self.worker.tempo.beat();
         let mut bytes = 0;
         let mut run = VecDeque::new();
         let mut next = Some(first);

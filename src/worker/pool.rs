@@ -9,15 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use super::settle::PUBLISH_PAUSE;
 use crate::bus::{Exchange, Outgoing, PublishError, SharedBus};
-use crate::pace::Pace;
+use crate::pace::Tempo;
 use crate::wire::envelope::join;
 
-/// How long packets wait for others when many come.
-const LONG_LINGER: Duration = Duration::from_millis(160);
 /// Bytes after which nothing more is waited for: bounds one departure.
 const GROUP_BYTES: usize = 8 << 20;
 /// Runs that may wait for the next departure; beyond that owners wait.
@@ -38,9 +36,9 @@ struct Load {
 
 impl Pool {
     /// The way in, and the task to be run behind it.
-    pub(super) fn new(bus: SharedBus) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn new(bus: SharedBus, tempo: Tempo) -> (Self, impl Future<Output = ()>) {
         let (loads, inbox) = mpsc::channel(LOADS);
-        let gatherer = Gatherer { bus, inbox, pace: Pace::new(Duration::ZERO, LONG_LINGER) };
+        let gatherer = Gatherer { bus, inbox, tempo };
         (Self { loads }, gatherer.run())
     }
 
@@ -57,21 +55,20 @@ impl Pool {
 struct Gatherer {
     bus: SharedBus,
     inbox: mpsc::Receiver<Load>,
-    pace: Pace,
+    tempo: Tempo,
 }
 
 impl Gatherer {
     async fn run(mut self) {
         while let Some(first) = self.inbox.recv().await {
             let loads = self.gather(first).await;
-            self.pace.note(loads.iter().map(|load| load.messages.len()).sum());
             self.depart(loads).await;
         }
     }
 
-    /// The first and what comes within the linger.
+    /// The first and, while much comes, what comes by the off-beat: runs end at the beat.
     async fn gather(&mut self, first: Load) -> Vec<Load> {
-        let deadline = Instant::now() + self.pace.linger();
+        let deadline = self.tempo.off_beat();
         let mut bytes = size(&first);
         let mut urgent = first.urgent;
         let mut loads = vec![first];
@@ -142,13 +139,14 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use async_trait::async_trait;
-    use bytes::Bytes;
+    use futures_util::FutureExt;
     use tempfile::TempDir;
+    use tokio::time::Duration;
 
     use super::*;
     use crate::bus::embedded::Embedded;
-    use crate::bus::{Bus, BusError, Queue, QueueDepth, Reply, Subscription, SubscriptionError, Topology};
+    use crate::bus::through::Through;
+    use crate::bus::{Queue, Topology};
     use crate::core::signal::{Addressed, LinkSignal};
     use crate::model::{Partition, Serial, ServerName, Timestamp, UserId};
     use crate::store::sqlite::{Mode, Sqlite};
@@ -159,6 +157,11 @@ mod tests {
         let store = Sqlite::open(&folder.path().join("rollcall.db"), Mode::Owner).await.unwrap();
         let topology = Topology { prefix: String::new(), partitions: 1 };
         (folder, Embedded::new(store, topology, Duration::from_secs(20)).shared())
+    }
+
+    /// Nobody waits.
+    fn tempo() -> Tempo {
+        Tempo::new(Duration::ZERO, Duration::ZERO)
     }
 
     /// A run that hides the user called `name` from a peer.
@@ -184,7 +187,7 @@ mod tests {
     async fn runs_that_wait_together_leave_as_one_message() {
         let (_folder, bus) = bus().await;
         let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
-        let (pool, gathering) = Pool::new(bus.clone());
+        let (pool, gathering) = Pool::new(bus.clone(), tempo());
         let first = pool.hand_in(run("first"), false).await;
         let second = pool.hand_in(run("second"), false).await;
         tokio::join!(gathering, async {
@@ -200,7 +203,7 @@ mod tests {
     async fn what_a_lost_owner_left_is_left_to_the_outbox() {
         let (_folder, bus) = bus().await;
         let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
-        let (pool, gathering) = Pool::new(bus.clone());
+        let (pool, gathering) = Pool::new(bus.clone(), tempo());
         drop(pool.hand_in(run("lost"), false).await);
         let confirmation = pool.hand_in(run("owned"), true).await;
         drop(pool);
@@ -209,71 +212,49 @@ mod tests {
         assert_eq!(hidden(&batches.next().await.unwrap().body), ["owned"]);
     }
 
-    /// A bus on which one queue is gone for as long as `refusals` last. It counts what the others get.
-    struct Partly {
-        bus: SharedBus,
-        refusals: AtomicUsize,
-        others: AtomicUsize,
-    }
-
-    #[async_trait]
-    impl Bus for Partly {
-        async fn declare(&self) -> Result<(), BusError> {
-            self.bus.declare().await
-        }
-
-        async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), PublishError> {
-            let (gone, others): (Vec<_>, Vec<_>) =
-                messages.into_iter().partition(|message| message.exchange == Exchange::Peers);
-            self.others.fetch_add(others.len(), Relaxed);
-            self.bus.publish(others).await?;
-            let is_refused = |left: usize| left.checked_sub(1);
-            if !gone.is_empty() && self.refusals.fetch_update(Relaxed, Relaxed, is_refused).is_ok() {
-                return Err(PublishError::Unroutable { exchange: "presence.peers".into(), routing_key: "0".into() });
-            }
-            self.bus.publish(gone).await
-        }
-
-        async fn reply(&self, address: &str, body: Bytes) {
-            self.bus.reply(address, body).await;
-        }
-
-        fn replies(&self) -> mpsc::Receiver<Reply> {
-            self.bus.replies()
-        }
-
-        async fn subscribe(&self, queues: &[(Queue, u16)]) -> Result<Box<dyn Subscription>, SubscriptionError> {
-            self.bus.subscribe(queues).await
-        }
-
-        async fn depths(&self) -> Result<Vec<QueueDepth>, BusError> {
-            self.bus.depths().await
-        }
-
-        async fn close(&self) {
-            self.bus.close().await;
-        }
+    /// A bus on which one queue is gone for as long as `refusals` last. It counts what the `others` get.
+    fn partly(bus: SharedBus, refusals: Arc<AtomicUsize>, others: Arc<AtomicUsize>) -> Through {
+        let publish = move |bus: SharedBus, messages: Vec<Outgoing>| {
+            let (refusals, counted) = (refusals.clone(), others.clone());
+            let publishing = async move {
+                let (gone, others): (Vec<_>, Vec<_>) =
+                    messages.into_iter().partition(|message| message.exchange == Exchange::Peers);
+                counted.fetch_add(others.len(), Relaxed);
+                bus.publish(others).await?;
+                let is_refused = |left: usize| left.checked_sub(1);
+                if !gone.is_empty() && refusals.fetch_update(Relaxed, Relaxed, is_refused).is_ok() {
+                    return Err(PublishError::Unroutable {
+                        exchange: "presence.peers".into(),
+                        routing_key: "0".into(),
+                    });
+                }
+                bus.publish(gone).await
+            };
+            publishing.boxed()
+        };
+        Through { bus, publish: Box::new(publish) }
     }
 
     #[tokio::test]
     async fn what_one_queue_refuses_is_not_said_to_the_others_over_and_over() {
         let (_folder, bus) = bus().await;
-        let partly = Arc::new(Partly { bus, refusals: AtomicUsize::new(3), others: AtomicUsize::new(0) });
-        let (pool, gathering) = Pool::new(partly.clone());
+        let (refusals, others) = (Arc::new(AtomicUsize::new(3)), Arc::new(AtomicUsize::new(0)));
+        let partly = Arc::new(partly(bus, refusals.clone(), others.clone()));
+        let (pool, gathering) = Pool::new(partly, tempo());
         let mut messages = run("both");
         messages.push(Outgoing::new(Exchange::Peers, "0", messages[0].body.clone()));
         let confirmation = pool.hand_in(messages, true).await;
         drop(pool);
         gathering.await;
         confirmation.await.unwrap();
-        assert_eq!(partly.refusals.load(Relaxed), 0);
-        assert_eq!(partly.others.load(Relaxed), 2, "with the rest, and then once by itself");
+        assert_eq!(refusals.load(Relaxed), 0);
+        assert_eq!(others.load(Relaxed), 2, "with the rest, and then once by itself");
     }
 
     #[tokio::test]
     async fn nobody_is_told_of_a_confirm_that_will_never_come() {
         let (_folder, bus) = bus().await;
-        let (pool, gathering) = Pool::new(bus.clone());
+        let (pool, gathering) = Pool::new(bus.clone(), tempo());
         bus.close().await;
         let confirmation = pool.hand_in(run("late"), false).await;
         drop(pool);
