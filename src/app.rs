@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use crate::bus::SharedBus;
 use crate::bus::amqp::{Amqp, client_name};
 use crate::bus::embedded::Embedded;
+use crate::bus::transfer::transfer;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{BusUrl, Config, FederationVia, Roles};
 use crate::core::Settings;
@@ -103,9 +104,12 @@ impl Server {
         let ops = bind("ops.listen", config.ops.listen).await?;
         let edge = if roles.edge { Some(bind("edge.listen", config.edge.listen).await?) } else { None };
         let name = format!("{}-{}", std::process::id(), ulid::Ulid::new());
-        let (store, bus) = open(&config, roles, &name).await?;
+        let Opened { store, bus, former } = open(&config, roles, &name).await?;
         store.prepare(&config.server_name, config.partitions).await?;
         bus.declare().await?;
+        if let Some(former) = former {
+            take_over(&former, &bus, &config).await?;
+        }
         let parts = Parts::new(config, name, store.clone(), bus.clone())?;
         let mut tasks = Tasks::new();
         let addresses = Addresses { edge: local(edge.as_ref())?, ops: ops.local_addr()? };
@@ -273,19 +277,38 @@ impl Parts {
     }
 }
 
+/// Store and bus, and the embedded queues that a broker has taken the place of.
+struct Opened {
+    store: SharedStore,
+    bus: SharedBus,
+    former: Option<SharedBus>,
+}
+
 /// Only the process that works on partitions, or carries the embedded bus, owns the file; others read beside it.
-async fn open(config: &Config, roles: Roles, name: &str) -> Result<(SharedStore, SharedBus)> {
+async fn open(config: &Config, roles: Roles, name: &str) -> Result<Opened> {
     let mode = if roles.worker { Mode::Owner } else { Mode::Guest };
     let store = Sqlite::open(&config.store.path, mode).await?;
-    let bus: SharedBus = match &config.bus.url {
-        BusUrl::Embedded => Embedded::new(store.clone(), config.topology(), config.bus.confirm_timeout),
+    let embedded = || Embedded::new(store.clone(), config.topology(), config.bus.confirm_timeout).shared();
+    let (bus, former) = match &config.bus.url {
+        BusUrl::Embedded => (embedded(), None),
         BusUrl::Amqp(_) => {
             let which = config.edge.name.as_ref().filter(|_| roles.edge).map_or(name, EdgeName::as_str);
             let client = client_name(&config.server_name, &roles.to_string(), which);
-            Amqp::connect(&config.bus, config.topology(), &client).await?
+            let bus = Amqp::connect(&config.bus, config.topology(), &client).await?;
+            (bus as SharedBus, roles.worker.then(embedded))
         }
     };
-    Ok((store, bus))
+    Ok(Opened { store, bus, former })
+}
+
+/// What waited in the embedded queues when `bus.url` began to name a broker.
+async fn take_over(former: &SharedBus, bus: &SharedBus, config: &Config) -> Result<()> {
+    let moved = transfer(former, bus, &config.topology()).await?;
+    if moved > 0 {
+        tracing::info!(messages = moved, "what waited in the embedded queues is with the broker now");
+    }
+    former.close().await;
+    Ok(())
 }
 
 /// A configured key must be there: one made in its place would sign, and be published, as this server's.

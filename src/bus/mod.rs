@@ -13,6 +13,7 @@ pub mod embedded;
 #[cfg(test)]
 pub(crate) mod through;
 pub mod topology;
+pub mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -32,7 +32,7 @@ impl OnBroker {
         Self { urls, topology, bus }
     }
 
-    async fn shared() -> Self {
+    pub(super) async fn shared() -> Self {
         Self::at(vec![broker::shared_url().await]).await
     }
 }

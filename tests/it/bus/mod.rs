@@ -6,4 +6,5 @@ mod embedded;
 mod faults;
 mod operators;
 mod tls;
+mod transfer;
 mod updates;
