@@ -19,11 +19,21 @@ pub enum TransferError {
     #[error("what waits in the former queues is not known")]
     Depths(#[from] BusError),
     /// Or does not give it.
-    #[error("the former queue {0} cannot be read")]
-    Read(Queue, #[source] SubscriptionError),
+    #[error("the former queue {queue} cannot be read")]
+    Read {
+        /// Which.
+        queue: Queue,
+        /// Why.
+        source: SubscriptionError,
+    },
     /// The new one does not take it.
-    #[error("what waits in the former queue {0} was not taken over")]
-    Publish(Queue, #[source] PublishError),
+    #[error("what waits in the former queue {queue} was not taken over")]
+    Publish {
+        /// Which.
+        queue: Queue,
+        /// Why.
+        source: PublishError,
+    },
 }
 
 /// Moves all messages of the deployment's queues, in the order of each queue; nobody else may take from `from`. Returns how many.
@@ -36,8 +46,8 @@ pub async fn transfer(from: &SharedBus, to: &SharedBus, topology: &Topology) -> 
     for queue in topology.queues() {
         match transfer_queue(from, to, topology, &queue).await {
             // Dead letters may be out of reach for a time, and everything else goes on without them.
-            Err(TransferError::Publish(Queue::Dead, error)) => {
-                tracing::warn!(%error, "the dead letters of the former queues stay there until the next start");
+            Err(TransferError::Publish { queue: Queue::Dead, source }) => {
+                tracing::warn!(error = %source, "the dead letters of the former queues stay there until the next start");
             }
             count => moved += count?,
         }
@@ -52,7 +62,7 @@ async fn transfer_queue(
     queue: &Queue,
 ) -> Result<u64, TransferError> {
     let name = topology.queue_name(queue);
-    let lost = |error| TransferError::Read(queue.clone(), error);
+    let lost = |source| TransferError::Read { queue: queue.clone(), source };
     let mut subscription: Option<Box<dyn Subscription>> = None;
     let mut moved = 0;
     while has_any(from, &name).await? {
@@ -65,7 +75,7 @@ async fn transfer_queue(
         let deliveries = std::iter::once(first.map_err(lost)?).chain(rest);
         let (messages, tokens): (Vec<Outgoing>, Vec<Token>) = deliveries.map(again).unzip();
         let count = tokens.len() as u64;
-        to.publish(messages).await.map_err(|error| TransferError::Publish(queue.clone(), error))?;
+        to.publish(messages).await.map_err(|source| TransferError::Publish { queue: queue.clone(), source })?;
         subscription.ack(tokens).await.map_err(lost)?;
         moved += count;
     }

@@ -135,10 +135,7 @@ impl Whoami {
     async fn ask(&self, shown: &Credentials) -> Result<Answer, MatrixError> {
         let turn = timeout(self.timeout, self.asking.acquire()).await;
         let _turn = turn.map_err(|_| away("too many questions wait"))?.expect("the semaphore is never closed");
-        let mut token = HeaderValue::try_from(format!("Bearer {}", shown.token.expose()))
-            .map_err(|_| MatrixError::unknown_token("no access token has such characters"))?;
-        token.set_sensitive(true);
-        let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, token).send().await;
+        let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, bearer(shown)?).send().await;
         let response = asked.map_err(|error| away(&causes(&error)))?;
         match response.status() {
             StatusCode::OK => self.identity(&read(response).await?),
@@ -208,8 +205,32 @@ fn unknown(refusal: &Refusal) -> MatrixError {
     .with_soft_logout(refusal.soft_logout)
 }
 
+/// What no log of a request prints.
+fn bearer(shown: &Credentials) -> Result<HeaderValue, MatrixError> {
+    let mut token = HeaderValue::try_from(format!("Bearer {}", shown.token.expose()))
+        .map_err(|_| MatrixError::unknown_token("no access token has such characters"))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
 /// The reason may tell of our network: it stays in the log.
 fn away(reason: &str) -> MatrixError {
     tracing::warn!(reason, "the homeserver does not say whose an access token is");
     MatrixError::unavailable("the homeserver cannot be asked whose this access token is", RETRY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn a_token_that_is_asked_for_shows_in_no_request() {
+        let shown = Credentials { token: Secret::new("syt_am9obg"), asserted: Vec::new() };
+        let http = client(Duration::from_secs(1)).unwrap();
+        let request = http.get("http://127.0.0.1").header(header::AUTHORIZATION, bearer(&shown).unwrap());
+        let request = request.build().unwrap();
+        assert_eq!(request.headers()[header::AUTHORIZATION], "Bearer syt_am9obg");
+        assert!(!format!("{request:?}").contains("syt_"), "{request:?}");
+    }
 }

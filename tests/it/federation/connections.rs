@@ -209,7 +209,7 @@ async fn a_trusted_proxy_has_as_many_connections_as_there_are() {
 
 #[tokio::test]
 async fn a_stop_answers_what_was_begun_and_waits_for_no_half_a_head() {
-    let edge = edge(|_| ()).await;
+    let edge = edge(|connections| connections.head_timeout = Duration::from_secs(3600)).await;
     let (mut half, mut idle, mut begun) = (connect(&edge).await, connect(&edge).await, connect(&edge).await);
     assert!(half.is_served().await && idle.is_served().await && begun.is_served().await);
     half.send("GET /_matrix/federation").await;
