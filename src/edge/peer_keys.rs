@@ -17,6 +17,7 @@ use crate::model::{ServerName, Timestamp};
 use crate::outbound::http::{causes, read_answer};
 use crate::outbound::peers::Peers;
 use crate::outbound::sign::verify_own;
+use crate::outbound::well_known::MAX_STRANGERS;
 
 /// Servers remembered. Anybody can make us ask for any name: the least used are forgotten.
 const MAX_SERVERS: u64 = 10_000;
@@ -26,8 +27,6 @@ pub const MAX_VALID_MS: u64 = 24 * 3600 * 1000;
 const ASK_AGAIN_MS: u64 = 30_000;
 /// Keys of one server at most, so that an answer of 64 KiB is no way to fill the memory.
 pub const MAX_KEYS: usize = 32;
-/// Peers asked at once.
-const MAX_ASKING: usize = 64;
 /// For how long a request waits until one of them has answered.
 const ASKING_WAIT: Duration = Duration::from_secs(5);
 /// How long finding and asking a peer may take: its own request waits for this.
@@ -86,6 +85,7 @@ pub struct PeerKeys {
     peers: Peers,
     clock: SharedClock,
     known: Cache<ServerName, Answer>,
+    /// Peers asked at once.
     asking: Arc<Semaphore>,
 }
 
@@ -94,7 +94,7 @@ impl PeerKeys {
     pub fn new(peers: Peers, clock: SharedClock) -> Self {
         let known =
             Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
-        Self { peers, clock, known, asking: Arc::new(Semaphore::new(MAX_ASKING)) }
+        Self { peers, clock, known, asking: Arc::new(Semaphore::new(MAX_STRANGERS)) }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.

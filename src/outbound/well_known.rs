@@ -36,8 +36,10 @@ const MAX_HOSTS: u64 = 10_000;
 const MAX_REDIRECTS: usize = 5;
 /// Asking takes no longer than this, redirects included.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Hosts asked at once.
-const MAX_ASKING: usize = 64;
+/// Peers that may be looked for at once for the sake of requests from whom nothing is known yet.
+pub const MAX_STRANGERS: usize = 64;
+/// Hosts asked at once: strangers leave as much to those whom we have something to say.
+const MAX_ASKING: usize = 2 * MAX_STRANGERS;
 /// For how long a caller waits until one of them has answered.
 const ASKING_WAIT: Duration = Duration::from_secs(5);
 
