@@ -227,3 +227,15 @@ async fn a_stop_answers_what_was_begun_and_waits_for_no_half_a_head() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(half.end().await, "");
 }
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_body_that_never_comes() {
+    let edge = edge(|connections| connections.body_timeout = Duration::from_secs(3600)).await;
+    let mut begun = connect(&edge).await;
+    begun.send(&STATUS[..STATUS.len() - 2]).await;
+    begun.send("expect: 100-continue\r\n\r\n").await;
+    let mut go_on = Vec::new();
+    assert!(begun.read(&mut go_on).await && go_on.starts_with(b"HTTP/1.1 100"), "its body is being read");
+    edge.stop().await.expect("an end within the deadline");
+    assert_eq!(begun.end().await, "");
+}
