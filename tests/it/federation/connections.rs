@@ -124,32 +124,44 @@ async fn a_body_that_comes_drop_by_drop_is_refused_and_cut_off() {
     assert!(took >= SHORT, "{took:?}");
 }
 
+/// A transaction, signed by nobody, of which all but the last byte has arrived, or will.
+async fn nearly_sent(edge: &Edge, size: usize) -> Client {
+    let mut peer = connect(edge).await;
+    peer.send(&transaction(size)).await;
+    let mut go_on = Vec::new();
+    assert!(peer.read(&mut go_on).await && go_on.starts_with(b"HTTP/1.1 100"), "its body is being read");
+    // It may be refused while it still sends.
+    let _refused = peer.0.write_all(&vec![b'x'; size - 1]).await;
+    peer
+}
+
+/// Whether there is no room for another one.
+async fn is_full_for(edge: &Edge, size: usize) -> bool {
+    let mut peer = connect(edge).await;
+    peer.send(&transaction(size)).await;
+    peer.send(&"x".repeat(size)).await;
+    let answer = peer.answer().await;
+    answer.contains("HTTP/1.1 503") && answer.contains("too much at once")
+}
+
+fn transaction(size: usize) -> String {
+    format!(
+        "PUT /_matrix/federation/v1/send/1 HTTP/1.1\r\nhost: a.example\r\nexpect: 100-continue\r\n\
+         authorization: X-Matrix origin=\"b.example\",key=\"ed25519:x\",sig=\"AAAA\"\r\ncontent-length: {size}\r\n\r\n"
+    )
+}
+
 #[tokio::test]
 async fn bodies_of_peers_take_nothing_from_clients() {
     let edge = edge(|_| ()).await;
-    let send = "PUT /_matrix/federation/v1/send/1 HTTP/1.1\r\nhost: a.example\r\nexpect: 100-continue\r\n\
-                authorization: X-Matrix origin=\"b.example\",key=\"ed25519:x\",sig=\"AAAA\"\r\ncontent-length: 10000000\r\n\r\n";
     let mut peers = Vec::new();
-    let body = "x".repeat(10_000_000);
-    // Three of them are as much as clients have, six as much as peers have. All but the last byte of each comes.
-    for _ in 0..6 {
-        let mut peer = connect(&edge).await;
-        peer.send(send).await;
-        let mut go_on = Vec::new();
-        assert!(peer.read(&mut go_on).await && go_on.starts_with(b"HTTP/1.1 100"), "its body is being read");
-        peer.send(&body[1..]).await;
-        peers.push(peer);
-    }
     let begun = Instant::now();
-    loop {
-        let mut seventh = connect(&edge).await;
-        seventh.send(send).await;
-        seventh.send(&body).await;
-        let answer = seventh.answer().await;
-        if answer.contains("HTTP/1.1 503") && answer.contains("too much at once") {
-            break;
+    // Down to the last KiB.
+    for size in [10_000_000, 1_000_000, 100_000, 10_000, 1_000] {
+        while !is_full_for(&edge, size).await {
+            peers.push(nearly_sent(&edge, size).await);
+            assert!(begun.elapsed() < PATIENCE, "{} are let in", peers.len());
         }
-        assert!(begun.elapsed() < PATIENCE, "what was sent before is on its way for long: {answer}");
     }
     let mut client = connect(&edge).await;
     client.send(&format!("{STATUS}{ONLINE}")).await;
