@@ -72,7 +72,7 @@ pub(crate) struct Tempo {
 }
 
 impl Tempo {
-    /// `short` is the wait when little comes, `long` the time from beat to beat.
+    /// `short` is the wait when little comes, `long` the time from one moment to the next.
     pub(crate) fn new(short: Duration, long: Duration) -> Self {
         let pace = Pace::new(short, long);
         Self { long: pace.long, begun: pace.since, pace: Arc::new(Mutex::new(pace)) }
@@ -83,13 +83,13 @@ impl Tempo {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).note(count);
     }
 
-    /// Until when to gather: the next beat, if much comes.
-    pub(crate) fn beat(&self) -> Instant {
+    /// Until when to gather: the next of these moments, if much comes.
+    pub(crate) fn next(&self) -> Instant {
         self.after(Duration::ZERO)
     }
 
-    /// The same for what is done with the results of a beat: half-way to the next.
-    pub(crate) fn off_beat(&self) -> Instant {
+    /// The same for what is done with what came of it: half-way between two moments.
+    pub(crate) fn half_way(&self) -> Instant {
         self.after(self.long / 2)
     }
 
@@ -159,20 +159,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_wait_for_the_same_beat_while_much_comes() {
+    async fn all_wait_for_the_same_moment_while_much_comes() {
         let tempo = Tempo::new(Duration::ZERO, LONG);
         let begun = Instant::now();
-        assert_eq!(tempo.beat(), begun, "little comes");
+        assert_eq!(tempo.next(), begun, "little comes");
         for _ in 0..50 {
             tokio::time::advance(LONG / 8).await;
             tempo.clone().note(1);
         }
-        let beats = [1, 2].map(|_| tempo.beat() - begun);
+        let moments = [1, 2].map(|_| tempo.next() - begun);
         tokio::time::advance(Duration::from_millis(9)).await;
-        let (late, off) = (tempo.beat() - begun, tempo.off_beat() - begun);
-        assert_eq!((beats, late), ([LONG * 7; 2], LONG * 7), "fifty eighths have passed");
-        assert_eq!(off, LONG * 13 / 2);
+        let (late, half) = (tempo.next() - begun, tempo.half_way() - begun);
+        assert_eq!((moments, late), ([LONG * 7; 2], LONG * 7), "fifty eighths have passed");
+        assert_eq!(half, LONG * 13 / 2);
         tokio::time::advance(LONG / 2).await;
-        assert_eq!(tempo.off_beat() - begun, LONG * 15 / 2);
+        assert_eq!(tempo.half_way() - begun, LONG * 15 / 2);
     }
 }

@@ -28,7 +28,7 @@ use crate::core::{Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
 use crate::pace::Pace;
 use crate::store::{Lease, StoreError};
-use crate::wire::envelope::EnvelopeError;
+use crate::wire::envelope::{EnvelopeError, Packet};
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
@@ -182,7 +182,7 @@ impl<'a> Owner<'a> {
     /// waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
     /// neighbour with it.
     async fn gather(&mut self, first: Delivery) -> Result<VecDeque<Taken>, Ended> {
-        let mut deadline = self.worker.tempo.beat();
+        let mut deadline = self.worker.tempo.next();
         let mut bytes = 0;
         let mut run = VecDeque::new();
         let mut next = Some(first);
@@ -260,7 +260,10 @@ impl<'a> Owner<'a> {
             Ok(packet) => packet,
             Err(error) => return self.bury(delivery, &error, run),
         };
-        run.signals += packet.len();
+        // Beats come however little happens: nobody is to wait for their sake.
+        if !matches!(packet, Packet::Beat { .. } | Packet::Job(_)) {
+            run.signals += packet.len();
+        }
         if let Some(address) = &delivery.headers.reply_to {
             let ids = replies_wanted(&packet);
             run.replies.entry(address.clone()).or_default().extend(ids);

@@ -66,9 +66,9 @@ impl Gatherer {
         }
     }
 
-    /// The first and, while much comes, what comes by the off-beat: runs end at the beat.
+    /// The first and, while much comes, what comes until half-way between two ends of runs.
     async fn gather(&mut self, first: Load) -> Vec<Load> {
-        let deadline = self.tempo.off_beat();
+        let deadline = self.tempo.half_way();
         let mut bytes = size(&first);
         let mut urgent = first.urgent;
         let mut loads = vec![first];
