@@ -45,7 +45,7 @@ advance 11m
     1083.3s a → b: reminder (yours 1)
     1083.3s b → a: reminder (yours 1); answer
     1088.0s b → a: push @alice:b online since 1058s; reminder (mine 1, yours 1)
-    1088.2s a → b: push @john:a online since 1058s; reminder (mine 1, yours 1); answer
+    1088.2s a → b: push @john:a online since 1058s; reminder (mine 1, yours 1); answer; have
     1089.0s to @john:a: @alice:b online since 1059s
     1089.2s to @alice:b: @john:a online since 1059s
     1092.6s b → a: answer
