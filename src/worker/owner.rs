@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Keeper;
 use super::pool::Pool;
-use super::run::{Applied, Held, Run, Taken, apply, dead_letter, is_suspect, isolate, panic_text, replies_wanted};
+use super::run::{
+    Applied, Held, Run, Taken, apply, dead_letter, is_suspect, isolate, panic_text, replies_wanted, signals,
+};
 use super::settle::Flights;
 use super::{Worker, outbox};
 use crate::bus::{Delivery, Queue, Subscription};
@@ -28,7 +30,7 @@ use crate::core::{Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
 use crate::pace::Pace;
 use crate::store::{Lease, StoreError};
-use crate::wire::envelope::{EnvelopeError, Packet};
+use crate::wire::envelope::EnvelopeError;
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
@@ -260,10 +262,7 @@ impl<'a> Owner<'a> {
             Ok(packet) => packet,
             Err(error) => return self.bury(delivery, &error, run),
         };
-        // Beats come however little happens: nobody is to wait for their sake.
-        if !matches!(packet, Packet::Beat { .. } | Packet::Job(_)) {
-            run.signals += packet.len();
-        }
+        run.signals += signals(&packet);
         if let Some(address) = &delivery.headers.reply_to {
             let ids = replies_wanted(&packet);
             run.replies.entry(address.clone()).or_default().extend(ids);

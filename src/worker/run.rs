@@ -45,7 +45,7 @@ pub(super) struct Run {
     pub(super) tokens: Vec<Token>,
     pub(super) replies: BTreeMap<String, Vec<u64>>,
     pub(super) dead: Vec<Outgoing>,
-    /// How many signals were handled.
+    /// How many signals were handled, without beats and jobs.
     pub(super) signals: usize,
     /// A delivery could not be handled: nothing of this run counts, and the ownership ends so.
     pub(super) ends: Option<Ended>,
@@ -86,6 +86,14 @@ pub(super) fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold
         _ => return Applied::Misplaced,
     }
     Applied::Done
+}
+
+/// How many signals it holds for whose sake it is worth to wait for more: beats and jobs come however little happens.
+pub(super) fn signals(packet: &Packet) -> usize {
+    match packet {
+        Packet::Beat { .. } | Packet::Job(_) => 0,
+        packet => packet.len(),
+    }
 }
 
 pub(super) fn replies_wanted(packet: &Packet) -> Vec<u64> {
@@ -143,6 +151,7 @@ mod tests {
     use super::*;
     use crate::core::signal::Outcome;
     use crate::model::{Partition, ServerName};
+    use crate::wire::envelope::Job;
 
     fn taken(signals: Vec<PeerSignal>) -> Taken {
         let to = ServerName::parse("b.example").unwrap();
@@ -156,6 +165,13 @@ mod tests {
             returns: 0,
             token: Token(1),
         })
+    }
+
+    #[test]
+    fn beats_and_jobs_make_nobody_wait() {
+        let beat = Packet::Beat { worker: "w".into(), at: Timestamp(1) };
+        assert_eq!([beat, Packet::Job(Job::Audit)].each_ref().map(signals), [0, 0]);
+        assert_eq!(signals(&taken(vec![PeerSignal::Heard, PeerSignal::Heard]).packet.unwrap()), 2);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rollcall::store::Store;
 use rollcall::store::sqlite::{Mode, Sqlite};
 use tempfile::TempDir;
 
-use super::amqp::OnBroker;
+use super::amqp::{OnBroker, connect};
 use super::contract::{Deployment, USERS, body, numbered, numbers, take};
 use crate::support::broker::Broker;
 use crate::support::process::Place;
@@ -82,4 +82,21 @@ async fn a_start_on_a_broker_takes_the_embedded_queues_along() {
     let listed = place.run(&["dead", "list"]).await;
     assert!(listed.contains("not JSON: of before"), "{listed}");
     assert!(process.terminate().await.success());
+}
+
+/// As where the node is down on which the dead letters lie: see `operators.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_that_are_not_taken_stay_and_keep_nothing_else() {
+    let broker = Broker::start().await;
+    let topology = Topology { prefix: "t.".into(), partitions: 2 };
+    let to = connect(vec![broker.url()], topology.clone()).await.unwrap();
+    to.declare().await.unwrap();
+    let forget = r#"mnesia:dirty_delete(rabbit_queue, rabbit_misc:r(<<"/">>, queue, <<"t.dead">>))."#;
+    broker.ctl(&["eval", forget]).await;
+    let (_folder, former) = embedded(topology.clone()).await;
+    let letter = Outgoing::new(Exchange::Dead, "", body(7));
+    former.publish([numbered(0..3), vec![letter]].concat()).await.unwrap();
+    assert_eq!(transfer(&former, &to, &topology).await.unwrap(), 3);
+    let left = take(&mut *former.subscribe(&[(Queue::Dead, 10)]).await.unwrap(), 1).await;
+    assert_eq!(numbers(&left), [7]);
 }
