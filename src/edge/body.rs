@@ -1,5 +1,6 @@
 //! Request bodies: bounded one by one, in sum and in time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::MatrixError;
+use super::shares::Shares;
 
 /// Of a body that is too long so many bytes more are read and thrown away: whoever is still sending when the connection is closed
 /// gets an error of the network instead of the answer.
@@ -25,9 +27,10 @@ const UNIT: usize = 1 << 10;
 const STEP: usize = 16;
 
 /// Where bodies are held.
-#[derive(Debug, Clone)]
 pub(crate) struct Bodies {
     budget: Budget,
+    /// What one address may have of it.
+    shares: Shares,
     timeout: Duration,
 }
 
@@ -44,24 +47,6 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Nothing yet, to be made larger.
-    fn nothing(&self) -> OwnedSemaphorePermit {
-        self.units.clone().try_acquire_many_owned(0).expect("nothing is always there")
-    }
-
-    /// Makes `share` one for `bytes`, and for what may come with the next reads. Whether so much is left.
-    fn widen(&self, share: &mut OwnedSemaphorePermit, bytes: usize) -> bool {
-        let missing = bytes.div_ceil(UNIT).saturating_sub(share.num_permits());
-        if missing == 0 {
-            return true;
-        }
-        let stepped = u32::try_from(missing.next_multiple_of(STEP)).unwrap_or(u32::MAX);
-        let exactly = u32::try_from(missing).unwrap_or(u32::MAX);
-        let more =
-            [stepped, exactly].into_iter().find_map(|units| self.units.clone().try_acquire_many_owned(units).ok());
-        more.map(|more| share.merge(more)).is_some()
-    }
-
     /// A share of `bytes`, or all there is if that is less, as soon as it is free.
     pub(crate) async fn wait(&self, bytes: usize) -> OwnedSemaphorePermit {
         self.units.clone().acquire_many_owned(self.cost(bytes)).await.expect("the semaphore is never closed")
@@ -72,21 +57,61 @@ impl Budget {
     }
 }
 
-/// A body, and its share of the budget for as long as it is held.
+/// A body, and its room for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    _room: Room,
+}
+
+/// What one body has of the budget, and of the share of its address.
+#[derive(Debug)]
+struct Room {
+    units: OwnedSemaphorePermit,
+    of_share: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// Makes it room for `bytes`, and for what may come with the next reads. Whether so much is left.
+    fn widen(&mut self, bytes: usize) -> bool {
+        let units = bytes.div_ceil(UNIT);
+        self.of_share.as_mut().is_none_or(|share| widen(share, units)) && widen(&mut self.units, units)
+    }
+}
+
+fn nothing(of: Arc<Semaphore>) -> OwnedSemaphorePermit {
+    of.try_acquire_many_owned(0).expect("nothing is always there")
+}
+
+/// Makes `permit` one for `units`, and for up to [`STEP`] more if they are there.
+fn widen(permit: &mut OwnedSemaphorePermit, units: usize) -> bool {
+    let missing = units.saturating_sub(permit.num_permits());
+    if missing == 0 {
+        return true;
+    }
+    let all = permit.semaphore().clone();
+    let more = [missing.next_multiple_of(STEP), missing].into_iter().find_map(|units| {
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        all.clone().try_acquire_many_owned(units).ok()
+    });
+    more.map(|more| permit.merge(more)).is_some()
 }
 
 impl Bodies {
-    /// So many bytes at once, each body of which has `timeout` to arrive.
-    pub(crate) fn new(bytes: usize, timeout: Duration) -> Self {
-        Self { budget: Budget::new(bytes), timeout }
+    /// So many bytes at once, of which one address may have `each`. Every body has `timeout` to arrive.
+    pub(crate) fn new(bytes: usize, each: usize, timeout: Duration) -> Self {
+        Self { budget: Budget::new(bytes), shares: Shares::new(each.div_ceil(UNIT)), timeout }
     }
 
-    /// Reads a body of at most `max` bytes, as long as there is room for what has arrived.
-    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Held, MatrixError> {
+    /// Reads a body of at most `max` bytes, as long as there is room for what has arrived. It counts against the share of `from`, unless
+    /// that is `None`.
+    pub(crate) async fn read(
+        &self,
+        from: Option<IpAddr>,
+        headers: &HeaderMap,
+        body: Body,
+        max: usize,
+    ) -> Result<Held, MatrixError> {
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let expected: usize = announced.unwrap_or(max);
         let mut chunks = body.into_data_stream();
@@ -94,30 +119,33 @@ impl Bodies {
             discard(&mut chunks).await;
             return Err(MatrixError::too_large(max));
         }
-        timeout(self.timeout, self.collect(&mut chunks, expected))
+        let room = Room {
+            units: nothing(self.budget.units.clone()),
+            of_share: from.map(|address| nothing(self.shares.of(address))),
+        };
+        timeout(self.timeout, collect(room, &mut chunks, expected))
             .await
             .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))?
     }
+}
 
-    async fn collect(&self, chunks: &mut BodyDataStream, max: usize) -> Result<Held, MatrixError> {
-        let mut share = self.budget.nothing();
-        let mut all = BytesMut::new();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|error| MatrixError::bad_json(format!("the body broke off: {error}")))?;
-            let length = all.len() + chunk.len();
-            if length > max {
-                discard(chunks).await;
-                return Err(MatrixError::too_large(max));
-            }
-            if !self.budget.widen(&mut share, length) {
-                drop((share, all));
-                discard(chunks).await;
-                return Err(MatrixError::busy("too much at once", RETRY));
-            }
-            all.extend_from_slice(&chunk);
+async fn collect(mut room: Room, chunks: &mut BodyDataStream, max: usize) -> Result<Held, MatrixError> {
+    let mut all = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| MatrixError::bad_json(format!("the body broke off: {error}")))?;
+        let length = all.len() + chunk.len();
+        if length > max {
+            discard(chunks).await;
+            return Err(MatrixError::too_large(max));
         }
-        Ok(Held { bytes: all.freeze(), _share: share })
+        if !room.widen(length) {
+            drop((room, all));
+            discard(chunks).await;
+            return Err(MatrixError::busy("too much at once", RETRY));
+        }
+        all.extend_from_slice(&chunk);
     }
+    Ok(Held { bytes: all.freeze(), _room: room })
 }
 
 /// Lets the rest go by, within bounds.
@@ -140,35 +168,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_beyond_its_bound_or_the_budget_is_refused() {
-        let bodies = Bodies::new(4 << 10, Duration::from_secs(30));
+        let bodies = Bodies::new(4 << 10, 4 << 10, Duration::from_secs(30));
         let none = HeaderMap::new();
-        let held = bodies.read(&none, Body::from("abc"), 3).await.unwrap();
+        let held = bodies.read(None, &none, Body::from("abc"), 3).await.unwrap();
         assert_eq!(held.bytes, "abc");
-        let error = bodies.read(&none, Body::from("abcd"), 3).await.unwrap_err();
+        let error = bodies.read(None, &none, Body::from("abcd"), 3).await.unwrap_err();
         assert_eq!(error, MatrixError::too_large(3));
         let whole = || Body::from(vec![b'a'; 4 << 10]);
-        let error = bodies.read(&none, whole(), 4 << 10).await.unwrap_err();
+        let error = bodies.read(None, &none, whole(), 4 << 10).await.unwrap_err();
         assert_eq!(error, MatrixError::busy("too much at once", RETRY));
         drop(held);
-        assert!(bodies.read(&none, whole(), 4 << 10).await.is_ok());
+        assert!(bodies.read(None, &none, whole(), 4 << 10).await.is_ok());
     }
 
     /// Whoever only announces a body, or is slow to send it, keeps nobody else out.
     #[tokio::test]
     async fn what_is_announced_and_does_not_arrive_takes_no_room() {
-        let bodies = Bodies::new(64 << 10, Duration::from_secs(30));
+        let bodies = Bodies::new(64 << 10, 64 << 10, Duration::from_secs(30));
         let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, "65536".parse().unwrap())]);
         let mut slow: Vec<_> = (0..3)
             .map(|_| {
                 let first = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
                 let body = Body::from_stream(first.chain(futures_util::stream::pending()));
-                Box::pin(bodies.read(&announced, body, 64 << 10))
+                Box::pin(bodies.read(None, &announced, body, 64 << 10))
             })
             .collect();
         for reading in &mut slow {
             assert!(futures_util::poll!(reading).is_pending());
         }
-        let prompt = bodies.read(&HeaderMap::new(), Body::from(vec![b'a'; 16 << 10]), 64 << 10).await.unwrap();
+        let prompt = bodies.read(None, &HeaderMap::new(), Body::from(vec![b'a'; 16 << 10]), 64 << 10).await.unwrap();
         assert_eq!(prompt.bytes.len(), 16 << 10);
+    }
+
+    #[tokio::test]
+    async fn one_address_does_not_fill_the_memory() {
+        let bodies = Bodies::new(64 << 10, 32 << 10, Duration::from_secs(30));
+        let read = async |from: &str, size| {
+            let from = from.parse().unwrap();
+            bodies.read(Some(from), &HeaderMap::new(), Body::from(vec![b'a'; size]), 64 << 10).await
+        };
+        let held = (read("192.0.2.1", 16 << 10).await.unwrap(), read("192.0.2.1", 16 << 10).await.unwrap());
+        assert_eq!(read("192.0.2.1", 1).await.unwrap_err(), MatrixError::busy("too much at once", RETRY));
+        let others = (read("192.0.2.2", 16 << 10).await.unwrap(), read("192.0.2.3", 8 << 10).await.unwrap());
+        drop(held.0);
+        assert!(read("192.0.2.1", 16 << 10).await.is_ok());
+        drop((held.1, others));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn put_status(
     body: Body,
 ) -> Answer {
     caller.must_be(&user_id(user)?)?;
-    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
     let fields = Fields::parse(&body.bytes)?;
     let (presence, status_msg) = (presence(&fields)?, message(&fields)?);
     let status = UserSignal::Status { device: caller.device, presence, status_msg, stamp: edge.stamp() };
@@ -79,7 +79,7 @@ pub(crate) async fn post_list(
     body: Body,
 ) -> Answer {
     caller.must_be(&user_id(user)?)?;
-    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
     let fields = Fields::parse(&body.bytes)?;
     let (add, remove) = (users(&fields, "invite")?, users(&fields, "drop")?);
     if !add.is_empty() || !remove.is_empty() {

@@ -37,7 +37,7 @@ pub(crate) async fn put_poll(
     body: Body,
 ) -> Answer {
     let device = own_device(&caller, path)?;
-    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
     let lease_ms = Fields::parse_optional(&body.bytes)?.millis("lease_ms")?.flatten();
     let start = start(&edge, device, lease_ms);
     edge.tell(&caller.user, followed, vec![start]).await?;
@@ -68,7 +68,7 @@ pub(crate) async fn put_device(
     body: Body,
 ) -> Answer {
     let device = own_device(&caller, path)?;
-    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
     let signals = device_signals(&edge, &device, &Fields::parse(&body.bytes)?)?;
     edge.tell(&caller.user, followed, signals).await?;
     Ok(Json(json!({})))

@@ -34,7 +34,7 @@ pub(crate) struct Door {
     /// As many as there are places.
     handshakes: JoinSet<Option<Guest>>,
     handshake_timeout: Duration,
-    places: Arc<Places>,
+    places: Places,
     stall_max: Duration,
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn post_events(
     let (parts, body) = request.into_parts();
     authorize(&edge, &parts.extensions, &parts.headers)?;
     edge.admission.admit().await?;
-    let body = edge.bodies.read(&parts.headers, body, MAX_BODY).await?;
+    let body = edge.bodies.read(None, &parts.headers, body, MAX_BODY).await?;
     let context = Context { local: edge.local.clone(), now: edge.clock.now(), key: Source::Any };
     let Parsed { mut signals, rejects } = parse(&body.bytes, &context);
     if signals.is_empty() && !rejects.is_empty() {

@@ -1,5 +1,6 @@
 //! The Matrix server-server API: transactions in, our key out.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::error::MatrixError;
 use super::publisher::Pack;
-use super::request::Followed;
+use super::request::{self, Followed};
 use super::transaction::Transaction;
 use super::{EdgeState, bad_path, trusted};
 use crate::bus::{Exchange, Outgoing};
@@ -76,8 +77,9 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
     let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
     let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
     let origin = peer(edge, scheme.origin.as_str())?;
-    let body = edge.peer_bodies.read(&parts.headers, body, MAX_BODY).await?;
-    authenticate(edge, &origin, scheme, Request::from_parts(parts, body.bytes.clone())).await?;
+    let from = request::caller(edge, &parts.extensions, &parts.headers);
+    let body = edge.peer_bodies.read(from, &parts.headers, body, MAX_BODY).await?;
+    authenticate(edge, &origin, scheme, from, Request::from_parts(parts, body.bytes.clone())).await?;
     let (origin, pack) = read(edge, Some(&origin), &body.bytes, arrival)?;
     edge.answered.once(origin, arrival.txn_id, edge.publisher.publish(pack)).await
 }
@@ -92,7 +94,7 @@ async fn take_trusted(
     trusted::prove(edge, &parts)?;
     let scheme = scheme(edge, &parts.headers)?;
     let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
-    let body = edge.peer_bodies.read(&parts.headers, body, MAX_BODY).await?;
+    let body = edge.peer_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
     let (origin, pack) = read(edge, named.as_ref(), &body.bytes, arrival)?;
     edge.answered.once(origin, arrival.txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
 }
@@ -138,9 +140,10 @@ async fn authenticate(
     edge: &Arc<EdgeState>,
     origin: &ServerName,
     scheme: XMatrix,
+    from: Option<IpAddr>,
     request: Request<Bytes>,
 ) -> Result<(), MatrixError> {
-    let keys = edge.peer_keys.with_key(origin, scheme.key.as_str()).await.map_err(|error| refuse(&error))?;
+    let keys = edge.peer_keys.with_key(origin, scheme.key.as_str(), from).await.map_err(|error| refuse(&error))?;
     // Checking builds the whole body as a tree, many times its size: only so much of that at once.
     let size = request.body().len();
     let _share = edge.checking.wait(size).await;

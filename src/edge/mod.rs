@@ -31,6 +31,7 @@ mod publisher;
 mod request;
 mod requests;
 mod serving;
+mod shares;
 mod stream;
 mod tls;
 pub mod transaction;
@@ -85,6 +86,8 @@ const MAX_CLIENT_BODY: usize = 128 << 10;
 const MAX_BODIES: usize = 32 << 20;
 /// Bytes of peers': strangers may fill these, so clients have their own.
 const MAX_PEER_BODIES: usize = 64 << 20;
+/// And of those that come from one address: room for one of the largest size and some others.
+const MAX_PEER_BODIES_OF_ONE: usize = 16 << 20;
 /// Bytes of transactions whose signatures are being checked at once.
 const MAX_CHECKING: usize = 16 << 20;
 
@@ -196,8 +199,8 @@ impl EdgeState {
             answered: Answered::new(),
             tls: Mutex::new(tls),
             applied,
-            bodies: Bodies::new(MAX_BODIES, body_timeout),
-            peer_bodies: Bodies::new(MAX_PEER_BODIES, body_timeout),
+            bodies: Bodies::new(MAX_BODIES, MAX_BODIES, body_timeout),
+            peer_bodies: Bodies::new(MAX_PEER_BODIES, MAX_PEER_BODIES_OF_ONE, body_timeout),
             checking: Budget::new(MAX_CHECKING),
             stamps: AtomicU64::new(0),
             streams,

@@ -1,5 +1,6 @@
 //! Peers' public keys: asked of the peer itself, believed until they expire, remembered within bounds.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use reqwest::Method;
 use ruma::CanonicalJsonObject;
 use ruma::api::federation::discovery::ServerSigningKeys;
 use ruma::signatures::PublicKeySet;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::shares::Shares;
 use crate::clock::SharedClock;
 use crate::model::{ServerName, Timestamp};
 use crate::outbound::http::{causes, read_answer};
@@ -27,6 +29,8 @@ pub const MAX_VALID_MS: u64 = 24 * 3600 * 1000;
 const ASK_AGAIN_MS: u64 = 30_000;
 /// Keys of one server at most, so that an answer of 64 KiB is no way to fill the memory.
 pub const MAX_KEYS: usize = 32;
+/// Peers that may be asked at once for the sake of one address. Who hosts many servers may send for all of them from one.
+const MAX_FOR_ONE: usize = MAX_STRANGERS / 4;
 /// For how long a request waits until one of them has answered.
 const ASKING_WAIT: Duration = Duration::from_secs(5);
 /// How long finding and asking a peer may take: its own request waits for this.
@@ -87,6 +91,8 @@ pub struct PeerKeys {
     known: Cache<ServerName, Answer>,
     /// Peers asked at once.
     asking: Arc<Semaphore>,
+    /// Of these, for the sake of one address.
+    shares: Arc<Shares>,
 }
 
 impl PeerKeys {
@@ -94,15 +100,22 @@ impl PeerKeys {
     pub fn new(peers: Peers, clock: SharedClock) -> Self {
         let known =
             Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
-        Self { peers, clock, known, asking: Arc::new(Semaphore::new(MAX_STRANGERS)) }
+        let asking = Arc::new(Semaphore::new(MAX_STRANGERS));
+        Self { peers, clock, known, asking, shares: Arc::new(Shares::new(MAX_FOR_ONE)) }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
-    pub async fn with_key(&self, server: &ServerName, key: &str) -> Result<PublicKeySet, PeerKeyError> {
+    /// `from`: for the sake of which address; `None` is bound by no share.
+    pub async fn with_key(
+        &self,
+        server: &ServerName,
+        key: &str,
+        from: Option<IpAddr>,
+    ) -> Result<PublicKeySet, PeerKeyError> {
         let now = self.clock.now();
         let answer = match self.known.get(server).await {
             Some(answer) if !answer.is_stale(key, now) => answer,
-            _ => self.ask(server, key).await,
+            _ => self.ask(server, key, from).await,
         };
         let unavailable = |reason| PeerKeyError::Unavailable { server: server.clone(), reason };
         let keys = answer.keys.map_err(unavailable)?;
@@ -116,7 +129,7 @@ impl PeerKeys {
     }
 
     /// Asks, unless somebody else has while this waited.
-    async fn ask(&self, server: &ServerName, key: &str) -> Answer {
+    async fn ask(&self, server: &ServerName, key: &str, from: Option<IpAddr>) -> Answer {
         let asked = self.known.entry_by_ref(server).and_compute_with(async |entry| {
             let now = self.clock.now();
             let known = entry.map(|entry| entry.into_value());
@@ -124,13 +137,23 @@ impl PeerKeys {
                 return Op::Nop;
             }
             // That others are slow says nothing of this server: it is not remembered.
-            let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
+            let Ok(_permits) = timeout(ASKING_WAIT, self.turn(from)).await else { return Op::Nop };
             let fetched = timeout(ASK_TIMEOUT, self.fetch(server, now)).await;
             let keys = fetched.unwrap_or_else(|_| Err("it takes too long".into())).map(Arc::new);
             Op::Put(Answer { asked: now, keys: prefer(keys, known, now) })
         });
         let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
         asked.await.into_entry().map_or_else(busy, |entry| entry.into_value())
+    }
+
+    /// One of the places of those who ask. Whoever has all of their share waits without taking one from others.
+    async fn turn(&self, from: Option<IpAddr>) -> (Option<OwnedSemaphorePermit>, SemaphorePermit<'_>) {
+        const OPEN: &str = "the semaphore is never closed";
+        let of_share = match from {
+            Some(address) => Some(self.shares.of(address).acquire_owned().await.expect(OPEN)),
+            None => None,
+        };
+        (of_share, self.asking.acquire().await.expect(OPEN))
     }
 
     async fn fetch(&self, server: &ServerName, now: Timestamp) -> Result<Keys, String> {

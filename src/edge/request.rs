@@ -1,5 +1,6 @@
 //! What every request goes through: a trace, a span, a count, the bound of its address, and CORS where clients are browsers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -72,9 +73,13 @@ fn admit(edge: &EdgeState, request: &Request) -> Result<(), MatrixError> {
 
 /// Counts a request against the address that it comes from, if it comes from any but a trusted proxy's own.
 pub(crate) fn limit(edge: &EdgeState, extensions: &Extensions, headers: &HeaderMap) -> Result<(), MatrixError> {
-    let Some(remote) = Remote::of(extensions) else { return Ok(()) };
-    let client = address::client(remote.address, headers, &edge.config.trusted_proxies);
-    client.map_or(Ok(()), |client| edge.limits.address(client))
+    caller(edge, extensions, headers).map_or(Ok(()), |address| edge.limits.address(address))
+}
+
+/// The address that a request comes from; `None`: it is a trusted proxy's own, and no bound of addresses counts.
+pub(crate) fn caller(edge: &EdgeState, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+    let remote = Remote::of(extensions)?;
+    address::client(remote.address, headers, &edge.config.trusted_proxies)
 }
 
 fn is_for_clients(path: &str) -> bool {

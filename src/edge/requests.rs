@@ -42,7 +42,7 @@ pub(crate) async fn post_request(
     let Path((user, observer)) = path.map_err(|error| bad_path(&error))?;
     caller.must_be(&parse("userId", &user)?)?;
     let observer = parse("observer", &observer)?;
-    let body = edge.bodies.read(&headers, body, MAX_CLIENT_BODY).await?;
+    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
     let allow = Fields::parse(&body.bytes)?.flag("allow")?.ok_or_else(|| MatrixError::missing("allow"))?;
     let answer = UserSignal::Answer { observer, allow, stamp: edge.stamp() };
     edge.tell(&caller.user, followed, vec![answer]).await?;

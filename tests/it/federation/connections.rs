@@ -125,8 +125,8 @@ async fn a_body_that_comes_drop_by_drop_is_refused_and_cut_off() {
 }
 
 /// A transaction, signed by nobody, of which all but the last byte has arrived, or will.
-async fn nearly_sent(edge: &Edge, size: usize) -> Client {
-    let mut peer = connect(edge).await;
+async fn nearly_sent(edge: &Edge, from: &str, size: usize) -> Client {
+    let mut peer = connect_from(edge, from).await;
     peer.send(&transaction(size)).await;
     let mut go_on = Vec::new();
     assert!(peer.read(&mut go_on).await && go_on.starts_with(b"HTTP/1.1 100"), "its body is being read");
@@ -136,8 +136,8 @@ async fn nearly_sent(edge: &Edge, size: usize) -> Client {
 }
 
 /// Whether there is no room for another one.
-async fn is_full_for(edge: &Edge, size: usize) -> bool {
-    let mut peer = connect(edge).await;
+async fn is_full_for(edge: &Edge, from: &str, size: usize) -> bool {
+    let mut peer = connect_from(edge, from).await;
     peer.send(&transaction(size)).await;
     peer.send(&"x".repeat(size)).await;
     let answer = peer.answer().await;
@@ -158,8 +158,9 @@ async fn bodies_of_peers_take_nothing_from_clients() {
     let begun = Instant::now();
     // Down to the last KiB.
     for size in [10_000_000, 1_000_000, 100_000, 10_000, 1_000] {
-        while !is_full_for(&edge, size).await {
-            peers.push(nearly_sent(&edge, size).await);
+        // Each from an address of its own.
+        while !is_full_for(&edge, "127.0.1.1:0", size).await {
+            peers.push(nearly_sent(&edge, &format!("127.0.0.{}:0", peers.len() + 2), size).await);
             assert!(begun.elapsed() < PATIENCE, "{} are let in", peers.len());
         }
     }
@@ -167,6 +168,17 @@ async fn bodies_of_peers_take_nothing_from_clients() {
     client.send(&format!("{STATUS}{ONLINE}")).await;
     let answer = client.answer().await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn one_address_does_not_fill_the_memory_of_peers() {
+    let edge = edge(|_| ()).await;
+    let _first = nearly_sent(&edge, "127.0.0.1:0", 10_000_000).await;
+    let begun = Instant::now();
+    while !is_full_for(&edge, "127.0.0.1:0", 10_000_000).await {
+        assert!(begun.elapsed() < PATIENCE, "two of the largest are let in at once");
+    }
+    assert!(!is_full_for(&edge, "127.0.0.2:0", 10_000_000).await, "another address has a share of its own");
 }
 
 #[tokio::test]

@@ -1,15 +1,20 @@
 //! What is remembered of peers' keys, and for how long.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::poll;
 use rollcall::clock::Clock as _;
 use rollcall::edge::PeerKeys;
 use rollcall::edge::peer_keys::PeerKeyError;
 use rollcall::outbound::keys::{SigningKey, SigningKeys, server_keys_json};
+use rollcall::outbound::well_known::MAX_STRANGERS;
+use tokio::net::TcpListener;
 
 use super::courier::{config, peers};
 use super::moved::Moved;
+use super::name;
 use super::peer::Peer;
 
 fn keys_of(peer: &Peer) -> (PeerKeys, Moved) {
@@ -21,14 +26,14 @@ fn keys_of(peer: &Peer) -> (PeerKeys, Moved) {
 async fn a_new_key_is_found_when_it_is_used() {
     let peer = Peer::start("b.example", vec![]).await;
     let (keys, clock) = keys_of(&peer);
-    keys.with_key(&peer.name, "ed25519:p_1").await.unwrap();
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
     let new = SigningKeys::single(SigningKey::generate("p_2").unwrap());
     peer.publish(server_keys_json(&peer.name, &new, clock.now(), Duration::from_secs(3600)));
-    let too_soon = keys.with_key(&peer.name, "ed25519:p_2").await;
+    let too_soon = keys.with_key(&peer.name, "ed25519:p_2", None).await;
     assert!(matches!(too_soon, Err(PeerKeyError::Unknown { .. })), "{too_soon:?}");
     clock.by_seconds(30);
-    keys.with_key(&peer.name, "ed25519:p_2").await.unwrap();
-    let withdrawn = keys.with_key(&peer.name, "ed25519:p_1").await;
+    keys.with_key(&peer.name, "ed25519:p_2", None).await.unwrap();
+    let withdrawn = keys.with_key(&peer.name, "ed25519:p_1", None).await;
     assert!(matches!(withdrawn, Err(PeerKeyError::Unknown { .. })), "{withdrawn:?}");
     assert_eq!(peer.asked_for_keys(), 2);
 }
@@ -38,9 +43,9 @@ async fn keys_are_good_for_no_longer_than_they_say_though_their_server_was_asked
     let peer = Peer::start("b.example", vec![]).await;
     let (keys, clock) = keys_of(&peer);
     peer.publish(server_keys_json(&peer.name, &peer.keys, clock.now(), Duration::from_secs(10)));
-    keys.with_key(&peer.name, "ed25519:p_1").await.unwrap();
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
     clock.by_seconds(11);
-    let expired = keys.with_key(&peer.name, "ed25519:p_1").await;
+    let expired = keys.with_key(&peer.name, "ed25519:p_1", None).await;
     assert!(matches!(expired, Err(PeerKeyError::Unavailable { .. })), "{expired:?}");
     assert_eq!(peer.asked_for_keys(), 1);
 }
@@ -49,17 +54,36 @@ async fn keys_are_good_for_no_longer_than_they_say_though_their_server_was_asked
 async fn keys_outlive_a_peer_s_absence_but_not_their_time() {
     let peer = Peer::start("b.example", vec![]).await;
     let (keys, clock) = keys_of(&peer);
-    keys.with_key(&peer.name, "ed25519:p_1").await.unwrap();
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
     peer.publish("<html>".into());
     clock.by_seconds(30);
-    let made_up = keys.with_key(&peer.name, "ed25519:made_up").await;
+    let made_up = keys.with_key(&peer.name, "ed25519:made_up", None).await;
     assert!(matches!(made_up, Err(PeerKeyError::Unknown { .. })), "{made_up:?}");
     assert_eq!(peer.asked_for_keys(), 2);
-    keys.with_key(&peer.name, "ed25519:p_1").await.unwrap();
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
     clock.by_seconds(3600);
-    let expired = keys.with_key(&peer.name, "ed25519:p_1").await;
+    let expired = keys.with_key(&peer.name, "ed25519:p_1", None).await;
     assert!(matches!(expired, Err(PeerKeyError::Unavailable { .. })), "{expired:?}");
     peer.publish(server_keys_json(&peer.name, &peer.keys, clock.now(), Duration::from_secs(3600)));
     clock.by_seconds(30);
-    keys.with_key(&peer.name, "ed25519:p_1").await.unwrap();
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_questions_for_keys() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config(peer.name.as_str(), &peer.base);
+    let made_up: Vec<_> = (0..MAX_STRANGERS).map(|number| name(&format!("{number}.example"))).collect();
+    for server in &made_up {
+        config.resolve.insert(server.clone(), format!("http://{}", silent.local_addr().unwrap()));
+    }
+    let keys = PeerKeys::new(peers(&config), Arc::new(Moved::new()));
+    let [one, another] = [[198, 51, 100, 7], [203, 0, 113, 9]].map(IpAddr::from);
+    let mut asking: Vec<_> =
+        made_up.iter().map(|server| Box::pin(keys.with_key(server, "ed25519:p_1", Some(one)))).collect();
+    for question in &mut asking {
+        assert!(poll!(question).is_pending());
+    }
+    keys.with_key(&peer.name, "ed25519:p_1", Some(another)).await.unwrap();
 }
