@@ -136,8 +136,10 @@ impl Publisher {
     }
 
     pub(super) async fn close(&self) {
-        self.open.lock().await.take();
+        // Its channels go after the connection: lapin calls it an error if they want to close while it does.
+        let open = self.open.lock().await.take();
         self.line.close().await;
+        drop(open);
     }
 
     fn check_routes(&self, messages: &[Outgoing]) -> Result<(), PublishError> {

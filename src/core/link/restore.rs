@@ -70,7 +70,7 @@ impl Link {
         }
         for user in std::mem::take(&mut self.busy.dirty.served) {
             let key = under_link(RowKind::Served, &self.server, user.as_str());
-            let hidden = self.busy.others.hidden.get(&user).copied();
+            let hidden = self.hidden(&user);
             let told = self.told.get(&user);
             rows.push(if told.is_some() || hidden.is_some() {
                 let owed = self.busy.owed.get(&user).copied();

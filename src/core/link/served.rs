@@ -17,7 +17,7 @@ use crate::wire::matrix::entry_size;
 #[derive(Debug, Default)]
 pub(super) struct Others {
     /// Whom the peer was told of, until their machine said so no longer, and when that was heard: a change that is older must not
-    /// bring them back.
+    /// bring them back. It stays when they are promised anew, for the peer may end that promise at any time.
     pub(super) hidden: BTreeMap<UserId, (Serial, Timestamp)>,
     /// What was sent without a promise, or before the promise ended, and when.
     pub(super) once: BTreeMap<UserId, (Serial, Timestamp)>,
@@ -127,7 +127,6 @@ impl Link {
         if self.told.len() >= Settings::MAX_SERVED {
             return false;
         }
-        self.busy.others.hidden.remove(user);
         self.told.promise(user.clone());
         self.busy.dirty.served.insert(user.clone());
         true
@@ -162,14 +161,22 @@ impl Link {
     pub(super) fn note_sent(&mut self, user: &UserId, status: &Status, serial: Serial, now: Timestamp) {
         if self.told.is_resting() || !self.told.tell(user, serial, weight(user, status)) {
             self.busy.others.once.insert(user.clone(), (serial, now));
-        } else if self.speaks(now) {
-            // Its row says what the peer should hold, so that a digest can be told after a restart.
+        } else if self.speaks(now) || self.busy.others.hidden.contains_key(user) {
+            // Its row says what the peer should hold, so that a digest can be told after a restart; and that they are not hidden.
             self.busy.dirty.served.insert(user.clone());
         }
         if self.busy.owed.get(user).is_some_and(|owed| *owed <= serial) {
             self.busy.owed.remove(user);
             self.busy.dirty.served.insert(user.clone());
         }
+    }
+
+    /// As of when the user is hidden, for their row. A promise counts from when a row of what was sent, or what is owed, outlasts the
+    /// tombstone; until then the delivery that made it comes again after a crash, and makes it again.
+    pub(super) fn hidden(&self, user: &UserId) -> Option<(Serial, Timestamp)> {
+        let hidden = self.busy.others.hidden.get(user).copied()?;
+        let is_told = self.told.serial(user).is_some_and(|last| last > hidden.0);
+        (!is_told && !self.busy.owed.contains_key(user)).then_some(hidden)
     }
 
     pub(super) fn compact_others(&mut self, now: Timestamp) {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{resolve, server, user};
 use crate::federation::peer::{Answer, Peer};
+use crate::support::broker::shared_url;
 use crate::support::process::{Place, Process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,6 +73,20 @@ async fn a_start_and_an_end_can_be_read_from_json_alone() {
     assert!(said("draining")["message"].as_str().unwrap().contains("SIGINT"));
     assert_eq!(said("stopped")["level"], "INFO");
     assert!(process.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_end_alarms_nobody() {
+    let place = Place::new(&server("l"), &shared_url().await, "");
+    let process = place.serve().await;
+    user("alice", &place).set("online", "here").await;
+    process.interrupt();
+    until(&process, "stopped").await;
+    let path = place.directory().join("log");
+    assert!(process.terminate().await.success());
+    let log = std::fs::read_to_string(path).unwrap();
+    let (_, end) = log.split_once("draining").unwrap();
+    assert!(!end.contains("ERROR") && !end.contains("WARN"), "{end}");
 }
 
 /// Strict about keys: a collector may be, too.

@@ -1,6 +1,7 @@
 //! What the simulation found, each told once more with nothing around it.
 
 mod compared;
+mod hidden;
 
 use rollcall::core::Settings;
 use rollcall::core::signal::{Addressed, LinkSignal, Outcome};
