@@ -10,15 +10,22 @@ use crate::model::{Serial, ServerName, Timestamp, UserId};
 use crate::store::{RowChange, RowKey, RowKind};
 use crate::wire::envelope::encode;
 
-/// A local user promised to a peer.
+/// A local user promised to a peer, or hidden from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ServedRow {
-    /// The newest change that the peer should have been told of and was not yet.
+    /// The newest change that the peer should have been told of and was not yet; the first serial of all: whichever it is.
     pub owed: Option<Serial>,
-    /// The user is not promised any longer, as of this word of their machine's, heard then: a tombstone.
+    /// The user was hidden as of this word of their machine's, heard then: a tombstone, until something newer is told.
     pub hidden: Option<(Serial, Timestamp)>,
     /// What a peer that speaks rollcall was told last, as [`super::digest::weight`] weighs it; 0: nothing, or not noted.
     pub told: u128,
+}
+
+impl ServedRow {
+    /// Whether the peer is told of the user's changes.
+    pub fn is_promised(&self) -> bool {
+        self.hidden.is_none() || self.owed.is_some()
+    }
 }
 
 /// A local user watches another.

@@ -10,7 +10,7 @@ use reqwest::Method;
 use ruma::CanonicalJsonObject;
 use ruma::api::federation::discovery::ServerSigningKeys;
 use ruma::signatures::PublicKeySet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::shares::Shares;
@@ -130,6 +130,9 @@ impl PeerKeys {
 
     /// Asks, unless somebody else has while this waited.
     async fn ask(&self, server: &ServerName, key: &str, from: Option<IpAddr>) -> Answer {
+        let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
+        // Before it keeps others waiting who need the same server.
+        let Ok(_share) = timeout(ASKING_WAIT, self.share(from)).await else { return busy() };
         let asked = self.known.entry_by_ref(server).and_compute_with(async |entry| {
             let now = self.clock.now();
             let known = entry.map(|entry| entry.into_value());
@@ -137,23 +140,18 @@ impl PeerKeys {
                 return Op::Nop;
             }
             // That others are slow says nothing of this server: it is not remembered.
-            let Ok(_permits) = timeout(ASKING_WAIT, self.turn(from)).await else { return Op::Nop };
+            let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
             let fetched = timeout(ASK_TIMEOUT, self.fetch(server, now)).await;
             let keys = fetched.unwrap_or_else(|_| Err("it takes too long".into())).map(Arc::new);
             Op::Put(Answer { asked: now, keys: prefer(keys, known, now) })
         });
-        let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
         asked.await.into_entry().map_or_else(busy, |entry| entry.into_value())
     }
 
-    /// One of the places of those who ask. Whoever has all of their share waits without taking one from others.
-    async fn turn(&self, from: Option<IpAddr>) -> (Option<OwnedSemaphorePermit>, SemaphorePermit<'_>) {
-        const OPEN: &str = "the semaphore is never closed";
-        let of_share = match from {
-            Some(address) => Some(self.shares.of(address).acquire_owned().await.expect(OPEN)),
-            None => None,
-        };
-        (of_share, self.asking.acquire().await.expect(OPEN))
+    /// A place among those who ask for the sake of `from`.
+    async fn share(&self, from: Option<IpAddr>) -> Option<OwnedSemaphorePermit> {
+        let share = self.shares.of(from?).acquire_owned();
+        Some(share.await.expect("the semaphore is never closed"))
     }
 
     async fn fetch(&self, server: &ServerName, now: Timestamp) -> Result<Keys, String> {

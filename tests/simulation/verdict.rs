@@ -199,7 +199,7 @@ impl Verdict<'_> {
             let served: ServedRow = decode(value).expect("a row of ours");
             let (peer, user) = key.key.split_once('\0').expect("a key of two parts");
             let (peer, user) = (ServerName::parse(peer).expect("a server"), UserId::parse(user).expect("a user"));
-            if served.hidden.is_some() {
+            if !served.is_promised() {
                 continue;
             }
             if !relations(host, &user).tells(&peer) {

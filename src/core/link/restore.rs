@@ -2,7 +2,7 @@
 
 use super::remote::Remote;
 use super::{Link, LinkState, RemoteRow};
-use crate::core::rows::{SentRow, ServedRow, delete, link_key, put, sent_key, under_link, user_key};
+use crate::core::rows::{SentRow, delete, link_key, put, sent_key, under_link, user_key};
 use crate::core::settings::Settings;
 use crate::model::{Timestamp, UserId};
 use crate::store::{RowChange, RowKind};
@@ -10,17 +10,6 @@ use crate::store::{RowChange, RowKind};
 impl Link {
     pub(in crate::core) fn restore_state(&mut self, state: LinkState) {
         self.state = state;
-    }
-
-    pub(in crate::core) fn restore_served(&mut self, user: UserId, row: ServedRow) {
-        if let Some(hidden) = row.hidden {
-            self.busy.others.hidden.insert(user, hidden);
-            return;
-        }
-        if let Some(serial) = row.owed {
-            self.busy.owed.insert(user.clone(), serial);
-        }
-        self.told.restore(user, row.told);
     }
 
     /// After the last row; `horizon` is the last owner's.
@@ -70,13 +59,9 @@ impl Link {
         }
         for user in std::mem::take(&mut self.busy.dirty.served) {
             let key = under_link(RowKind::Served, &self.server, user.as_str());
-            let hidden = self.hidden(&user);
-            let told = self.told.get(&user);
-            rows.push(if told.is_some() || hidden.is_some() {
-                let owed = self.busy.owed.get(&user).copied();
-                put(key, &ServedRow { owed, hidden, told: told.map_or(0, |last| last.weight) })
-            } else {
-                delete(key)
+            rows.push(match self.served_row(&user) {
+                Some(row) => put(key, &row),
+                None => delete(key),
             });
         }
         for localpart in std::mem::take(&mut self.busy.dirty.remotes) {

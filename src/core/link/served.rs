@@ -8,6 +8,7 @@ use super::window::Waiting;
 use super::{Link, Turn};
 use crate::core::HoldId;
 use crate::core::digest::weight;
+use crate::core::rows::ServedRow;
 use crate::core::settings::Settings;
 use crate::core::signal::UserSignal;
 use crate::model::{Serial, Status, Timestamp, UserId};
@@ -16,8 +17,8 @@ use crate::wire::matrix::entry_size;
 /// Users who are not served.
 #[derive(Debug, Default)]
 pub(super) struct Others {
-    /// Whom the peer was told of, until their machine said so no longer, and when that was heard: a change that is older must not
-    /// bring them back. It stays when they are promised anew, for the peer may end that promise at any time.
+    /// Tombstones: when a user's machine said that the peer is to hear no more of them, and when that was heard. A change that is
+    /// older must not bring them back, whatever is promised or ended since.
     pub(super) hidden: BTreeMap<UserId, (Serial, Timestamp)>,
     /// What was sent without a promise, or before the promise ended, and when.
     pub(super) once: BTreeMap<UserId, (Serial, Timestamp)>,
@@ -132,15 +133,18 @@ impl Link {
         true
     }
 
-    /// The user's machine says that nobody there may see them, or wants to: at once, whatever waits.
+    /// The user's machine says that nobody there may see them, or wants to: at once, whatever waits. If it has shown them again since,
+    /// which was heard before, that stays.
     pub(super) fn hide(&mut self, user: UserId, serial: Serial, turn: &mut Turn<'_>) {
-        let waiting = self.busy.window.serial(&user);
-        let newest = [self.told.serial(&user), self.busy.owed.get(&user).copied(), waiting];
         let hidden = self.busy.others.hidden.get(&user).map(|(serial, _)| *serial);
-        if newest.into_iter().chain([hidden]).flatten().any(|known| known > serial) {
+        if hidden.is_some_and(|hidden| hidden > serial) {
             return;
         }
-        self.stop_serving(&user, turn);
+        let waiting = self.busy.window.serial(&user);
+        let newest = [self.told.serial(&user), self.busy.owed.get(&user).copied(), waiting];
+        if newest.into_iter().flatten().all(|known| known <= serial) {
+            self.stop_serving(&user, turn);
+        }
         self.busy.dirty.served.insert(user.clone());
         self.busy.others.hidden.insert(user, (serial, turn.now));
     }
@@ -159,10 +163,11 @@ impl Link {
 
     /// A transaction holds this.
     pub(super) fn note_sent(&mut self, user: &UserId, status: &Status, serial: Serial, now: Timestamp) {
+        let had_tombstone = self.tombstone(user).is_some();
         if self.told.is_resting() || !self.told.tell(user, serial, weight(user, status)) {
             self.busy.others.once.insert(user.clone(), (serial, now));
-        } else if self.speaks(now) || self.busy.others.hidden.contains_key(user) {
-            // Its row says what the peer should hold, so that a digest can be told after a restart; and that they are not hidden.
+        } else if self.speaks(now) || had_tombstone {
+            // Its row says what the peer should hold, so that a digest can be told after a restart.
             self.busy.dirty.served.insert(user.clone());
         }
         if self.busy.owed.get(user).is_some_and(|owed| *owed <= serial) {
@@ -171,12 +176,32 @@ impl Link {
         }
     }
 
-    /// As of when the user is hidden, for their row. A promise counts from when a row of what was sent, or what is owed, outlasts the
-    /// tombstone; until then the delivery that made it comes again after a crash, and makes it again.
-    pub(super) fn hidden(&self, user: &UserId) -> Option<(Serial, Timestamp)> {
-        let hidden = self.busy.others.hidden.get(user).copied()?;
-        let is_told = self.told.serial(user).is_some_and(|last| last > hidden.0);
-        (!is_told && !self.busy.owed.contains_key(user)).then_some(hidden)
+    /// The tombstone of a user, as long as nothing newer was told: what was is remembered with the transaction.
+    fn tombstone(&self, user: &UserId) -> Option<(Serial, Timestamp)> {
+        let tombstone = self.busy.others.hidden.get(user).copied();
+        tombstone.filter(|(hidden, _)| self.told.serial(user).is_none_or(|last| last <= *hidden))
+    }
+
+    /// `None`: nothing need be remembered.
+    pub(super) fn served_row(&self, user: &UserId) -> Option<ServedRow> {
+        let (told, hidden) = (self.told.get(user), self.tombstone(user));
+        // Beside a tombstone a promise shows by what is owed: something is, until the peer is told.
+        let untold = told.and(hidden).map(|_| Serial::default());
+        let owed = self.busy.owed.get(user).copied().or(untold);
+        let told = told.map(|last| last.weight);
+        (told.is_some() || hidden.is_some()).then(|| ServedRow { owed, hidden, told: told.unwrap_or(0) })
+    }
+
+    pub(in crate::core) fn restore_served(&mut self, user: UserId, row: ServedRow) {
+        if let Some(hidden) = row.hidden {
+            self.busy.others.hidden.insert(user.clone(), hidden);
+        }
+        if row.is_promised() {
+            if let Some(serial) = row.owed {
+                self.busy.owed.insert(user.clone(), serial);
+            }
+            self.told.restore(user, row.told);
+        }
     }
 
     pub(super) fn compact_others(&mut self, now: Timestamp) {
