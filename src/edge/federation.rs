@@ -33,9 +33,9 @@ use crate::wire::matrix::parse_edus;
 
 /// 50 PDUs and 100 EDUs of 64 KiB each, and a little around them.
 const MAX_BODY: usize = 10 << 20;
-/// A body's bytes that are checked where they came in, in some tenths of a millisecond: a thread of its own, which a larger body is
-/// given, would cost as much again.
-const CHECKED_HERE: usize = 16 << 10;
+/// A body's bytes that are checked, or read, where they came in, in some tenths of a millisecond: a thread of its own, which a larger
+/// body is given, would cost as much again.
+const DONE_HERE: usize = 16 << 10;
 /// A transaction ID's bytes.
 const MAX_TXN_ID: usize = 255;
 /// For how long peers may believe our key document without asking again.
@@ -56,7 +56,7 @@ pub(crate) async fn put_send(
     }
     edge.admission.admit().await?;
     let (parts, body) = request.into_parts();
-    let arrival = Arrival { txn_id: &txn_id, now: edge.clock.now(), trace: followed.0 };
+    let arrival = Arrival { txn_id: txn_id.into(), now: edge.clock.now(), trace: followed.0 };
     match edge.config.federation {
         EdgeFederation::Verify => take_signed(&edge, parts, body, arrival).await?,
         EdgeFederation::Trusted => take_trusted(&edge, parts, body, arrival).await?,
@@ -65,38 +65,34 @@ pub(crate) async fn put_send(
 }
 
 /// What is known of a transaction but its body.
-#[derive(Clone, Copy)]
-struct Arrival<'a> {
-    txn_id: &'a str,
+struct Arrival {
+    txn_id: Arc<str>,
     now: Timestamp,
     trace: Option<TraceId>,
 }
 
 /// Returns once a transaction that its origin signed is confirmed.
-async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival<'_>) -> Result<(), MatrixError> {
+async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival) -> Result<(), MatrixError> {
     let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
     let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
     let origin = peer(edge, scheme.origin.as_str())?;
     let from = request::caller(edge, &parts.extensions, &parts.headers);
     let body = edge.peer_bodies.read(from, &parts.headers, body, MAX_BODY).await?;
     authenticate(edge, &origin, scheme, from, Request::from_parts(parts, body.bytes.clone())).await?;
-    let (origin, pack) = read(edge, Some(&origin), &body.bytes, arrival)?;
-    edge.answered.once(origin, arrival.txn_id, edge.publisher.publish(pack)).await
+    let txn_id = arrival.txn_id.clone();
+    let (origin, pack) = read(edge, Some(origin), body.bytes.clone(), arrival).await?;
+    edge.answered.once(origin, &txn_id, edge.publisher.publish(pack)).await
 }
 
 /// Returns once a transaction that a trusted edge hands on waits for its turn: nobody cares what becomes of a copy.
-async fn take_trusted(
-    edge: &Arc<EdgeState>,
-    parts: Parts,
-    body: Body,
-    arrival: Arrival<'_>,
-) -> Result<(), MatrixError> {
+async fn take_trusted(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival) -> Result<(), MatrixError> {
     trusted::prove(edge, &parts)?;
     let scheme = scheme(edge, &parts.headers)?;
     let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
     let body = edge.peer_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
-    let (origin, pack) = read(edge, named.as_ref(), &body.bytes, arrival)?;
-    edge.answered.once(origin, arrival.txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
+    let txn_id = arrival.txn_id.clone();
+    let (origin, pack) = read(edge, named, body.bytes.clone(), arrival).await?;
+    edge.answered.once(origin, &txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
 }
 
 /// `GET /_matrix/key/v2/server`
@@ -149,13 +145,18 @@ async fn authenticate(
     let _share = edge.checking.wait(size).await;
     let local = edge.local.clone();
     let check = move || sign::verify(&scheme, &request, &local, keys);
-    let checked = match size <= CHECKED_HERE {
-        true => catch_unwind(AssertUnwindSafe(check)).ok(),
-        false => tokio::task::spawn_blocking(check).await.ok(),
-    };
-    checked
+    work_on(size, check)
+        .await
         .ok_or_else(|| MatrixError::bad_json("the body cannot be checked"))?
         .map_err(|error| MatrixError::unauthorized(format!("signature: {error}")))
+}
+
+/// Works on so many bytes of a body; `None`: the work panicked.
+async fn work_on<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match size <= DONE_HERE {
+        true => catch_unwind(AssertUnwindSafe(work)).ok(),
+        false => tokio::task::spawn_blocking(work).await.ok(),
+    }
 }
 
 fn refuse(error: &PeerKeyError) -> MatrixError {
@@ -170,24 +171,35 @@ fn refuse(error: &PeerKeyError) -> MatrixError {
 }
 
 /// The origin, which is `named` if anybody was, and what its transaction says.
-fn read(
+async fn read(
+    edge: &Arc<EdgeState>,
+    named: Option<ServerName>,
+    body: Bytes,
+    arrival: Arrival,
+) -> Result<(ServerName, Pack), MatrixError> {
+    let edge = edge.clone();
+    let read = work_on(body.len(), move || read_now(&edge, named, &body, &arrival)).await;
+    read.ok_or_else(|| MatrixError::bad_json("the body cannot be read"))?
+}
+
+fn read_now(
     edge: &EdgeState,
-    named: Option<&ServerName>,
+    named: Option<ServerName>,
     body: &[u8],
-    arrival: Arrival<'_>,
+    arrival: &Arrival,
 ) -> Result<(ServerName, Pack), MatrixError> {
     let transaction = Transaction::parse(body)?;
     let origin = match (named, transaction.origin.as_deref()) {
         (Some(named), Some(origin)) if named.as_str() != origin => {
             return Err(MatrixError::forbidden(format!("\"origin\" is not {named}, which signed it")));
         }
-        (Some(named), _) => named.clone(),
+        (Some(named), _) => named,
         (None, Some(origin)) => peer(edge, origin)?,
         (None, None) => return Err(MatrixError::missing("origin")),
     };
     let sent = Timestamp(transaction.origin_server_ts);
     let (mut inbound, rejects) = parse_edus(&origin, &edge.local, &transaction.edus, arrival.now, sent);
-    inbound.txn_id = arrival.txn_id.into();
+    inbound.txn_id = (&*arrival.txn_id).into();
     let signal = PeerSignal::Transaction(Box::new(inbound));
     let signal = Addressed { to: origin.clone(), at: arrival.now, reply: None, trace: arrival.trace, signal };
     let letters = rejects.into_iter().map(|reject| dead(reject, arrival.trace)).collect();
