@@ -32,7 +32,7 @@ pub(crate) async fn measure(url: &str, events: usize) -> Measured {
     measured
 }
 
-/// By the topic exchange and the queue that edges publish to, declared as rollcall declares them, and nothing behind: what the
+/// By the exchange and the queue that edges publish to, declared as rollcall declares them, and nothing behind: what the
 /// first hop alone costs.
 pub(crate) async fn first_hop(url: &str, events: usize) -> Measured {
     const LOCAL: &str = "raw.example";
