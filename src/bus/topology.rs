@@ -10,8 +10,8 @@ use crate::model::{EdgeName, Partition};
 /// An exchange of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exchange {
-    /// Where edges publish JSON: direct; keys `client`, `federation`, `beat`. Three whole words need no patterns, and looking for
-    /// patterns would cost the broker a fifth of all it does for a single event.
+    /// Where edges publish JSON: direct; keys `client`, `federation`, `beat`. Whole words need no patterns, and to look for some costs
+    /// the broker (docs/architecture.md).
     Inbound,
     /// To users' machines: direct; key is the partition.
     Users,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rollcall::bus::{Delivery, Exchange, Headers, Outgoing, Queue, Token, Topology};
+use rollcall::model::ServerName;
+use rollcall::wire::outbound::OutboundMessage;
 use tokio::sync::Notify;
 
 /// A message on a queue.
@@ -177,6 +179,15 @@ impl Broker {
         };
         let depths = self.queues.iter().map(|(queue, waiting)| (queue.clone(), waiting.len() + held(queue)));
         depths.filter(|(_, depth)| *depth > 0).collect()
+    }
+
+    /// Where what waits for a sender, or is held by one, is to go.
+    pub fn destinations(&self) -> BTreeSet<ServerName> {
+        let waiting = self.queues.get(&Queue::Outbound).into_iter().flatten();
+        let held = self.subs.values().flat_map(|sub| sub.held.values());
+        let held = held.filter(|(queue, _)| *queue == Queue::Outbound).map(|(_, message)| message);
+        let read = |message: &Message| serde_json::from_slice::<OutboundMessage>(&message.body).expect("a transaction");
+        waiting.chain(held).map(|message| read(message).destination).collect()
     }
 
     pub fn dead(&self) -> impl Iterator<Item = &Message> {

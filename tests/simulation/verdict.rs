@@ -160,28 +160,21 @@ impl Verdict<'_> {
         }
     }
 
-    /// Nothing lies about, and nothing was put aside but what was put there to be.
+    /// Nothing lies about but a little that is on its way, and nothing was put aside but what was put there to be.
     fn queues(&self, host: &Host) {
         let broker = host.broker.lock().unwrap();
-        let depths = broker.depths();
         for message in broker.dead().filter(|message| message.body != POISON) {
             self.sim().blame(format!("s{} buried a message: {:?}", host.index, message.headers.reason));
         }
+        let many = |(queue, depth): &(Queue, usize)| *queue != Queue::Dead && *depth > 6;
+        for (queue, depth) in broker.depths().into_iter().filter(many) {
+            // To each peer a transaction may be on its way.
+            if queue != Queue::Outbound || broker.destinations().len() < depth {
+                self.sim().blame(format!("{depth} messages lie on {queue} of s{}", host.index));
+            }
+        }
         drop(broker);
-        for (queue, depth) in depths.into_iter().filter(|(queue, depth)| *depth > self.may_lie_on(queue)) {
-            self.sim().blame(format!("{depth} messages lie on {queue} of s{}", host.index));
-        }
         self.words_are_kept(host);
-    }
-
-    /// What is on its way when the verdict falls: to each peer one transaction, and elsewhere a little.
-    fn may_lie_on(&self, queue: &Queue) -> usize {
-        const A_LITTLE: usize = 6;
-        match queue {
-            Queue::Dead => usize::MAX,
-            Queue::Outbound => A_LITTLE.max(self.people.net.sites.len() - 1),
-            _ => A_LITTLE,
-        }
     }
 
     /// What was committed to be said was said, but for what just now waits for others to leave with.
