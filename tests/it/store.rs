@@ -1,6 +1,7 @@
 //! The SQLite store, over real files.
 
 mod bus;
+mod schema;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

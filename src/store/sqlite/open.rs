@@ -119,8 +119,13 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 fn migrator() -> Migrator {
-    let first = include_str!("../migrations/0001_store.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "store".into(), MigrationType::Simple, first, false)])
+    let migration = |version, name: &'static str, text: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "store", include_str!("../migrations/0001_store.sql")),
+        migration(2, "outbox", include_str!("../migrations/0002_outbox.sql")),
+    ])
 }
 
 async fn check_ours(path: &Path, connection: &mut SqliteConnection, mode: Mode) -> Result<(), StoreError> {
