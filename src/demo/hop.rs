@@ -1,5 +1,6 @@
 //! A hop between the servers that counts what passes. Signatures name servers and paths, not addresses, so they hold across it.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Traffic;
+use crate::edge::inflate::{Coding, inflate};
 use crate::outbound::http::read_answer;
 
 /// More than `batch.max_bytes` may ever be.
@@ -77,8 +79,8 @@ impl Hop {
         if !parts.uri.path().starts_with(TRANSACTIONS) {
             return;
         }
-        let edus =
-            serde_json::from_slice(body).map_or_else(|_| Vec::new(), |transaction: Transaction| transaction.edus);
+        let transaction = serde_json::from_slice(&content(parts, body));
+        let edus = transaction.map_or_else(|_| Vec::new(), |transaction: Transaction| transaction.edus);
         let entries: usize = edus.iter().map(|edu| edu.content.push.len()).sum();
         let permissions = edus.iter().filter(|edu| edu.edu_type.starts_with("m.presence_")).count();
         self.permissions.fetch_add(permissions as u64, Ordering::Relaxed);
@@ -99,12 +101,12 @@ impl Hop {
         parts.headers.remove(CONTENT_LENGTH);
         let request = self.client.request(parts.method, url).headers(parts.headers).body(body);
         let answer = request.send().await.map_err(|error| error.to_string())?;
-        let (status, kind) = (answer.status(), answer.headers().get(header::CONTENT_TYPE).cloned());
+        let status = answer.status();
+        let kept = [header::CONTENT_TYPE, header::ACCEPT_ENCODING];
+        let kept = kept.map(|name| answer.headers().get(&name).cloned().map(|value| (name, value)));
         let body = read_answer(answer).await.map_err(|error| error.to_string())?;
         let mut response = (status, Body::from(body)).into_response();
-        if let Some(kind) = kind {
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        }
+        response.headers_mut().extend(kept.into_iter().flatten());
         Ok(response)
     }
 }
@@ -125,6 +127,14 @@ async fn pass(State(hop): State<Arc<Hop>>, request: Request) -> Result<Response,
     })
 }
 
+/// What a body says, whatever its coding.
+fn content<'b>(parts: &Parts, body: &'b [u8]) -> Cow<'b, [u8]> {
+    match Coding::of(&parts.headers) {
+        Ok(Coding::Gzip) => inflate(body, BODY_MAX, |_| Ok(())).unwrap_or_default().into(),
+        _ => body.into(),
+    }
+}
+
 /// Bytes of request line and headers as HTTP/1.1 writes them.
 fn head_len(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(1, |path| path.as_str().len());
@@ -135,7 +145,10 @@ fn head_len(parts: &Parts) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
+    use crate::outbound::coding::{GZIP, gzip};
 
     #[test]
     fn a_head_is_as_long_as_it_is_written() {
@@ -152,9 +165,16 @@ mod tests {
         hop.note(&parts("/_matrix/key/v2/server"), b"{}");
         assert_eq!(hop.traffic(), Traffic::default());
         let body = br#"{"edus": [{"content": {"push": [{}, {}], "poll": ["@a:b"]}}, {"edu_type": "m.presence_accept", "content": {}}]}"#;
-        hop.note(&parts("/_matrix/federation/v1/send/1"), body);
+        let send = parts("/_matrix/federation/v1/send/1");
+        hop.note(&send, body);
         let Traffic { transactions, entries, polls, body_bytes, .. } = hop.traffic();
         assert_eq!((transactions, entries, polls, body_bytes), (1, 2, 1, body.len() as u64));
         assert_eq!(hop.permissions(), 1);
+        let in_gzip = gzip(body);
+        let mut coded = send;
+        coded.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(GZIP));
+        hop.note(&coded, &in_gzip);
+        let again = hop.traffic();
+        assert_eq!((again.entries, again.body_bytes), (4, (body.len() + in_gzip.len()) as u64), "as it travelled");
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::MatrixError;
+use super::inflate::{Coding, inflate};
 use super::shares::Shares;
 
 /// Of a body that is too long so many bytes more are read and thrown away: whoever is still sending when the connection is closed
@@ -61,7 +62,27 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) bytes: Bytes,
-    _room: Room,
+    room: Room,
+}
+
+impl Held {
+    /// The same body without its coding, at most `max` bytes of it.
+    async fn inflate(self, max: usize) -> Result<Self, MatrixError> {
+        let Self { bytes, mut room } = self;
+        let work = move || {
+            let inflated =
+                inflate(&bytes, max, |length| room.widen(bytes.len() + length).then_some(()).ok_or_else(full))?;
+            Ok(Self { bytes: inflated.into(), room })
+        };
+        // On a thread of its own, however short: how long it becomes is not known before.
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|_| Err(MatrixError::bad_json("the body cannot be inflated")))
+    }
+}
+
+fn full() -> MatrixError {
+    MatrixError::busy("too much at once", RETRY)
 }
 
 /// What one body has of the budget, and of the share of its address.
@@ -103,7 +124,7 @@ impl Bodies {
         Self { budget: Budget::new(bytes), shares: Shares::new(each.div_ceil(UNIT)), timeout }
     }
 
-    /// Reads a body of at most `max` bytes, as long as there is room for what has arrived. It counts against the share of `from`, unless
+    /// Reads a body of at most `max` bytes, in gzip or as it is, as long as there is room for what has arrived. It counts against the share of `from`, unless
     /// that is `None`.
     pub(crate) async fn read(
         &self,
@@ -112,6 +133,7 @@ impl Bodies {
         body: Body,
         max: usize,
     ) -> Result<Held, MatrixError> {
+        let coding = Coding::of(headers)?;
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let expected: usize = announced.unwrap_or(max);
         let mut chunks = body.into_data_stream();
@@ -123,9 +145,13 @@ impl Bodies {
             units: nothing(self.budget.units.clone()),
             of_share: from.map(|address| nothing(self.shares.of(address))),
         };
-        timeout(self.timeout, collect(room, &mut chunks, expected))
+        let held = timeout(self.timeout, collect(room, &mut chunks, expected))
             .await
-            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))?
+            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
+        match coding {
+            Coding::Identity => Ok(held),
+            Coding::Gzip => held.inflate(max).await,
+        }
     }
 }
 
@@ -141,11 +167,11 @@ async fn collect(mut room: Room, chunks: &mut BodyDataStream, max: usize) -> Res
         if !room.widen(length) {
             drop((room, all));
             discard(chunks).await;
-            return Err(MatrixError::busy("too much at once", RETRY));
+            return Err(full());
         }
         all.extend_from_slice(&chunk);
     }
-    Ok(Held { bytes: all.freeze(), _room: room })
+    Ok(Held { bytes: all.freeze(), room })
 }
 
 /// Lets the rest go by, within bounds.

@@ -99,6 +99,11 @@ impl MatrixError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", text)
     }
 
+    /// 415: a body that comes in a coding, or such that it cannot be read here.
+    pub(crate) fn unsupported(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "M_UNKNOWN", text)
+    }
+
     /// 429: one's own share is used up.
     pub(crate) fn too_many(text: impl Into<String>, retry_after: Duration) -> Self {
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", text);

@@ -9,7 +9,7 @@
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
 //! | `serving`, `door`, `places`, `tls` | connections |
 //! | `address`, `limits`, `auth`, `whoami` | who is there, and how much they may ask |
-//! | `request`, `body`, `json`, `error` | what all of them share |
+//! | `request`, `body`, `inflate`, `json`, `error` | what all of them share |
 
 mod address;
 mod admission;
@@ -23,6 +23,7 @@ mod door;
 mod error;
 mod events;
 mod federation;
+pub(crate) mod inflate;
 mod json;
 mod limits;
 pub mod peer_keys;
@@ -279,7 +280,10 @@ fn router(edge: Arc<EdgeState>) -> Router {
         .route("/_rollcall/v1/users/{userId}/requests/{observer}", post(requests::post_request))
         .route("/_rollcall/v1/users/{userId}/stream", get(stream::get_stream))
         .route("/_rollcall/v1/events", post(events::post_events))
-        .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
+        .route(
+            "/_matrix/federation/v1/send/{txnId}",
+            put(federation::put_send).layer(middleware::map_response(inflate::offer_gzip)),
+        )
         .route("/_matrix/federation/v1/version", get(federation::get_version))
         .route("/_matrix/key/v2/server", get(federation::get_key))
         // The form of before Matrix 1.1: peers that still ask for one key by its ID take the same document.

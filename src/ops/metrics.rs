@@ -147,7 +147,11 @@ pub const METRICS: &[Metric] = &[
         "Requests with transactions to peers that failed, by why: each attempt counts",
     ),
     seconds("rollcall_send_seconds", SEND_BUCKETS, "One request to a peer, from connecting to its answer"),
-    bytes("rollcall_sent_bytes_total", "", "Bytes of transaction sent to peers, repeats included"),
+    bytes(
+        "rollcall_sent_bytes_total",
+        "",
+        "Bytes of transaction sent to peers, as they travelled (gzip or not), repeats included",
+    ),
     gauge("rollcall_bus_blocked", "", "1 while the broker takes no messages because it is short of memory or disk"),
     counter("rollcall_bus_connections_lost_total", "", "Connections to the broker that were lost and replaced"),
     counter("rollcall_bus_returned_total", "", "Messages that the broker gave back because no queue took them"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -15,6 +15,7 @@ use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::Outcome;
 use crate::model::{ServerName, Timestamp};
+use crate::outbound::coding::{Codings, GZIP};
 use crate::outbound::failure::Failure;
 use crate::outbound::http::{self, causes, millis, read_answer};
 use crate::outbound::keys::SigningKeys;
@@ -48,6 +49,7 @@ pub struct Courier {
     config: FederationConfig,
     local: ServerName,
     lanes: Lanes,
+    codings: Codings,
     troubles: Troubles,
     requests: Semaphore,
 }
@@ -57,6 +59,8 @@ struct Prepared {
     path: String,
     authorization: HeaderValue,
     body: Bytes,
+    /// The same in gzip, for as long as the peer takes that.
+    gzip: Option<Bytes>,
 }
 
 /// What an attempt says.
@@ -69,6 +73,8 @@ enum Verdict {
     Wait(Duration),
     /// No answer, or none that says anything of the transaction.
     Retry,
+    /// The peer does not take it in gzip any longer.
+    AsItIs,
 }
 
 impl Report {
@@ -94,8 +100,8 @@ impl Courier {
         local: ServerName,
     ) -> Self {
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
-        let (lanes, troubles) = (Lanes::default(), Troubles::new());
-        Self { clock, peers, policy, keys, config, local, lanes, troubles, requests }
+        let (lanes, codings, troubles) = (Lanes::default(), Codings::new(), Troubles::new());
+        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, requests }
     }
 
     /// Sends `message` until it is answered or too old, and says which. Returns early once no further attempt fits before its
@@ -124,6 +130,7 @@ impl Courier {
                 Verdict::Denied => return Report { is_denied: true, ..Report::of(Outcome::Failed) },
                 Verdict::Wait(asked) => (asked.saturating_add(beyond(asked)), Some(asked)),
                 Verdict::Retry => (pause.next(), None),
+                Verdict::AsItIs => continue,
             };
             if wait >= self.left(message) {
                 return Report { retry_after_ms: asked.map(millis), ..Report::of(Outcome::Expired) };
@@ -140,7 +147,8 @@ impl Courier {
         let path = format!("/_matrix/federation/v1/send/{}", percent_encode(&message.txn_id));
         let body = Bytes::copy_from_slice(message.body.get().as_bytes());
         let authorization = authorize_put(self.keys.current(), &self.local, &message.destination, &path, &body)?;
-        Ok(Prepared { path, authorization, body })
+        let gzip = self.codings.for_peer(&message.destination, &body);
+        Ok(Prepared { path, authorization, body, gzip })
     }
 
     async fn attempt(&self, message: &OutboundMessage, prepared: &Prepared) -> Verdict {
@@ -164,21 +172,27 @@ impl Courier {
 
     async fn exchange(&self, destination: &ServerName, prepared: &Prepared) -> Result<Verdict, PeerError> {
         let request = self.peers.request(Method::PUT, destination, &prepared.path).await?;
-        let request = request
-            .header(AUTHORIZATION, prepared.authorization.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .body(prepared.body.clone());
+        let request =
+            request.header(AUTHORIZATION, prepared.authorization.clone()).header(CONTENT_TYPE, "application/json");
+        let gzip = prepared.gzip.as_ref().filter(|_| self.codings.takes_gzip(destination));
+        let body = gzip.unwrap_or(&prepared.body);
+        let request = match gzip {
+            Some(_) => request.header(CONTENT_ENCODING, GZIP),
+            None => request,
+        };
+        let request = request.body(body.clone());
         let started = Instant::now();
         let response =
             request.send().await.map_err(|error| PeerError::NotNow(Failure::of_request(&error), causes(&error)))?;
         metrics::histogram!("rollcall_send_seconds").record(started.elapsed().as_secs_f64());
-        metrics::counter!("rollcall_sent_bytes_total").increment(prepared.body.len() as u64);
-        Ok(self.judge(destination, response).await)
+        metrics::counter!("rollcall_sent_bytes_total").increment(body.len() as u64);
+        Ok(self.judge(destination, response, gzip.is_some()).await)
     }
 
     /// What an answer means. It is read to its end, so that the connection serves again.
-    async fn judge(&self, destination: &ServerName, response: Response) -> Verdict {
+    async fn judge(&self, destination: &ServerName, response: Response, was_gzip: bool) -> Verdict {
         let status = response.status();
+        self.codings.heard(destination, response.headers());
         let header = response.headers().get(RETRY_AFTER).cloned();
         let answer = read_answer(response).await.unwrap_or_default();
         if status.is_success() {
@@ -198,6 +212,15 @@ impl Courier {
                 patience(&answer, header.as_ref(), self.clock.now()).map_or(retry, Verdict::Wait)
             }
             status if status.is_server_error() => self.retry(destination, reason, &why),
+            // Another release answers there by now, or this one cannot be read so.
+            status
+                if was_gzip
+                    && (status == StatusCode::UNSUPPORTED_MEDIA_TYPE || !self.codings.takes_gzip(destination)) =>
+            {
+                tracing::debug!(%status, "refused in gzip, and sent as it is");
+                self.codings.forget(destination);
+                Verdict::AsItIs
+            }
             _ => self.refused(destination, reason, &why),
         }
     }

@@ -4,13 +4,14 @@
 //! | module | what |
 //! |---|---|
 //! | [`sender`] | the loop around the queue |
-//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `trouble`: what the log says of peers that fail |
+//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what the log says of peers that fail |
 //! | [`failure`] | why they do |
 //! | [`sign`], [`keys`] | say who we are, and check who others are |
 //! | [`peers`] | the way to a server: what the operator says ([`resolve`]), else [`discovery`] with [`well_known`] and [`dns`] |
 //! | [`clients`], [`http`], [`reach`] | connections: their bounds, and where they may go |
 
 pub mod clients;
+pub(crate) mod coding;
 pub mod courier;
 pub mod discovery;
 pub mod dns;

@@ -1,6 +1,7 @@
 """HTTP/1.1 byte by byte: listeners that come and go, and a tap that passes on and writes down."""
 
 import asyncio
+import gzip
 import json
 import re
 import ssl
@@ -20,6 +21,7 @@ class Seen:
     body: bytes
     status: int
     answer: bytes
+    is_gzip: bool = False
 
     @property
     def bytes(self) -> int:
@@ -27,7 +29,7 @@ class Seen:
 
     @property
     def content(self) -> dict:
-        return json.loads(self.body)
+        return json.loads(gzip.decompress(self.body) if self.is_gzip else self.body)
 
     def presence(self) -> list[dict]:
         """The contents of its m.presence EDUs."""

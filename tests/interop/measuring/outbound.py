@@ -1,4 +1,5 @@
-"""What 300 users' changes cost on the way out: transactions, bytes and CPU seconds, to one peer and to twenty."""
+"""What 300 users' changes cost on the way out: transactions, bytes and CPU seconds, to one peer and to twenty; rollcall's to peers that
+take gzip, as itself does, and to peers that do not."""
 
 import argparse
 import asyncio
@@ -70,9 +71,16 @@ async def _compare(bed, given, peers, ours, theirs, room):
     await _joined(bed, peers, room)
     synapse = await _cost(given, peers, theirs, Meter(synapse=[bed.synapse.pid], postgres=[bed.postgres.pid]))
     print(synapse.line("Synapse"), flush=True)
+    for takes_gzip in (True, False):
+        for peer in peers:
+            peer.takes_gzip = takes_gzip
+        await _compare_rollcall(bed, given, peers, ours, synapse)
+
+
+async def _compare_rollcall(bed, given, peers, ours, synapse: Cost):
     await _polled(bed, peers, ours)
     rollcall = await _cost(given, peers, ours, Meter(rollcall=[bed.rollcall.pid], broker=[bed.broker.pid]))
-    print(rollcall.line("rollcall"))
+    print(rollcall.line(f"rollcall, {'gzip' if peers[0].takes_gzip else 'as it is'}"))
     print(
         f"fewer                  {synapse.transactions / rollcall.transactions:.1f} x transactions,"
         f" {synapse.bytes / rollcall.bytes:.1f} x bytes, {synapse.cpu / rollcall.cpu:.1f} x CPU seconds",

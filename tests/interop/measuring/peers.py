@@ -1,12 +1,14 @@
 """Peers that answer 200 and count: the cheapest there can be, the same for both senders."""
 
 import json
+import re
 
 from children import url
 from keys import Voice
 from wire import SEND, Listener, Seen, read_message, request_line
 
 _TAKEN = b'{"pdus":{}}'
+_IN_GZIP = re.compile(rb"\r\ncontent-encoding: *gzip\r\n", re.IGNORECASE)
 
 
 class Peer(Listener):
@@ -20,6 +22,8 @@ class Peer(Listener):
         self.plain.serve = self.serve
         # What it was told last of each user.
         self.shown: dict[str, tuple] = {}
+        # Whether it says that it takes gzip, as rollcall does.
+        self.takes_gzip = False
         self.forget()
 
     @property
@@ -47,15 +51,14 @@ class Peer(Listener):
             head, _, body = await read_message(reader)
             method, path = request_line(head)
             status, answer = self._answer(head, method, path, body)
-            writer.write(
-                f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n".encode()
-                + answer
-            )
+            accepts = "accept-encoding: gzip\r\n" if self.takes_gzip else ""
+            kind = "content-type: application/json\r\n"
+            writer.write(f"HTTP/1.1 {status}\r\n{kind}{accepts}content-length: {len(answer)}\r\n\r\n".encode() + answer)
             await writer.drain()
 
     def _answer(self, head: bytes, method: str, path: str, body: bytes) -> tuple[str, bytes]:
         if path.startswith(SEND):
-            self._count(Seen(method, path, len(head), body, 200, _TAKEN))
+            self._count(Seen(method, path, len(head), body, 200, _TAKEN, bool(_IN_GZIP.search(head))))
             return "200 OK", _TAKEN
         if path.startswith("/_matrix/key/v2/server"):
             return "200 OK", self.voice.key_document()

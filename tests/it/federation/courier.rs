@@ -59,17 +59,17 @@ pub(super) fn peers(config: &FederationConfig) -> Peers {
     Peers::new(config, Dns::of_servers(&[]).unwrap(), Arc::new(SystemClock), Ports::default()).unwrap()
 }
 
-fn courier(base: &str, keys: SigningKeys) -> Courier {
+pub(super) fn courier(base: &str, keys: SigningKeys) -> Courier {
     let config = config("b.example", base);
     let (peers, policy) = (peers(&config), Policy::new(&config.servers));
     Courier::new(Arc::new(SystemClock), peers, policy, Arc::new(keys), config, name("a.example"))
 }
 
-fn key() -> SigningKeys {
+pub(super) fn key() -> SigningKeys {
     SigningKeys::single(SigningKey::generate("a_1").unwrap())
 }
 
-fn message(good_for_ms: u64) -> OutboundMessage {
+pub(super) fn message(good_for_ms: u64) -> OutboundMessage {
     OutboundMessage {
         v: 1,
         destination: name("b.example"),
@@ -87,7 +87,7 @@ fn say(status: StatusCode, body: &str) -> Answer {
     Answer::Now(status, body.into())
 }
 
-fn ended(outcome: Outcome) -> Report {
+pub(super) fn ended(outcome: Outcome) -> Report {
     Report::of(outcome)
 }
 

@@ -1,6 +1,7 @@
 //! Towards peers and from them, over real HTTP on loopback.
 
 mod clients;
+mod coding;
 mod connections;
 mod courier;
 mod discovery;

@@ -30,6 +30,8 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Now(StatusCode, String),
+    /// The same, and that the next one may come in gzip.
+    OffersGzip(StatusCode, String),
     Never,
 }
 
@@ -105,6 +107,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     match shared.next() {
         Answer::Now(status, body) => (status, body).into_response(),
+        Answer::OffersGzip(status, body) => (status, [("accept-encoding", "gzip")], body).into_response(),
         Answer::Never => std::future::pending().await,
     }
 }

@@ -1,0 +1,158 @@
+//! Transactions in gzip: for those who take it, and never lost on those who do not.
+
+use std::io::{Read as _, Write as _};
+
+use axum::body::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use reqwest::{Method, StatusCode};
+use rollcall::bus::Queue;
+use rollcall::core::signal::{Outcome, PeerSignal};
+use rollcall::model::Partition;
+use rollcall::outbound::courier::Courier;
+use rollcall::outbound::sign::authorize_put;
+use rollcall::wire::envelope::Packet;
+use rollcall::wire::outbound::OutboundMessage;
+use serde_json::{Value, json};
+
+use super::courier::{courier, ended, key, message};
+use super::edge::{Edge, answer, assert_error, config};
+use super::name;
+use super::peer::{Answer, Peer, Seen};
+
+const PATH: &str = "/_matrix/federation/v1/send/1";
+const PEERS: Queue = Queue::Peers(Partition(0));
+
+/// A transaction of `b.example` about a hundred of its users.
+fn large() -> String {
+    let push = |n| json!({ "user_id": format!("@user{n}:b.example"), "presence": "online", "last_active_ago": n });
+    let push: Vec<Value> = (0..100).map(push).collect();
+    let edus = [json!({ "edu_type": "m.presence", "content": { "push": push } })];
+    json!({ "origin": "b.example", "origin_server_ts": 5, "pdus": [], "edus": edus }).to_string()
+}
+
+fn offers(status: StatusCode) -> Answer {
+    Answer::OffersGzip(status, "{}".into())
+}
+
+fn says(status: StatusCode) -> Answer {
+    Answer::Now(status, "{}".into())
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn is_gzip(seen: &Seen) -> bool {
+    seen.headers.get("content-encoding").is_some_and(|coding| coding == "gzip")
+}
+
+/// What a request said, whatever its coding.
+fn content(seen: &Seen) -> Bytes {
+    if !is_gzip(seen) {
+        return seen.body.clone();
+    }
+    let mut inflated = Vec::new();
+    GzDecoder::new(&*seen.body).read_to_end(&mut inflated).unwrap();
+    assert!(seen.body.len() * 5 < inflated.len(), "{} of {} bytes", seen.body.len(), inflated.len());
+    inflated.into()
+}
+
+/// Sends a large transaction, and then another.
+async fn deliver_two(courier: &Courier) -> [Outcome; 2] {
+    let large = |txn_id: &str| OutboundMessage {
+        txn_id: txn_id.into(),
+        body: serde_json::from_str(&large()).unwrap(),
+        ..message(30_000)
+    };
+    let first = courier.deliver(&large("1")).await.unwrap();
+    let second = courier.deliver(&large("2")).await.unwrap();
+    assert_eq!((first, second), (ended(first.outcome), ended(second.outcome)));
+    [first.outcome, second.outcome]
+}
+
+/// What of each request was its transaction's ID, and whether it came in gzip. All said the same.
+fn sent(peer: &Peer) -> Vec<(String, bool)> {
+    let seen = peer.seen();
+    assert!(seen.iter().all(|seen| content(seen) == large()));
+    seen.iter().map(|seen| (seen.uri.path().rsplit('/').next().unwrap().to_owned(), is_gzip(seen))).collect()
+}
+
+#[tokio::test]
+async fn who_offers_to_take_gzip_gets_it() {
+    let peer = Peer::start("b.example", vec![offers(StatusCode::OK)]).await;
+    let courier = courier(&peer.base, key());
+    assert_eq!(deliver_two(&courier).await, [Outcome::Delivered, Outcome::Delivered]);
+    assert_eq!(sent(&peer), [("1".to_owned(), false), ("2".to_owned(), true)]);
+    courier.deliver(&message(30_000)).await.unwrap();
+    assert!(!is_gzip(&peer.seen()[2]), "a small one is not worth it");
+}
+
+/// A homeserver that says nothing of codings, whatever was there before.
+#[tokio::test]
+async fn who_offers_nothing_gets_everything_as_it_is() {
+    let peer = Peer::start("b.example", vec![says(StatusCode::OK)]).await;
+    assert_eq!(deliver_two(&courier(&peer.base, key())).await, [Outcome::Delivered, Outcome::Delivered]);
+    assert_eq!(sent(&peer), [("1".to_owned(), false), ("2".to_owned(), false)]);
+}
+
+/// An older release took the place of a newer one, and cannot read it; or it is one that gzip makes too small.
+#[tokio::test]
+async fn what_is_refused_in_gzip_is_sent_again_as_it_is() {
+    for refusal in
+        [says(StatusCode::BAD_REQUEST), says(StatusCode::UNAUTHORIZED), offers(StatusCode::UNSUPPORTED_MEDIA_TYPE)]
+    {
+        let peer = Peer::start("b.example", vec![offers(StatusCode::OK), refusal, says(StatusCode::OK)]).await;
+        assert_eq!(deliver_two(&courier(&peer.base, key())).await, [Outcome::Delivered, Outcome::Delivered]);
+        assert_eq!(sent(&peer), [("1".to_owned(), false), ("2".to_owned(), true), ("2".to_owned(), false)]);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_by_who_takes_gzip_is_final() {
+    let peer = Peer::start("b.example", vec![offers(StatusCode::OK), offers(StatusCode::FORBIDDEN)]).await;
+    assert_eq!(deliver_two(&courier(&peer.base, key())).await, [Outcome::Delivered, Outcome::Failed]);
+    assert_eq!(sent(&peer), [("1".to_owned(), false), ("2".to_owned(), true)]);
+}
+
+#[tokio::test]
+async fn a_transaction_in_gzip_counts_and_says_that_the_next_one_may_be() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let body = large();
+    let signed = authorize_put(peer.keys.current(), &peer.name, &name("a.example"), PATH, body.as_bytes()).unwrap();
+    let request = |coded| {
+        let request = edge.request(Method::PUT, PATH).header("authorization", signed.clone());
+        request.header("content-encoding", "gzip").body(coded)
+    };
+    let response = request(gzip(body.as_bytes())).send().await.unwrap();
+    assert_eq!((response.status(), &response.headers()["accept-encoding"]), (StatusCode::OK, &"gzip".parse().unwrap()));
+    let Packet::Peers(signals) = edge.own.take(PEERS).await.packet() else { panic!("another packet") };
+    let PeerSignal::Transaction(inbound) = &signals[0].signal else { panic!("another signal") };
+    assert_eq!(inbound.push.len(), 100);
+    // It becomes as it is what a signature is of: another body is another's.
+    let other = body.replace("online", "offline");
+    assert_error(&answer(request(gzip(other.as_bytes()))).await, 401, "M_UNAUTHORIZED", "signature");
+    assert_error(&answer(request(body.into_bytes())).await, 400, "M_BAD_JSON", "not gzip");
+}
+
+/// Ten kilobytes that become ten megabytes are not read to their end, whoever sends them.
+#[tokio::test]
+async fn a_small_body_does_not_become_a_huge_one() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let signed = authorize_put(peer.keys.current(), &peer.name, &name("a.example"), PATH, b"{}").unwrap();
+    let request = |coding, coded| {
+        let request = edge.request(Method::PUT, PATH).header("authorization", signed.clone());
+        request.header("content-encoding", coding).body(coded)
+    };
+    let bomb = gzip(&vec![b' '; 9 << 20]);
+    assert_error(&answer(request("gzip", bomb)).await, 415, "M_UNKNOWN", "100 times");
+    assert_error(&answer(request("br", vec![b'x'])).await, 415, "M_UNKNOWN", "Content-Encoding");
+    let large: Vec<u8> = (0..11 << 20).map(|_| fastrand::alphanumeric() as u8 & 0x4f).collect();
+    assert_error(&answer(request("gzip", gzip(&large))).await, 413, "M_TOO_LARGE", "10485760");
+    assert_eq!(edge.own.depth(&PEERS).await, 0);
+}
