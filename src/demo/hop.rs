@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Traffic;
-use crate::edge::inflate::{Coding, inflate};
+use crate::edge::inflate::{Coding, inflate, inflated_len};
 use crate::outbound::http::read_answer;
 
 /// More than `batch.max_bytes` may ever be.
@@ -130,7 +130,9 @@ async fn pass(State(hop): State<Arc<Hop>>, request: Request) -> Result<Response,
 /// What a body says, whatever its coding.
 fn content<'b>(parts: &Parts, body: &'b [u8]) -> Cow<'b, [u8]> {
     match Coding::of(&parts.headers) {
-        Ok(Coding::Gzip) => inflate(body, BODY_MAX, |_| Ok(())).unwrap_or_default().into(),
+        Ok(Coding::Gzip) => {
+            inflated_len(body, BODY_MAX).and_then(|length| inflate(body, length)).unwrap_or_default().into()
+        }
         _ => body.into(),
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::MatrixError;
-use super::inflate::{Coding, inflate};
+use super::inflate::{inflate, inflated_len};
 use super::shares::Shares;
 
 /// Of a body that is too long so many bytes more are read and thrown away: whoever is still sending when the connection is closed
@@ -66,18 +66,20 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// The same body without its coding, at most `max` bytes of it.
-    async fn inflate(self, max: usize) -> Result<Self, MatrixError> {
+    /// The same body without its gzip, at most `max` bytes of it, once one of `turns` is free.
+    pub(crate) async fn inflate(self, max: usize, turns: &Semaphore) -> Result<Self, MatrixError> {
         let Self { bytes, mut room } = self;
-        let work = move || {
-            let inflated =
-                inflate(&bytes, max, |length| room.widen(bytes.len() + length).then_some(()).ok_or_else(full))?;
-            Ok(Self { bytes: inflated.into(), room })
-        };
-        // On a thread of its own, however short: how long it becomes is not known before.
-        tokio::task::spawn_blocking(work)
+        let length = inflated_len(&bytes, max)?;
+        let _turn = turns.acquire().await.expect("the semaphore is never closed");
+        if !room.widen(bytes.len() + length) {
+            return Err(full());
+        }
+        let work = move || inflate(&bytes, length);
+        let inflated = tokio::task::spawn_blocking(work)
             .await
-            .unwrap_or_else(|_| Err(MatrixError::bad_json("the body cannot be inflated")))
+            .map_err(|_| MatrixError::unsupported("the body cannot be inflated"))??;
+        room.narrow(length);
+        Ok(Self { bytes: inflated.into(), room })
     }
 }
 
@@ -97,6 +99,14 @@ impl Room {
     fn widen(&mut self, bytes: usize) -> bool {
         let units = bytes.div_ceil(UNIT);
         self.of_share.as_mut().is_none_or(|share| widen(share, units)) && widen(&mut self.units, units)
+    }
+
+    /// Gives back what more than `bytes` need.
+    fn narrow(&mut self, bytes: usize) {
+        let units = bytes.div_ceil(UNIT);
+        for permit in self.of_share.iter_mut().chain([&mut self.units]) {
+            drop(permit.split(permit.num_permits().saturating_sub(units)));
+        }
     }
 }
 
@@ -124,7 +134,7 @@ impl Bodies {
         Self { budget: Budget::new(bytes), shares: Shares::new(each.div_ceil(UNIT)), timeout }
     }
 
-    /// Reads a body of at most `max` bytes, in gzip or as it is, as long as there is room for what has arrived. It counts against the share of `from`, unless
+    /// Reads a body of at most `max` bytes, as long as there is room for what has arrived. It counts against the share of `from`, unless
     /// that is `None`.
     pub(crate) async fn read(
         &self,
@@ -133,7 +143,6 @@ impl Bodies {
         body: Body,
         max: usize,
     ) -> Result<Held, MatrixError> {
-        let coding = Coding::of(headers)?;
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let expected: usize = announced.unwrap_or(max);
         let mut chunks = body.into_data_stream();
@@ -145,13 +154,9 @@ impl Bodies {
             units: nothing(self.budget.units.clone()),
             of_share: from.map(|address| nothing(self.shares.of(address))),
         };
-        let held = timeout(self.timeout, collect(room, &mut chunks, expected))
+        timeout(self.timeout, collect(room, &mut chunks, expected))
             .await
-            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))??;
-        match coding {
-            Coding::Identity => Ok(held),
-            Coding::Gzip => held.inflate(max).await,
-        }
+            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))?
     }
 }
 
@@ -190,6 +195,8 @@ async fn discard(chunks: &mut BodyDataStream) {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[tokio::test]
@@ -224,6 +231,30 @@ mod tests {
         }
         let prompt = bodies.read(None, &HeaderMap::new(), Body::from(vec![b'a'; 16 << 10]), 64 << 10).await.unwrap();
         assert_eq!(prompt.bytes.len(), 16 << 10);
+    }
+
+    /// It has room for what came and for what comes of it, and then for that alone.
+    #[tokio::test]
+    async fn what_is_inflated_takes_room_as_well() {
+        let bodies = Bodies::new(64 << 10, 48 << 10, Duration::from_secs(30));
+        let (from, turns) = (Some("192.0.2.1".parse().unwrap()), Semaphore::new(1));
+        let text: String = (0..8 << 10).map(|n| format!("{:04}", n * 7919 % 10_000)).collect();
+        let read = async || {
+            let coded = Body::from(crate::outbound::coding::gzip(text.as_bytes()));
+            bodies.read(from, &HeaderMap::new(), coded, 64 << 10).await.unwrap()
+        };
+        let units = || bodies.budget.units.available_permits();
+        let (first, second) = (read().await, read().await);
+        assert_eq!(
+            first.inflate(text.len() - 1, &turns).await.unwrap_err().status(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        );
+        let inflated = second.inflate(64 << 10, &turns).await.unwrap();
+        assert_eq!((inflated.bytes.len(), units()), (32 << 10, 32));
+        assert_eq!(read().await.inflate(64 << 10, &turns).await.unwrap_err(), full(), "of its address's share");
+        drop(inflated);
+        assert!(read().await.inflate(64 << 10, &turns).await.is_ok());
+        assert_eq!((units(), turns.available_permits()), (64, 1));
     }
 
     #[tokio::test]

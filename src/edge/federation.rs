@@ -1,6 +1,5 @@
 //! The Matrix server-server API: transactions in, our key out.
 
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +14,12 @@ use axum::http::{HeaderMap, Request, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use ruma::api::federation::authentication::XMatrix;
+use ruma::signatures::PublicKeySet;
 use serde_json::{Value, json};
 
+use super::body::Held;
 use super::error::MatrixError;
+use super::inflate::Coding;
 use super::publisher::Pack;
 use super::request::{self, Followed};
 use super::transaction::Transaction;
@@ -27,6 +29,7 @@ use crate::config::EdgeFederation;
 use crate::core::signal::{Addressed, PeerSignal};
 use crate::edge::peer_keys::PeerKeyError;
 use crate::model::{ServerName, Timestamp, TraceId};
+use crate::outbound::coding::GZIP;
 use crate::outbound::{keys, sign};
 use crate::wire::contract::{Reject, Routed};
 use crate::wire::matrix::parse_edus;
@@ -49,7 +52,7 @@ pub(crate) async fn put_send(
     Extension(followed): Extension<Followed>,
     txn_id: Result<Path<String>, PathRejection>,
     request: Request<Body>,
-) -> Result<Json<Value>, MatrixError> {
+) -> Result<Response, MatrixError> {
     let Path(txn_id) = txn_id.map_err(|error| bad_path(&error))?;
     if !(1..=MAX_TXN_ID).contains(&txn_id.len()) {
         return Err(MatrixError::invalid(format!("txnId has {} bytes, not 1 to {MAX_TXN_ID}", txn_id.len())));
@@ -57,11 +60,18 @@ pub(crate) async fn put_send(
     edge.admission.admit().await?;
     let (parts, body) = request.into_parts();
     let arrival = Arrival { txn_id: txn_id.into(), now: edge.clock.now(), trace: followed.0 };
-    match edge.config.federation {
-        EdgeFederation::Verify => take_signed(&edge, parts, body, arrival).await?,
-        EdgeFederation::Trusted => take_trusted(&edge, parts, body, arrival).await?,
-    }
-    Ok(Json(json!({ "pdus": {} })))
+    let taken = Json(json!({ "pdus": {} }));
+    Ok(match edge.config.federation {
+        EdgeFederation::Verify => {
+            take_signed(&edge, parts, body, arrival).await?;
+            // The next one may come in gzip (RFC 9110, section 12.5.3).
+            ([(header::ACCEPT_ENCODING, GZIP)], taken).into_response()
+        }
+        EdgeFederation::Trusted => {
+            take_trusted(&edge, parts, body, arrival).await?;
+            taken.into_response()
+        }
+    })
 }
 
 /// What is known of a transaction but its body.
@@ -77,8 +87,12 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
     let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
     let origin = peer(edge, scheme.origin.as_str())?;
     let from = request::caller(edge, &parts.extensions, &parts.headers);
+    let coding = Coding::of(&parts.headers)?;
     let body = edge.peer_bodies.read(from, &parts.headers, body, MAX_BODY).await?;
-    authenticate(edge, &origin, scheme, from, Request::from_parts(parts, body.bytes.clone())).await?;
+    let keys = edge.peer_keys.with_key(&origin, scheme.key.as_str(), from).await.map_err(|error| refuse(&error))?;
+    // Not before: it takes room, and keys may take their time.
+    let body = uncoded(edge, coding, body).await?;
+    authenticate(edge, scheme, keys, Request::from_parts(parts, body.bytes.clone())).await?;
     let txn_id = arrival.txn_id.clone();
     let (origin, pack) = read(edge, Some(origin), body.bytes.clone(), arrival).await?;
     edge.answered.once(origin, &txn_id, edge.publisher.publish(pack)).await
@@ -89,7 +103,9 @@ async fn take_trusted(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: 
     trusted::prove(edge, &parts)?;
     let scheme = scheme(edge, &parts.headers)?;
     let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
+    let coding = Coding::of(&parts.headers)?;
     let body = edge.peer_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
+    let body = uncoded(edge, coding, body).await?;
     let txn_id = arrival.txn_id.clone();
     let (origin, pack) = read(edge, named, body.bytes.clone(), arrival).await?;
     edge.answered.once(origin, &txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
@@ -131,15 +147,21 @@ fn peer(edge: &EdgeState, name: &str) -> Result<ServerName, MatrixError> {
     Ok(name)
 }
 
+/// A body as it is meant.
+async fn uncoded(edge: &EdgeState, coding: Coding, body: Held) -> Result<Held, MatrixError> {
+    match coding {
+        Coding::Identity => Ok(body),
+        Coding::Gzip => body.inflate(MAX_BODY, &edge.inflating).await,
+    }
+}
+
 /// Returns once the origin's signature is found good.
 async fn authenticate(
     edge: &Arc<EdgeState>,
-    origin: &ServerName,
     scheme: XMatrix,
-    from: Option<IpAddr>,
+    keys: PublicKeySet,
     request: Request<Bytes>,
 ) -> Result<(), MatrixError> {
-    let keys = edge.peer_keys.with_key(origin, scheme.key.as_str(), from).await.map_err(|error| refuse(&error))?;
     // Checking builds the whole body as a tree, many times its size: only so much of that at once.
     let size = request.body().len();
     let _share = edge.checking.wait(size).await;

@@ -1,19 +1,20 @@
 //! Bodies that come in gzip (RFC 9110, section 8.4.1.3).
 
-use std::io::Read as _;
+use std::cell::Cell;
+use std::io::{self, BufReader, Read};
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::Response;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::error::MatrixError;
-use crate::outbound::coding::GZIP;
+use crate::outbound::coding::{MAX_RATIO, is_gzip};
 
-/// A body may become so many times as long as it came: transactions become ten to thirty times as long, and who wants to fill memory with
-/// little effort a thousand times.
-const MAX_RATIO: usize = 100;
-/// Bytes inflated at a time.
-const STEP: usize = 16 << 10;
+/// By so much what is read may be ahead of what came of it, in bytes: gzip makes nothing much longer, but there is some that never becomes
+/// anything, and takes long.
+const AHEAD: usize = 64 << 10;
+
+/// The first bytes of all gzip (RFC 1952, section 2.3.1).
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// How a body is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,44 +26,72 @@ pub(crate) enum Coding {
 impl Coding {
     /// What a request says of its body; 415 for what is not understood here.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, MatrixError> {
-        let mut named = headers.get_all(header::CONTENT_ENCODING).iter();
-        match (named.next().map(HeaderValue::as_bytes), named.next()) {
+        let mut named = headers.get_all(header::CONTENT_ENCODING).iter().map(HeaderValue::to_str);
+        match (named.next(), named.next()) {
             (None, _) => Ok(Self::Identity),
-            (Some(name), None) if name.eq_ignore_ascii_case(b"identity") => Ok(Self::Identity),
-            (Some(name), None) if name.eq_ignore_ascii_case(GZIP.as_bytes()) => Ok(Self::Gzip),
+            (Some(Ok(name)), None) if name.eq_ignore_ascii_case("identity") => Ok(Self::Identity),
+            (Some(Ok(name)), None) if is_gzip(name) => Ok(Self::Gzip),
             _ => Err(MatrixError::unsupported("Content-Encoding is neither gzip nor identity")),
         }
     }
 }
 
-/// Tells with an answer that the next request may come in gzip (RFC 9110, section 12.5.3).
-pub(crate) async fn offer_gzip(mut response: Response) -> Response {
-    response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(GZIP));
-    response
+/// How long `coded` says it becomes, if it is gzip, and that is at most `max` bytes and not too many for so few. All else is 415,
+/// for whose length is not known may be sent as it is.
+pub(crate) fn inflated_len(coded: &[u8], max: usize) -> Result<usize, MatrixError> {
+    let length = coded.strip_prefix(&MAGIC).and_then(|rest| rest.last_chunk());
+    let length = length.ok_or_else(|| MatrixError::unsupported("the body is not gzip"))?;
+    match u32::from_le_bytes(*length) as usize {
+        length if length > max => Err(MatrixError::unsupported(format!("the body becomes longer than {max} bytes"))),
+        length if length > MAX_RATIO * coded.len() => {
+            Err(MatrixError::unsupported(format!("the body becomes more than {MAX_RATIO} times as long")))
+        }
+        length => Ok(length),
+    }
 }
 
-/// `coded` inflated, to at most `max` bytes and as long as there is `room` for so many.
-pub(crate) fn inflate(
-    coded: &[u8],
-    max: usize,
-    mut room: impl FnMut(usize) -> Result<(), MatrixError>,
-) -> Result<Vec<u8>, MatrixError> {
-    let (mut decoder, mut all, mut step) = (MultiGzDecoder::new(coded), Vec::new(), vec![0; STEP]);
-    loop {
-        let more =
-            decoder.read(&mut step).map_err(|error| MatrixError::bad_json(format!("the body is not gzip: {error}")))?;
-        if more == 0 {
-            return Ok(all);
+/// `coded` inflated, which makes it `length` bytes long.
+pub(crate) fn inflate(coded: &[u8], length: usize) -> Result<Vec<u8>, MatrixError> {
+    read_all(coded, length).map_err(|error| MatrixError::unsupported(format!("the body is not gzip: {error}")))
+}
+
+fn read_all(coded: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    let (read, written) = (Cell::new(0), Cell::new(0));
+    let source = Source { rest: coded, read: &read, written: &written };
+    let mut decoder = GzDecoder::new(BufReader::new(source));
+    let mut inflated = vec![0; length];
+    while written.get() < length {
+        match decoder.read(&mut inflated[written.get()..])? {
+            0 => return Err(io::Error::other("it is shorter than it says")),
+            more => written.set(written.get() + more),
         }
-        let length = all.len() + more;
-        if length > max {
-            return Err(MatrixError::too_large(max));
+    }
+    // Only at its end are its checksum and its length looked at.
+    if decoder.read(&mut [0])? > 0 {
+        return Err(io::Error::other("it is longer than it says"));
+    }
+    let mut source = decoder.into_inner();
+    match source.read(&mut [0])? {
+        0 => Ok(inflated),
+        _ => Err(io::Error::other("something follows it")),
+    }
+}
+
+/// What is still to be read, as long as it is not too far ahead.
+struct Source<'a> {
+    rest: &'a [u8],
+    read: &'a Cell<usize>,
+    written: &'a Cell<usize>,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.read.get() > self.written.get() + AHEAD {
+            return Err(io::Error::other("too little comes of it"));
         }
-        if length > MAX_RATIO * coded.len() {
-            return Err(MatrixError::unsupported(format!("the body becomes more than {MAX_RATIO} times as long")));
-        }
-        room(length)?;
-        all.extend_from_slice(&step[..more]);
+        let read = self.rest.read(buffer)?;
+        self.read.set(self.read.get() + read);
+        Ok(read)
     }
 }
 
@@ -76,39 +105,66 @@ mod tests {
 
     use super::*;
 
-    fn gzip(body: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    fn gzip(body: &[u8], level: Compression) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), level);
         encoder.write_all(body).unwrap();
         encoder.finish().unwrap()
     }
 
+    fn inflate_at_most(coded: &[u8], max: usize) -> Result<Vec<u8>, MatrixError> {
+        inflate(coded, inflated_len(coded, max)?)
+    }
+
+    /// Whether it is 415, whose sender then sends it as it is.
+    fn is_unsupported(result: Result<Vec<u8>, MatrixError>, part: &str) -> bool {
+        result.is_err_and(|error| {
+            error.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE && format!("{error:?}").contains(part)
+        })
+    }
+
     #[test]
     fn a_body_is_what_it_was() {
-        let body: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 7 * 13).to_le_bytes()).collect();
-        let (mut coded, mut asked) = (gzip(&body[..300_000]), 0);
-        coded.extend(gzip(&body[300_000..]));
-        let inflated = inflate(&coded, body.len(), |length| {
-            asked = length;
-            Ok(())
-        });
-        assert!(inflated.unwrap() == body);
-        assert_eq!(asked, body.len(), "room was asked for all of it");
+        let alike: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 7 * 13).to_le_bytes()).collect();
+        let noise: Vec<u8> = (0..1 << 20).map(|_| fastrand::u8(..)).collect();
+        for body in [&alike[..], &noise, b"a", b""] {
+            for level in [Compression::none(), Compression::fast(), Compression::best()] {
+                assert!(inflate_at_most(&gzip(body, level), body.len()).unwrap() == body, "{} bytes", body.len());
+            }
+        }
     }
 
     #[test]
     fn what_is_no_gzip_or_becomes_too_long_is_refused() {
-        let anything = |_| Ok(());
-        let zeros = gzip(&vec![0; 1 << 20]);
-        let error = inflate(&zeros, 2 << 20, anything).unwrap_err();
-        assert_eq!(error.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        assert_eq!(inflate(&gzip(b"abcd"), 3, anything).unwrap_err(), MatrixError::too_large(3));
-        assert!(inflate(&gzip(b"abcd"), 4, |_| Err(MatrixError::too_large(1))).is_err(), "there is no room");
-        let whole = gzip(b"abcd");
-        let followed = [&whole[..], b"more"].concat();
-        for broken in [&whole[..whole.len() - 1], &followed, b"abcd", b""] {
-            let error = inflate(broken, 100, anything).unwrap_err();
-            assert_eq!(error.status(), StatusCode::BAD_REQUEST, "{broken:?}");
+        let zeros = gzip(&vec![0; 1 << 20], Compression::best());
+        assert!(is_unsupported(inflate_at_most(&zeros, 2 << 20), "100 times"));
+        let whole = gzip(b"abcd", Compression::best());
+        assert!(is_unsupported(inflate_at_most(&whole, 3), "3 bytes"));
+        let followed = [&whole[..], &whole].concat();
+        let mut changed = whole.clone();
+        changed[12] ^= 1;
+        for broken in [&whole[..whole.len() - 1], &whole[..10], &followed, &changed, b"abcd\0\0\0\0", b"abcd", b""] {
+            assert!(is_unsupported(inflate_at_most(broken, 1 << 30), "the body"), "{broken:?}");
         }
+    }
+
+    /// Its length stands at its end, and may be a lie.
+    #[test]
+    fn a_body_that_lies_of_its_length_is_not_read_further() {
+        for (says, part) in [(3_u32, "longer"), (5, "not gzip")] {
+            let mut coded = gzip(b"abcd", Compression::best());
+            let end = coded.len() - 4;
+            coded[end..].copy_from_slice(&says.to_le_bytes());
+            assert!(is_unsupported(inflate_at_most(&coded, 100), part), "{says}");
+        }
+    }
+
+    /// Ten megabytes of empty blocks: of each comes nothing, and all take seconds.
+    #[test]
+    fn much_of_which_nothing_comes_is_not_read_to_its_end() {
+        let head = &gzip(b"", Compression::fast())[..10];
+        let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(2 << 20);
+        let coded = [head, &empty_blocks, &[0, 0, 0, 0, 9, 0, 0, 0]].concat();
+        assert!(is_unsupported(inflate_at_most(&coded, 100), "too little comes of it"));
     }
 
     #[test]
@@ -120,6 +176,7 @@ mod tests {
         assert_eq!(coding(&[]), Ok(Coding::Identity));
         assert_eq!(coding(&["identity"]), Ok(Coding::Identity));
         assert_eq!(coding(&["GZIP"]), Ok(Coding::Gzip));
+        assert_eq!(coding(&["x-gzip"]), Ok(Coding::Gzip));
         for names in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"]] {
             assert_eq!(coding(names).unwrap_err().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{names:?}");
         }

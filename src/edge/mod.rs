@@ -47,7 +47,7 @@ use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::routing::{get, post, put};
 use axum::{Router, middleware};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 
@@ -91,6 +91,8 @@ const MAX_PEER_BODIES: usize = 64 << 20;
 const MAX_PEER_BODIES_OF_ONE: usize = 16 << 20;
 /// Bytes of transactions whose signatures are being checked at once.
 const MAX_CHECKING: usize = 16 << 20;
+/// Bodies of peers that are being inflated at once, each on a thread of its own for some tens of milliseconds at most.
+const INFLATING: usize = 2;
 
 /// What the edge is made of.
 pub struct EdgeParts {
@@ -156,6 +158,8 @@ pub struct EdgeState {
     bodies: Bodies,
     peer_bodies: Bodies,
     checking: Budget,
+    /// Turns to inflate a body.
+    inflating: Semaphore,
     stamps: AtomicU64,
     streams: Arc<Streams>,
     /// Ends what takes updates off the bus.
@@ -203,6 +207,7 @@ impl EdgeState {
             bodies: Bodies::new(MAX_BODIES, MAX_BODIES, body_timeout),
             peer_bodies: Bodies::new(MAX_PEER_BODIES, MAX_PEER_BODIES_OF_ONE, body_timeout),
             checking: Budget::new(MAX_CHECKING),
+            inflating: Semaphore::new(INFLATING),
             stamps: AtomicU64::new(0),
             streams,
             _listening: stop.drop_guard(),
@@ -280,10 +285,7 @@ fn router(edge: Arc<EdgeState>) -> Router {
         .route("/_rollcall/v1/users/{userId}/requests/{observer}", post(requests::post_request))
         .route("/_rollcall/v1/users/{userId}/stream", get(stream::get_stream))
         .route("/_rollcall/v1/events", post(events::post_events))
-        .route(
-            "/_matrix/federation/v1/send/{txnId}",
-            put(federation::put_send).layer(middleware::map_response(inflate::offer_gzip)),
-        )
+        .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
         .route("/_matrix/federation/v1/version", get(federation::get_version))
         .route("/_matrix/key/v2/server", get(federation::get_key))
         // The form of before Matrix 1.1: peers that still ask for one key by its ID take the same document.

@@ -59,8 +59,6 @@ struct Prepared {
     path: String,
     authorization: HeaderValue,
     body: Bytes,
-    /// The same in gzip, for as long as the peer takes that.
-    gzip: Option<Bytes>,
 }
 
 /// What an attempt says.
@@ -73,7 +71,7 @@ enum Verdict {
     Wait(Duration),
     /// No answer, or none that says anything of the transaction.
     Retry,
-    /// The peer does not take it in gzip any longer.
+    /// It does not take it in gzip.
     AsItIs,
 }
 
@@ -121,14 +119,21 @@ impl Courier {
 
     async fn carry(&self, message: &OutboundMessage, prepared: &Prepared) -> Report {
         let mut pause = Backoff::new(self.config.backoff_min, self.config.backoff_max);
+        // At the first attempt alone: whatever becomes of that, no other rests on it.
+        let mut gzip = self.codings.for_peer(&message.destination, &prepared.body).await;
         loop {
             if self.left(message).is_zero() {
                 return Report::of(Outcome::Expired);
             }
-            let (wait, asked) = match self.attempt(message, prepared).await {
+            let gzip = gzip.take();
+            let verdict = self.attempt(message, prepared, gzip.as_ref()).await;
+            if gzip.is_some() && matches!(verdict, Verdict::Retry | Verdict::AsItIs) {
+                self.codings.distrust(&message.destination);
+            }
+            let (wait, asked) = match verdict {
                 Verdict::Done(outcome) => return Report::of(outcome),
                 Verdict::Denied => return Report { is_denied: true, ..Report::of(Outcome::Failed) },
-                Verdict::Wait(asked) => (asked.saturating_add(beyond(asked)), Some(asked)),
+                Verdict::Wait(asked) => (asked.saturating_add(beyond(asked)).max(pause.next()), Some(asked)),
                 Verdict::Retry => (pause.next(), None),
                 Verdict::AsItIs => continue,
             };
@@ -147,11 +152,10 @@ impl Courier {
         let path = format!("/_matrix/federation/v1/send/{}", percent_encode(&message.txn_id));
         let body = Bytes::copy_from_slice(message.body.get().as_bytes());
         let authorization = authorize_put(self.keys.current(), &self.local, &message.destination, &path, &body)?;
-        let gzip = self.codings.for_peer(&message.destination, &body);
-        Ok(Prepared { path, authorization, body, gzip })
+        Ok(Prepared { path, authorization, body })
     }
 
-    async fn attempt(&self, message: &OutboundMessage, prepared: &Prepared) -> Verdict {
+    async fn attempt(&self, message: &OutboundMessage, prepared: &Prepared, gzip: Option<&Bytes>) -> Verdict {
         if !self.policy.tells(&message.destination) {
             tracing::debug!("federation.outbound denies this destination");
             return Verdict::Denied;
@@ -162,7 +166,7 @@ impl Courier {
         if time.is_zero() {
             return Verdict::Retry;
         }
-        match timeout(time, self.exchange(&message.destination, prepared)).await {
+        match timeout(time, self.exchange(&message.destination, prepared, gzip)).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(PeerError::NotNow(reason, why))) => self.retry(&message.destination, reason, &why),
             Ok(Err(PeerError::Never(reason, why))) => self.refused(&message.destination, reason, &why),
@@ -170,11 +174,15 @@ impl Courier {
         }
     }
 
-    async fn exchange(&self, destination: &ServerName, prepared: &Prepared) -> Result<Verdict, PeerError> {
+    async fn exchange(
+        &self,
+        destination: &ServerName,
+        prepared: &Prepared,
+        gzip: Option<&Bytes>,
+    ) -> Result<Verdict, PeerError> {
         let request = self.peers.request(Method::PUT, destination, &prepared.path).await?;
         let request =
             request.header(AUTHORIZATION, prepared.authorization.clone()).header(CONTENT_TYPE, "application/json");
-        let gzip = prepared.gzip.as_ref().filter(|_| self.codings.takes_gzip(destination));
         let body = gzip.unwrap_or(&prepared.body);
         let request = match gzip {
             Some(_) => request.header(CONTENT_ENCODING, GZIP),
@@ -192,7 +200,9 @@ impl Courier {
     /// What an answer means. It is read to its end, so that the connection serves again.
     async fn judge(&self, destination: &ServerName, response: Response, was_gzip: bool) -> Verdict {
         let status = response.status();
-        self.codings.heard(destination, response.headers());
+        if status.is_success() {
+            self.codings.heard(destination, response.headers());
+        }
         let header = response.headers().get(RETRY_AFTER).cloned();
         let answer = read_answer(response).await.unwrap_or_default();
         if status.is_success() {
@@ -212,13 +222,10 @@ impl Courier {
                 patience(&answer, header.as_ref(), self.clock.now()).map_or(retry, Verdict::Wait)
             }
             status if status.is_server_error() => self.retry(destination, reason, &why),
-            // Another release answers there by now, or this one cannot be read so.
-            status
-                if was_gzip
-                    && (status == StatusCode::UNSUPPORTED_MEDIA_TYPE || !self.codings.takes_gzip(destination)) =>
-            {
-                tracing::debug!(%status, "refused in gzip, and sent as it is");
-                self.codings.forget(destination);
+            // Only what it says to the thing itself is its word.
+            _ if was_gzip => {
+                count(reason);
+                tracing::debug!(why, "refused in gzip, and sent as it is");
                 Verdict::AsItIs
             }
             _ => self.refused(destination, reason, &why),

@@ -132,6 +132,16 @@ async fn a_peer_that_asks_for_patience_gets_it() {
     assert!(seen[1].at - seen[0].at >= Duration::from_millis(300));
 }
 
+/// Or else it would be asked as often as it can answer.
+#[tokio::test]
+async fn a_peer_that_asks_for_no_patience_at_all_gets_some() {
+    let limited = say(StatusCode::TOO_MANY_REQUESTS, r#"{"retry_after_ms":0}"#);
+    let peer = Peer::start("b.example", vec![limited]).await;
+    assert_eq!(deliver(&peer, 1_000).await.outcome, Outcome::Expired);
+    // Waits of at least 10, 20, 40 and then 50 ms.
+    assert!((2..=23).contains(&peer.seen().len()), "{} attempts", peer.seen().len());
+}
+
 #[tokio::test]
 async fn patience_beyond_its_time_ends_it_at_once() {
     let limited = say(StatusCode::TOO_MANY_REQUESTS, r#"{"retry_after_ms":60000}"#);
