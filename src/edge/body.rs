@@ -66,20 +66,24 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// The same body without its gzip, at most `max` bytes of it, once one of `turns` is free.
-    pub(crate) async fn inflate(self, max: usize, turns: &Semaphore) -> Result<Self, MatrixError> {
+    /// The same body without its gzip, at most `max` bytes of it, once one of `turns` is free. Whoever goes away meanwhile frees neither
+    /// room nor turn before the work is done.
+    pub(crate) async fn inflate(self, max: usize, turns: &Arc<Semaphore>) -> Result<Self, MatrixError> {
         let Self { bytes, mut room } = self;
         let length = inflated_len(&bytes, max)?;
-        let _turn = turns.acquire().await.expect("the semaphore is never closed");
+        let turn = turns.clone().acquire_owned().await.expect("the semaphore is never closed");
         if !room.widen(bytes.len() + length) {
             return Err(full());
         }
-        let work = move || inflate(&bytes, length);
-        let inflated = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| MatrixError::unsupported("the body cannot be inflated"))??;
-        room.narrow(length);
-        Ok(Self { bytes: inflated.into(), room })
+        let work = move || {
+            let _turn = turn;
+            let inflated = inflate(&bytes, length)?.into();
+            drop(bytes);
+            room.narrow(length);
+            Ok(Self { bytes: inflated, room })
+        };
+        let failed = |_| Err(MatrixError::unsupported("the body cannot be inflated"));
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
     }
 }
 
@@ -237,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_inflated_takes_room_as_well() {
         let bodies = Bodies::new(64 << 10, 48 << 10, Duration::from_secs(30));
-        let (from, turns) = (Some("192.0.2.1".parse().unwrap()), Semaphore::new(1));
+        let (from, turns) = (Some("192.0.2.1".parse().unwrap()), Arc::new(Semaphore::new(1)));
         let text: String = (0..8 << 10).map(|n| format!("{:04}", n * 7919 % 10_000)).collect();
         let read = async || {
             let coded = Body::from(crate::outbound::coding::gzip(text.as_bytes()));

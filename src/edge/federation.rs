@@ -87,8 +87,8 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
     let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
     let origin = peer(edge, scheme.origin.as_str())?;
     let from = request::caller(edge, &parts.extensions, &parts.headers);
-    let coding = Coding::of(&parts.headers)?;
     let body = edge.peer_bodies.read(from, &parts.headers, body, MAX_BODY).await?;
+    let coding = Coding::of(&parts.headers)?;
     let keys = edge.peer_keys.with_key(&origin, scheme.key.as_str(), from).await.map_err(|error| refuse(&error))?;
     // Not before: it takes room, and keys may take their time.
     let body = uncoded(edge, coding, body).await?;
@@ -103,8 +103,8 @@ async fn take_trusted(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: 
     trusted::prove(edge, &parts)?;
     let scheme = scheme(edge, &parts.headers)?;
     let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
-    let coding = Coding::of(&parts.headers)?;
     let body = edge.peer_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
+    let coding = Coding::of(&parts.headers)?;
     let body = uncoded(edge, coding, body).await?;
     let txn_id = arrival.txn_id.clone();
     let (origin, pack) = read(edge, named, body.bytes.clone(), arrival).await?;

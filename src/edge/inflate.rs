@@ -167,6 +167,22 @@ mod tests {
         assert!(is_unsupported(inflate_at_most(&coded, 100), "too little comes of it"));
     }
 
+    /// Whatever arrives, it is refused or as long as it says.
+    #[test]
+    fn every_changed_body_holds() {
+        let whole = gzip(&b"cupcakes and more cupcakes".repeat(40), Compression::fast());
+        for _ in 0..2_000 {
+            let mut coded = whole.clone();
+            for _ in 0..fastrand::usize(1..4) {
+                let at = fastrand::usize(..coded.len());
+                coded[at] = fastrand::u8(..);
+            }
+            coded.truncate(fastrand::usize(..2 * whole.len()));
+            let Ok(length) = inflated_len(&coded, 1 << 20) else { continue };
+            assert!(inflate(&coded, length).map_or(length, |inflated| inflated.len()) == length, "{coded:?}");
+        }
+    }
+
     #[test]
     fn codings_that_are_not_known_are_named() {
         let coding = |names: &[&str]| {

@@ -159,7 +159,7 @@ pub struct EdgeState {
     peer_bodies: Bodies,
     checking: Budget,
     /// Turns to inflate a body.
-    inflating: Semaphore,
+    inflating: Arc<Semaphore>,
     stamps: AtomicU64,
     streams: Arc<Streams>,
     /// Ends what takes updates off the bus.
@@ -207,7 +207,7 @@ impl EdgeState {
             bodies: Bodies::new(MAX_BODIES, MAX_BODIES, body_timeout),
             peer_bodies: Bodies::new(MAX_PEER_BODIES, MAX_PEER_BODIES_OF_ONE, body_timeout),
             checking: Budget::new(MAX_CHECKING),
-            inflating: Semaphore::new(INFLATING),
+            inflating: Arc::new(Semaphore::new(INFLATING)),
             stamps: AtomicU64::new(0),
             streams,
             _listening: stop.drop_guard(),

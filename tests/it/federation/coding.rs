@@ -3,10 +3,11 @@
 use std::io::{Read as _, Write as _};
 
 use axum::body::Bytes;
+use axum::http::HeaderValue;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use rollcall::bus::Queue;
 use rollcall::core::signal::{Outcome, PeerSignal};
 use rollcall::model::Partition;
@@ -59,6 +60,12 @@ fn content(seen: &Seen) -> Bytes {
     GzDecoder::new(&*seen.body).read_to_end(&mut inflated).unwrap();
     assert!(seen.body.len() * 5 < inflated.len(), "{} of {} bytes", seen.body.len(), inflated.len());
     inflated.into()
+}
+
+/// A transaction for `edge` in some coding.
+fn coded_request(edge: &Edge, signed: &HeaderValue, coding: &str, coded: Vec<u8>) -> RequestBuilder {
+    let request = edge.request(Method::PUT, PATH).header("authorization", signed.clone());
+    request.header("content-encoding", coding).body(coded)
 }
 
 /// Sends a large transaction, and then another.
@@ -147,10 +154,7 @@ async fn a_transaction_in_gzip_counts_and_says_that_the_next_one_may_be() {
     let edge = Edge::start(config(), &[&peer]).await;
     let body = large();
     let signed = authorize_put(peer.keys.current(), &peer.name, &name("a.example"), PATH, body.as_bytes()).unwrap();
-    let request = |coded| {
-        let request = edge.request(Method::PUT, PATH).header("authorization", signed.clone());
-        request.header("content-encoding", "gzip").body(coded)
-    };
+    let request = |coded| coded_request(&edge, &signed, "gzip", coded);
     let response = request(gzip(body.as_bytes())).send().await.unwrap();
     assert_eq!((response.status(), &response.headers()["accept-encoding"]), (StatusCode::OK, &"gzip".parse().unwrap()));
     let Packet::Peers(signals) = edge.own.take(PEERS).await.packet() else { panic!("another packet") };
@@ -168,10 +172,7 @@ async fn a_small_body_does_not_become_a_huge_one() {
     let peer = Peer::start("b.example", vec![]).await;
     let edge = Edge::start(config(), &[&peer]).await;
     let signed = authorize_put(peer.keys.current(), &peer.name, &name("a.example"), PATH, b"{}").unwrap();
-    let request = |coding, coded| {
-        let request = edge.request(Method::PUT, PATH).header("authorization", signed.clone());
-        request.header("content-encoding", coding).body(coded)
-    };
+    let request = |coding, coded| coded_request(&edge, &signed, coding, coded);
     let bomb = gzip(&vec![b' '; 9 << 20]);
     assert_error(&answer(request("gzip", bomb)).await, 415, "M_UNKNOWN", "100 times");
     assert_error(&answer(request("br", vec![b'x'])).await, 415, "M_UNKNOWN", "Content-Encoding");
