@@ -32,7 +32,8 @@ advance 40s
     69.0s b → a: poll @john:a
     69.4s a → b: push @john:a online active "here"
     79.9s a → b: reminder (mine 1, yours 1)
-    84.6s b → a: answer
+    81.6s b → a: reminder (mine 1, yours 1); answer
+    84.8s a → b: answer
 @alice:b reads list
     @john:a accepted online active "here", known for 20s
 damage b @john:a

@@ -21,3 +21,5 @@ advance 20s
 @alice:b allows @john:a
 advance 20s
     54.6s b → a: accept @john:a by @alice:b
+    62.6s b → a: reminder (mine 0, yours 0)
+    67.6s a → b: answer

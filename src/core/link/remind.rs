@@ -155,7 +155,12 @@ impl Link {
         }
         let doubtful: BTreeSet<Box<str>> =
             self.held().filter(|(user, _)| is_doubtful(user)).map(|(user, _)| user.localpart().into()).collect();
-        for localpart in doubtful.intersection(&std::mem::take(&mut self.busy.doubtful)) {
+        let before = std::mem::take(&mut self.busy.doubtful);
+        if before.is_empty() && !doubtful.is_empty() {
+            // What differs once more by then is not told any longer.
+            self.compare_soon(differ.len() as u64, turn);
+        }
+        for localpart in doubtful.intersection(&before) {
             let Some(remote) = self.remotes.get_mut(localpart) else { continue };
             remote.forget();
             super::mark(remote, localpart, &mut self.busy.dirty.remotes);

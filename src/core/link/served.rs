@@ -143,10 +143,19 @@ impl Link {
         let waiting = self.busy.window.serial(&user);
         let newest = [self.told.serial(&user), self.busy.owed.get(&user).copied(), waiting];
         if newest.into_iter().flatten().all(|known| known <= serial) {
+            self.doubt_what_is_left(&user, serial, turn);
             self.stop_serving(&user, turn);
         }
         self.busy.dirty.served.insert(user.clone());
         self.busy.others.hidden.insert(user, (serial, turn.now));
+    }
+
+    /// The peer holds what it was told of `user`, who is told of no longer. Mostly it learns why, and drops that. If it does not, since
+    /// one of both sides was restored and forgot who may see whom, both are to find out.
+    fn doubt_what_is_left(&mut self, user: &UserId, serial: Serial, turn: &Turn<'_>) {
+        if self.told.get(user).is_some_and(|last| last.weight != 0) && self.speaks(turn.now) {
+            self.compare_soon(serial.counter, turn);
+        }
     }
 
     /// Notes that the peer must yet be told of the change `serial`, whatever older one waits.

@@ -153,11 +153,12 @@ impl Link {
         }
     }
 
-    /// What we hold may be something else than what the peer told: both are to be compared soon, unless the peer asks for it first.
+    /// One side may hold something else than the other told it: both are to be compared soon, unless the peer asks for it first. Not
+    /// at once: what explains it may be on its way, and comparisons do not overlap. One that was given up is reminded anyway.
     pub(super) fn compare_soon(&mut self, nth: u64, turn: &Turn<'_>) {
-        if self.watchdog.on {
-            let patience = turn.settings.short_ms / 2;
-            self.remind_by(turn.horizon.plus(self.spread(nth, patience)));
+        if self.watchdog.on && !self.is_lapsed() {
+            let patience = turn.settings.short_ms / 4;
+            self.remind_by(turn.horizon.plus(patience + self.spread(nth, patience)));
         }
     }
 
@@ -289,12 +290,14 @@ impl Link {
         if self.busy.words.remind || self.busy.live.as_ref().is_some_and(|live| live.remind) {
             return None;
         }
+        let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
+        let once_asked = |patience_ms: u64| asked.map_or(Timestamp(0), |reminded| reminded.plus(patience_ms));
         let regular = dog.on.then(|| {
             let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
-            let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
-            overdue.max(asked.map_or(Timestamp(0), |reminded| reminded.plus(self.patience_ms(settings))))
+            overdue.max(once_asked(self.patience_ms(settings)))
         });
-        [dog.asking.due.get(), regular].into_iter().flatten().min()
+        let due = dog.asking.due.get().map(|due| due.max(once_asked(settings.short_ms)));
+        [due, regular].into_iter().flatten().min()
     }
 
     /// How long an answer is waited for: the short watchdog's time, and ever longer after the peer is given up, up to the long one's.

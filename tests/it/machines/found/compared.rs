@@ -98,3 +98,20 @@ fn who_is_doubted_and_cannot_tell_why_says_what_it_holds() {
     a.foreign(START.plus(20_000), "b.example", &json!([doubts]));
     assert_eq!(extension(&sent(&mut a, START.plus(26_000)), "have")["as_of"], json!([1, 3]));
 }
+
+/// One comparison makes what differs doubtful, the next one makes it unknown: on a busy link that was a long watchdog later.
+#[test]
+fn who_learns_that_something_differs_compares_once_more() {
+    let mut a = watching();
+    let alice = json!({"push": [{"user_id": ALICE, "presence": "online", "last_active_ago": 1}]});
+    a.foreign(START.plus(10_000), "b.example", &json!([numbered(2, &alice)]));
+    let mut differs = numbered(3, &json!({}));
+    differs["content"]["rollcall"]["differ"] = (0..=255).collect();
+    a.tick(START.plus(19_000));
+    a.foreign(START.plus(20_000), "b.example", &json!([differs]));
+    let asked = answered(&mut a, START.plus(26_000), Outcome::Delivered);
+    assert_eq!(asked.iter().flat_map(lines).collect::<Vec<_>>(), [format!("poll {ALICE}")]);
+    a.foreign(START.plus(40_000), "b.example", &json!([numbered(4, &json!({}))]));
+    a.tick(START.plus(50_000));
+    assert_eq!(extension(&sent(&mut a, START.plus(56_000)), "reminder")["yours"]["count"], 1);
+}

@@ -5,10 +5,11 @@ use rollcall::core::signal::{LinkSignal, Outcome};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 use rollcall::store::{RowKey, RowKind};
 use rollcall::wire::envelope::decode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{JOHN, answered, late, numbered, pushes};
-use crate::support::pair::{START, Server, user};
+use super::super::{ALICE, BOB, friends};
+use super::{JOHN, answered, extension, late, numbered, pushes};
+use crate::support::pair::{START, Server, pass, settings, user};
 
 fn serial(counter: u64) -> Serial {
     Serial { epoch: 1, counter }
@@ -117,4 +118,37 @@ fn a_promise_beside_a_tombstone_outlives_a_crash_before_anything_is_told() {
     a.restart(START.plus(1_000));
     assert!(row(&a).is_promised());
     assert_eq!(a.machines.totals().owed, 1, "and its machine is asked for what it missed");
+}
+
+/// Bob watches Alice, whom he may see by her own word.
+fn watching_friend() -> (Timestamp, Server, Server) {
+    let (mut now, mut a, mut b) = friends();
+    b.session(now, BOB, Some(24 * 3_600_000));
+    pass(&mut now, 30, &mut a, &mut b);
+    assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), true, Presence::Offline)]);
+    (now, a, b)
+}
+
+/// Seed 98955: one server came back from a backup, knew nothing of who had been let see whom, and hid a user; the other relied on what
+/// it had been told, and learned that it is told no longer from its own reminder only, a short period later.
+#[test]
+fn a_peer_that_does_not_know_why_it_is_told_no_longer_finds_out() {
+    let (mut now, mut a, mut b) = watching_friend();
+    a.answer(now, ALICE, BOB, false);
+    assert_eq!(answered(&mut a, now.plus(6_000), Outcome::Delivered).len(), 1, "the denial, which b forgot");
+    let half_an_hour = settings().short_ms / 1_000;
+    pass(&mut now, half_an_hour / 4 - 1, &mut a, &mut b);
+    assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), true, Presence::Offline)]);
+    pass(&mut now, half_an_hour, &mut a, &mut b);
+    assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), true, Presence::Unknown)]);
+}
+
+#[test]
+fn a_peer_that_knows_why_is_asked_in_few_bytes_whether_it_does() {
+    let (mut now, mut a, mut b) = watching_friend();
+    a.answer(now, ALICE, BOB, false);
+    let seen = pass(&mut now, settings().short_ms / 2_000 + 12, &mut a, &mut b);
+    let bodies: Vec<Value> = seen.into_iter().map(|(_, body)| body).collect();
+    assert_eq!(extension(&bodies, "reminder")["mine"]["count"], 0);
+    assert!(extension(&bodies, "have").is_null());
 }
