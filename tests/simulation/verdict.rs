@@ -225,13 +225,14 @@ impl Verdict<'_> {
     }
 
     /// E1: nobody has a session any longer, so nobody is polled. Who was restored from a backup of before a poll hears of it where the
-    /// peer promises anything for it.
+    /// peer promises anything for it, and its processes' clocks let it send in time.
     pub fn nobody_is_polled(&self) {
         let ledger = self.sim().ledger();
         let mut wrong = Vec::new();
         for ((from, to), user, is_forgotten) in ledger.polls() {
             let excused = ledger.is_shaky(*from) || self.sim().plan.servers[*to].plain;
-            if !excused && (!is_forgotten || self.is_promised(*to, user, *from)) {
+            let hears = !ledger.is_shaky(*to) && self.is_promised(*to, user, *from);
+            if !excused && (!is_forgotten || hears) {
                 wrong.push(format!("s{from} polls {user} of s{to} for nobody"));
             }
         }
