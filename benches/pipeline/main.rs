@@ -6,8 +6,8 @@
 //! destination counts neither in events nor in time. Beside (a) stands the same by the exchange and the queue that edges publish to:
 //! the first hop of (b) without rollcall. Then (b) with arrays, and the embedded bus, fed and drained by HTTP.
 //!
-//! `-- --events N` sets the events of (a) and (b), arrays and the embedded bus get four times as many; `--peers N` the servers
-//! that watch: the more there are, the smaller the packs in which changes travel to their links.
+//! `-- --events N` sets the events of (a) and (b), of which arrays get twice as many, and the embedded bus an eighth and twice as many;
+//! `--peers N` sets the servers that watch: the more there are, the smaller the packs in which changes travel to their links.
 
 #![allow(clippy::print_stdout, reason = "the figures")]
 
@@ -33,7 +33,7 @@ use load::Load;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Events of one measurement of (a) and of (b).
-const EVENTS: usize = 150_000;
+const EVENTS: usize = 300_000;
 /// Peers that watch.
 const PEERS: usize = 8;
 /// Events of one array.
@@ -58,7 +58,7 @@ async fn measure(events: usize, peers: usize) {
     print("(a) raw lapin, one event a message", &raw_before);
     let single = rabbitmq::measure(&broker.url(), "single", &Load::new(events, peers, 1)).await;
     print("(b) pipeline, one event a message", &single);
-    let arrays = rabbitmq::measure(&broker.url(), "arrays", &Load::new(events * 4, peers, ARRAY)).await;
+    let arrays = rabbitmq::measure(&broker.url(), "arrays", &Load::new(events * 2, peers, ARRAY)).await;
     print("(b) pipeline, arrays of 50", &arrays);
     let raw_after = raw::measure(&broker.url(), events).await;
     print("(a) again", &raw_after);
@@ -69,11 +69,11 @@ async fn measure(events: usize, peers: usize) {
     println!("arrays of {ARRAY}:        (b) / (a) = {:.2}", arrays.rate / bare);
     print(
         "embedded bus over HTTP, one event a request",
-        &embedded::measure("single", &Load::new(events / 4, peers, 1)).await,
+        &embedded::measure("single", &Load::new(events / 8, peers, 1)).await,
     );
     print(
         "embedded bus over HTTP, arrays of 50",
-        &embedded::measure("arrays", &Load::new(events * 4, peers, ARRAY)).await,
+        &embedded::measure("arrays", &Load::new(events * 2, peers, ARRAY)).await,
     );
 }
 

@@ -44,16 +44,15 @@ link a b up
 advance 11m
     1083.3s a → b: reminder (yours 1)
     1083.3s b → a: reminder (yours 1); answer
-    1088.0s b → a: push @alice:b online since 1058s
+    1088.0s b → a: push @alice:b online since 1058s; reminder (mine 1, yours 1)
     1088.2s a → b: push @john:a online since 1058s; reminder (mine 1, yours 1); answer; have
     1089.0s to @john:a: @alice:b online since 1059s
     1089.2s to @alice:b: @john:a online since 1059s
-    1092.9s b → a: answer
-    1153.6s b → a: reminder (mine 1, yours 1)
-    1153.9s a → b: reminder (mine 1, yours 1); answer
-    1158.3s b → a: answer
-    1218.6s b → a: reminder (mine 1, yours 1)
-    1223.6s a → b: answer
+    1092.6s b → a: answer
+    1148.9s a → b: reminder (mine 1, yours 1)
+    1153.6s b → a: answer
+    1213.6s b → a: reminder (mine 1, yours 1)
+    1218.6s a → b: answer
     1234.6s b → a: reminder (mine 1, yours 1)
     1239.6s a → b: answer
     1299.9s a → b: reminder (mine 1, yours 1)

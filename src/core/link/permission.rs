@@ -10,7 +10,8 @@ use crate::model::{Serial, Timestamp};
 impl Link {
     /// S1: a local user asks to see one of the peer's, or asks no longer.
     pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, turn: &Turn<'_>) {
-        self.busy.permits.ask(pair, on, serial, turn.now);
+        let heard = self.last_number();
+        self.busy.permits.ask(pair, on, serial, heard, turn.now);
         self.open_for_more(turn.now);
     }
 
@@ -33,13 +34,13 @@ impl Link {
             }
             PermissionKind::Accept => {
                 // A yes that nobody asked for changes nothing.
-                if self.busy.permits.answered(&pair) {
+                if self.busy.permits.answered(&pair, true, order) {
                     tell_answered(pair, true, order, turn);
                 }
             }
             PermissionKind::Deny => {
                 // A no always counts: it may end what was allowed long ago.
-                self.busy.permits.answered(&pair);
+                self.busy.permits.answered(&pair, false, order);
                 tell_answered(pair, false, order, turn);
             }
         }

@@ -63,6 +63,8 @@ pub(super) struct Permits {
     ready: BTreeSet<Pair>,
     /// Answers that were delivered lately, and when: an older one that comes late must not follow them.
     answered: BTreeMap<Pair, (Serial, Timestamp)>,
+    /// How far the peer's numbered words had come when it was to be asked: what it said before answers an earlier question. In memory.
+    heard: BTreeMap<Pair, Serial>,
     /// Whose rows are to be written.
     dirty: BTreeSet<Pair>,
 }
@@ -79,6 +81,7 @@ impl Permits {
             self.theirs.remove(&(since, pair.clone()));
         }
         self.theirs.extend(theirs_since(&row).map(|since| (since, pair.clone())));
+        self.heard.remove(&pair);
         self.dirty.insert(pair.clone());
         self.all.insert(pair, row);
     }
@@ -89,11 +92,12 @@ impl Permits {
             self.theirs.remove(&(since, pair.clone()));
         }
         self.ready.remove(pair);
+        self.heard.remove(pair);
         self.dirty.insert(pair.clone());
     }
 
-    /// A local user asks, or no longer. Asked again at once only if it is news.
-    pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, now: Timestamp) {
+    /// A local user asks, or no longer. Asked again at once only if it is news. `heard`: the peer's last number.
+    pub(super) fn ask(&mut self, pair: Pair, on: bool, serial: Serial, heard: Option<Serial>, now: Timestamp) {
         let known = match self.all.get(&pair) {
             Some(PermitRow::Invite { serial, .. } | PermitRow::Withdrawn { serial, .. }) => *serial,
             _ => Serial::default(),
@@ -108,7 +112,8 @@ impl Permits {
             }
             _ if on => {
                 self.ready.insert(pair.clone());
-                self.set(pair, PermitRow::Invite { serial, sent_at: Timestamp(0), tries: 0 });
+                self.set(pair.clone(), PermitRow::Invite { serial, sent_at: Timestamp(0), tries: 0 });
+                self.heard.extend(heard.map(|heard| (pair, heard)));
             }
             _ => {
                 self.ready.remove(&pair);
@@ -152,9 +157,10 @@ impl Permits {
         self.set(pair, PermitRow::Answer { allow, serial, since: now });
     }
 
-    /// The peer answered; whether it was asked.
-    pub(super) fn answered(&mut self, pair: &Pair) -> bool {
-        let asked = matches!(self.all.get(pair), Some(PermitRow::Invite { .. }));
+    /// The peer answered; whether it was asked. A yes of before it was to be asked comes late, and is one to an earlier question.
+    pub(super) fn answered(&mut self, pair: &Pair, allow: bool, order: Option<Serial>) -> bool {
+        let is_old = allow && order.is_some_and(|order| self.heard.get(pair).is_some_and(|heard| order <= *heard));
+        let asked = matches!(self.all.get(pair), Some(PermitRow::Invite { .. })) && !is_old;
         if asked {
             self.remove(pair);
         }

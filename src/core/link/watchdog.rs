@@ -221,12 +221,14 @@ impl Link {
         self.watchdog.asked = self.watchdog.asked.max(turn.at.min(turn.now));
     }
 
-    /// A reminder reached the peer. From now on its answer is waited for.
-    pub(super) fn reminder_delivered(&mut self, seq: Serial, now: Timestamp) {
-        let dog = &mut self.watchdog;
-        if dog.asking.reminder == Some(seq) {
-            dog.asking.reminded = now;
-            dog.asking.tries = dog.asking.tries.saturating_add(1);
+    /// A reminder reached the peer. From now on its answer is waited for. One that came early, to compare, is no further try: a peer
+    /// gets the same time to answer however often something is to be compared.
+    pub(super) fn reminder_delivered(&mut self, seq: Serial, now: Timestamp, settings: &Settings) {
+        let asking = &mut *self.watchdog.asking;
+        let is_early = asking.tries > 0 && now < asking.reminded.plus(settings.short_ms);
+        if asking.reminder == Some(seq) && !is_early {
+            asking.reminded = now;
+            asking.tries = asking.tries.saturating_add(1);
         }
     }
 
@@ -290,14 +292,12 @@ impl Link {
         if self.busy.words.remind || self.busy.live.as_ref().is_some_and(|live| live.remind) {
             return None;
         }
-        let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
-        let once_asked = |patience_ms: u64| asked.map_or(Timestamp(0), |reminded| reminded.plus(patience_ms));
         let regular = dog.on.then(|| {
             let overdue = dog.pulse.heard.plus(settings.short_ms).min(self.long_due(settings));
-            overdue.max(once_asked(self.patience_ms(settings)))
+            let asked = (dog.asking.tries > 0).then_some(dog.asking.reminded);
+            overdue.max(asked.map_or(Timestamp(0), |reminded| reminded.plus(self.patience_ms(settings))))
         });
-        let due = dog.asking.due.get().map(|due| due.max(once_asked(settings.short_ms)));
-        [due, regular].into_iter().flatten().min()
+        [dog.asking.due.get(), regular].into_iter().flatten().min()
     }
 
     /// How long an answer is waited for: the short watchdog's time, and ever longer after the peer is given up, up to the long one's.

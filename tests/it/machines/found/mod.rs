@@ -309,3 +309,19 @@ fn an_old_answer_that_comes_again_does_not_end_a_new_question() {
     a.foreign(START.plus(4), "b.example", &says(2, yes));
     assert_eq!(a.list_of(START.plus(4), JOHN), [(ALICE.to_owned(), true, Presence::Unknown)]);
 }
+
+/// Seed 91443: who had taken somebody off the list, was refused meanwhile, and asked anew, took an old yes for the answer.
+#[test]
+fn an_old_yes_that_comes_again_is_none_to_a_new_question() {
+    let mut a = Server::with("a.example", defaults());
+    let yes = json!([numbered(1, &json!({})), edu("m.presence_accept", ALICE, JOHN)]);
+    a.list(START, JOHN, &[ALICE], &[]);
+    answered(&mut a, START.plus(6_000), Outcome::Delivered);
+    a.foreign(START.plus(7_000), "b.example", &yes);
+    assert_eq!(a.list_of(START.plus(7_000), JOHN), [(ALICE.to_owned(), true, Presence::Unknown)]);
+    a.list(START.plus(8_000), JOHN, &[], &[ALICE]);
+    answered(&mut a, START.plus(14_000), Outcome::Delivered);
+    a.list(START.plus(20_000), JOHN, &[ALICE], &[]);
+    a.foreign(START.plus(20_001), "b.example", &yes);
+    assert_eq!(a.list_of(START.plus(20_001), JOHN), [(ALICE.to_owned(), false, Presence::Unknown)]);
+}
