@@ -1,11 +1,12 @@
 //! Two servers that hold different things, and had to find out.
 
 use rollcall::core::Settings;
-use rollcall::core::signal::Outcome;
+use rollcall::core::signal::{LinkSignal, Outcome};
+use rollcall::model::{Presence, Serial, Status};
 use serde_json::json;
 
-use super::{ALICE, JOHN, answered, edu, extension, numbered, sent};
-use crate::support::pair::{START, Server, defaults, lines};
+use super::{ALICE, JOHN, answered, edu, extension, late, numbered, sent};
+use crate::support::pair::{START, Server, defaults, lines, user};
 
 /// A server where John watches Alice of b.example, who says nothing of herself.
 fn watching() -> Server {
@@ -114,4 +115,31 @@ fn who_learns_that_something_differs_compares_once_more() {
     a.foreign(START.plus(40_000), "b.example", &json!([numbered(4, &json!({}))]));
     a.tick(START.plus(50_000));
     assert_eq!(extension(&sent(&mut a, START.plus(56_000)), "reminder")["yours"]["count"], 1);
+}
+
+/// Comparisons may be wanted faster than a peer answers, whose workers are away: that does not shorten the time that it gets.
+#[test]
+fn who_is_compared_with_often_is_given_up_no_sooner() {
+    let mut a = watching();
+    let alice = json!({"push": [{"user_id": ALICE, "presence": "online", "last_active_ago": 1}]});
+    let status = Status { presence: Presence::Online, ..Status::default() };
+    let watched = |n: u64| user(&format!("@u{n}:a.example"));
+    for n in 1..=6 {
+        let serial = Serial { epoch: 1, counter: 1 };
+        let change = LinkSignal::Change { user: watched(n), status: status.clone(), serial, promise: true };
+        late(&mut a, START.plus(7_000), change);
+    }
+    a.foreign(START.plus(10_000), "b.example", &json!([numbered(2, &alice)]));
+    let mut reminded = Vec::new();
+    let given_up = (11..).find(|second| {
+        let now = START.plus(second * 1_000);
+        if second % 20 == 0 && second / 20 <= 6 {
+            late(&mut a, now, LinkSignal::Hide { user: watched(second / 20), serial: Serial { epoch: 1, counter: 2 } });
+        }
+        let sent = answered(&mut a, now, Outcome::Delivered);
+        reminded.extend(extension(&sent, "reminder").is_object().then_some(*second));
+        a.list_of(now, JOHN)[0].2 == Presence::Unknown
+    });
+    assert!(reminded.len() > 3, "{reminded:?}");
+    assert!(given_up.is_some_and(|at| at >= reminded[0] + 3 * 60), "{reminded:?}, {given_up:?}");
 }
