@@ -237,9 +237,10 @@ impl Link {
         self.note_subscription(&inbound, knew_permission, turn);
         // What it asks and answers is told once, so it counts even if a later transaction was read first: the users' machines put
         // it in the order of the peer's own numbers.
-        let order = inbound.extension.as_ref().map(|extension| extension.seq).or(self.last_number());
+        let seq = inbound.extension.as_ref().map(|extension| extension.seq);
+        let order = seq.or(self.last_number());
         for permission in inbound.permissions {
-            self.permission(&permission, order, turn);
+            self.permission(&permission, seq, turn);
         }
         let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
         if is_news && inbound.extension.as_ref().is_some_and(|extension| extension.full) {

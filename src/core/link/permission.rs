@@ -22,8 +22,9 @@ impl Link {
         self.open_for_more(turn.now);
     }
 
-    /// What the peer says, in the `order` of its own numbers if it has any.
-    pub(super) fn permission(&mut self, permission: &Permission, order: Option<Serial>, turn: &mut Turn<'_>) {
+    /// What the peer says, in the order of its own numbers if it has any. `seq`: of the transaction that says it.
+    pub(super) fn permission(&mut self, permission: &Permission, seq: Option<Serial>, turn: &mut Turn<'_>) {
+        let order = seq.or(self.last_number());
         let pair = pair_of(permission);
         match permission.kind {
             PermissionKind::Invite => {
@@ -34,13 +35,13 @@ impl Link {
             }
             PermissionKind::Accept => {
                 // A yes that nobody asked for changes nothing.
-                if self.busy.permits.answered(&pair, true, order) {
+                if self.busy.permits.answered(&pair, true, seq) {
                     tell_answered(pair, true, order, turn);
                 }
             }
             PermissionKind::Deny => {
                 // A no always counts: it may end what was allowed long ago.
-                self.busy.permits.answered(&pair, false, order);
+                self.busy.permits.answered(&pair, false, seq);
                 tell_answered(pair, false, order, turn);
             }
         }

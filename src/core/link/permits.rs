@@ -158,8 +158,8 @@ impl Permits {
     }
 
     /// The peer answered; whether it was asked. A yes of before it was to be asked comes late, and is one to an earlier question.
-    pub(super) fn answered(&mut self, pair: &Pair, allow: bool, order: Option<Serial>) -> bool {
-        let is_old = allow && order.is_some_and(|order| self.heard.get(pair).is_some_and(|heard| order <= *heard));
+    pub(super) fn answered(&mut self, pair: &Pair, allow: bool, seq: Option<Serial>) -> bool {
+        let is_old = allow && seq.is_some_and(|seq| self.heard.get(pair).is_some_and(|heard| seq <= *heard));
         let asked = matches!(self.all.get(pair), Some(PermitRow::Invite { .. })) && !is_old;
         if asked {
             self.remove(pair);

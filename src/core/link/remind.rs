@@ -81,9 +81,9 @@ impl Link {
     }
 
     fn is_answer(&self, extension: &Extension) -> bool {
-        let Some(seq) = self.watchdog.asking.reminder else { return false };
-        let id = reminder_id(seq);
-        extension.answers.iter().any(|answer| **answer == *id)
+        let asking = &self.watchdog.asking;
+        let mut asked = [asking.reminder, asking.counted].into_iter().flatten();
+        asked.any(|seq| extension.answers.contains(&reminder_id(seq)))
     }
 
     /// Whether we hold what the peer says that it told us; `None`: that cannot be said while polls are on their way.
@@ -156,10 +156,7 @@ impl Link {
         let doubtful: BTreeSet<Box<str>> =
             self.held().filter(|(user, _)| is_doubtful(user)).map(|(user, _)| user.localpart().into()).collect();
         let before = std::mem::take(&mut self.busy.doubtful);
-        if before.is_empty() && !doubtful.is_empty() {
-            // What differs once more by then is not told any longer.
-            self.compare_soon(differ.len() as u64, turn);
-        }
+        let is_first = before.is_empty() && !doubtful.is_empty();
         for localpart in doubtful.intersection(&before) {
             let Some(remote) = self.remotes.get_mut(localpart) else { continue };
             remote.forget();
@@ -169,6 +166,10 @@ impl Link {
         self.busy.doubtful = doubtful;
         self.poll_again(is_doubtful);
         self.believe(turn);
+        if is_first {
+            // What differs once more by then is not told any longer.
+            self.compare_soon(differ.len() as u64, turn);
+        }
     }
 
     /// Takes what is to be said. `seq` is the transaction that says it, and what that holds counts as told.

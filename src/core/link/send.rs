@@ -246,7 +246,7 @@ impl Link {
         self.permits_delivered(&row.permissions, turn.now);
         self.note_delivery(true, turn.now);
         if row.remind {
-            self.reminder_delivered(row.seq, turn.now, turn.settings);
+            self.watchdog.asking.delivered(row.seq, turn.now, turn.settings.short_ms);
         }
         // It left after all of this.
         let transit = &mut *self.state.transit;

@@ -37,6 +37,8 @@ pub(super) struct Asking {
     due: MaybeTime,
     /// The number of the transaction that carries our last reminder, until it is answered.
     pub(super) reminder: Option<Serial>,
+    /// The same of the last that was a try: its answer counts though another reminder followed early.
+    pub(super) counted: Option<Serial>,
     /// When one was last delivered; forgotten once it is answered.
     reminded: Timestamp,
     /// How many were delivered since the last answer.
@@ -45,10 +47,28 @@ pub(super) struct Asking {
     failing: MaybeTime,
 }
 
+impl Asking {
+    /// A reminder reached the peer. From now on its answer is waited for. One that came early, to compare, is no further try: a peer
+    /// gets the same time to answer however often that is needed.
+    pub(super) fn delivered(&mut self, seq: Serial, now: Timestamp, short_ms: u64) {
+        let is_early = self.tries > 0 && now < self.reminded.plus(short_ms);
+        if self.reminder == Some(seq) && !is_early {
+            (self.reminded, self.counted) = (now, Some(seq));
+            self.tries = self.tries.saturating_add(1);
+        }
+    }
+}
+
 impl Rare for Asking {
     fn none() -> &'static Self {
-        static NONE: Asking =
-            Asking { due: MaybeTime::NONE, reminder: None, reminded: Timestamp(0), tries: 0, failing: MaybeTime::NONE };
+        static NONE: Asking = Asking {
+            due: MaybeTime::NONE,
+            reminder: None,
+            counted: None,
+            reminded: Timestamp(0),
+            tries: 0,
+            failing: MaybeTime::NONE,
+        };
         &NONE
     }
 
@@ -212,24 +232,13 @@ impl Link {
         dog.reset = dog.reset.max(turn.at.min(turn.now));
         dog.answers = dog.answers.wrapping_add(u32::from(dog.asking.reminder.is_some()));
         if !dog.asking.is_resting() {
-            (dog.asking.tries, dog.asking.reminder) = (0, None);
+            (dog.asking.tries, dog.asking.reminder, dog.asking.counted) = (0, None, None);
         }
     }
 
     /// The peer wants to know something of us, or confirmed what it knows: our promises to it go on.
     pub(super) fn note_asked(&mut self, turn: &Turn<'_>) {
         self.watchdog.asked = self.watchdog.asked.max(turn.at.min(turn.now));
-    }
-
-    /// A reminder reached the peer. From now on its answer is waited for. One that came early, to compare, is no further try: a peer
-    /// gets the same time to answer however often something is to be compared.
-    pub(super) fn reminder_delivered(&mut self, seq: Serial, now: Timestamp, settings: &Settings) {
-        let asking = &mut *self.watchdog.asking;
-        let is_early = asking.tries > 0 && now < asking.reminded.plus(settings.short_ms);
-        if asking.reminder == Some(seq) && !is_early {
-            asking.reminded = now;
-            asking.tries = asking.tries.saturating_add(1);
-        }
     }
 
     /// Something reached the peer, or could not.
@@ -370,5 +379,22 @@ impl Link {
             dog.asking.failing = dog.asking.failing.get().map(|since| since.min(now)).into();
         }
         self.state.lapsed = self.state.lapsed.get().map(|at| at.min(now)).into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_early_reminder_is_no_try_and_the_answer_to_the_one_before_it_counts() {
+        let [first, early] = [1, 2].map(|counter| Serial { epoch: 1, counter });
+        let mut asking = Asking { reminder: Some(first), ..Asking::default() };
+        asking.delivered(first, Timestamp(1), 60_000);
+        asking.reminder = Some(early);
+        asking.delivered(early, Timestamp(30_000), 60_000);
+        assert_eq!((asking.tries, asking.reminded, asking.counted), (1, Timestamp(1), Some(first)));
+        asking.delivered(early, Timestamp(60_001), 60_000);
+        assert_eq!((asking.tries, asking.counted), (2, Some(early)));
     }
 }

@@ -47,6 +47,18 @@ fn a_refusal_without_a_number_counts_after_a_yes_with_one() {
     assert_eq!(a.list_of(START.plus(1), ALICE), []);
 }
 
+/// The same peer: what bears no number is an answer whenever it comes.
+#[test]
+fn a_yes_without_a_number_counts_after_what_had_one() {
+    let mut a = Server::with("a.example", defaults());
+    a.list(START, ALICE, &["@joan:b.example"], &[]);
+    let numbered = presence(&json!({"push": [], "rollcall": {"v": 1, "seq": [1, 1], "promise_ms": 3_600_000}}));
+    a.foreign(START, "b.example", &json!([numbered, edu("m.presence_accept", "@joan:b.example", ALICE)]));
+    a.list(START.plus(1), ALICE, &[BOB], &[]);
+    a.foreign(START.plus(2), "b.example", &json!([edu("m.presence_accept", BOB, ALICE)]));
+    assert!(a.list_of(START.plus(2), ALICE).contains(&(BOB.to_owned(), true, Presence::Unknown)));
+}
+
 /// A peer that subscribes and does not speak rollcall: what it says when it is reminded is all that it can answer.
 #[test]
 fn a_peer_without_digests_that_answers_reminders_keeps_its_promises() {
