@@ -6,6 +6,8 @@
 //! destination counts neither in events nor in time. Beside (a) stands the same by the exchange and the queue that edges publish to:
 //! the first hop of (b) without rollcall. Then (b) with arrays, and the embedded bus, fed and drained by HTTP.
 //!
+//! Each begins once the broker has come to rest.
+//!
 //! `-- --events N` sets the events of (a) and (b), of which arrays get twice as many, and the embedded bus an eighth and twice as many;
 //! `--peers N` sets the servers that watch: the more there are, the smaller the packs in which changes travel to their links.
 
@@ -56,12 +58,16 @@ async fn measure(events: usize, peers: usize) {
     let broker = broker::Broker::start().await;
     let raw_before = raw::measure(&broker.url(), events).await;
     print("(a) raw lapin, one event a message", &raw_before);
+    meter::at_rest(&broker.url()).await;
     let single = rabbitmq::measure(&broker.url(), "single", &Load::new(events, peers, 1)).await;
     print("(b) pipeline, one event a message", &single);
+    meter::at_rest(&broker.url()).await;
     let arrays = rabbitmq::measure(&broker.url(), "arrays", &Load::new(events * 2, peers, ARRAY)).await;
     print("(b) pipeline, arrays of 50", &arrays);
+    meter::at_rest(&broker.url()).await;
     let raw_after = raw::measure(&broker.url(), events).await;
     print("(a) again", &raw_after);
+    meter::at_rest(&broker.url()).await;
     print("(a) by the declared exchange and queue", &raw::first_hop(&broker.url(), events).await);
     drop(broker);
     let bare = f64::midpoint(raw_before.rate, raw_after.rate);

@@ -1,6 +1,7 @@
 //! What a process has used, from `/proc`.
 
 use std::fs;
+use std::time::Duration;
 
 /// CPU seconds of a process and its threads so far.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
@@ -34,4 +35,17 @@ pub(crate) fn broker_pid(url: &str) -> u32 {
         line.split('\0').next().is_some_and(|program| program.contains("beam")) && environment(*pid).contains(&node)
     })
     .expect("the broker runs")
+}
+
+/// Waits until the broker has done with what went before: it goes on writing segments and collecting garbage for a while.
+pub(crate) async fn at_rest(url: &str) {
+    const LOOK: Duration = Duration::from_secs(1);
+    let pid = broker_pid(url);
+    loop {
+        let before = cpu_seconds(pid);
+        tokio::time::sleep(LOOK).await;
+        if cpu_seconds(pid) - before < LOOK.as_secs_f64() / 10.0 {
+            return;
+        }
+    }
 }
