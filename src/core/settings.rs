@@ -65,6 +65,8 @@ pub struct Rules {
 impl Settings {
     /// How much clocks of one deployment may differ, ms: added to `not_after` before a transaction counts as abandoned.
     pub const SKEW_MS: u64 = 5_000;
+    /// For how long a device that was heard of cares about the presence list, ms.
+    pub const IMPLIED_LEASE_MS: u64 = 120_000;
     /// Devices of one user: the one unheard of for longest makes room.
     pub const MAX_DEVICES: usize = 64;
     /// Entries of one presence list.

@@ -2,6 +2,7 @@
 //! ingest.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub struct Host {
     /// A slot each, which a process that ended leaves to its successor.
     processes: Mutex<Vec<Arc<Life>>>,
     backup: Mutex<Option<Backup>>,
+    /// Messages put onto the queues that nobody can understand.
+    pub poisons: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -56,7 +59,7 @@ impl Host {
         let make = &sim.plan.servers[index];
         let broker = Arc::new(Mutex::new(Broker::new(make.partitions)));
         let (tables, processes, backup) = (Arc::default(), Mutex::default(), Mutex::default());
-        Self { config: make.config(), sim, index, tables, broker, processes, backup }
+        Self { config: make.config(), sim, index, tables, broker, processes, backup, poisons: AtomicUsize::new(0) }
     }
 
     pub fn name(&self) -> &ServerName {
@@ -205,6 +208,7 @@ impl Host {
     pub fn poison(&self, queue: &Queue, body: &str) {
         let exchange = queue.exchange();
         let key = queue.binding_keys().swap_remove(0);
+        self.poisons.fetch_add(1, Ordering::Relaxed);
         self.broker.lock().unwrap().put(queue, Outgoing::new(exchange, key, body.to_owned()));
     }
 

@@ -84,7 +84,7 @@ pub struct Blows {
     pub unroutable: u32,
     pub clock_step: u32,
     pub restore: u32,
-    pub compact: u32,
+    pub job: u32,
     pub poison: u32,
 }
 
@@ -120,7 +120,7 @@ impl Plan {
             unroutable: some(20),
             clock_step: some(30),
             restore: some(6),
-            compact: some(20),
+            job: some(40),
             poison: some(20),
         };
         let plain_worlds = rng.u32(..3) == 0;

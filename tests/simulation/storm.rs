@@ -73,9 +73,10 @@ impl Storm {
         if self.sim().strikes(blows.restore) {
             self.back_up_or_restore(&host);
         }
-        if self.sim().strikes(blows.compact) {
-            let job = Outgoing::new(Exchange::Inbound, "beat", encode_job(Job::Compact, self.sim().now()));
-            host.broker.lock().unwrap().put(&Queue::Inbound, job);
+        if self.sim().strikes(blows.job) {
+            let jobs = [Job::Compact, Job::Expire, Job::Audit, Job::Probe, Job::Statistics];
+            let job = encode_job(jobs[self.sim().rng().usize(..jobs.len())], self.sim().now());
+            host.broker.lock().unwrap().put(&Queue::Inbound, Outgoing::new(Exchange::Inbound, "beat", job));
         }
         if self.sim().strikes(blows.poison) {
             let queues =

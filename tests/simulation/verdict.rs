@@ -1,6 +1,7 @@
 //! What must hold once the storm is over and all is quiet.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rollcall::bus::Queue;
 use rollcall::config::ListAccept;
@@ -10,6 +11,7 @@ use rollcall::model::{Partition, Presence, ServerName, Status, UserId};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::decode;
 
+use super::broker::Message;
 use super::host::Host;
 use super::net::Site;
 use super::people::{People, Person};
@@ -160,11 +162,17 @@ impl Verdict<'_> {
         }
     }
 
-    /// Nothing lies about but a little that is on its way, and nothing was put aside but what was put there to be.
+    /// Nothing lies about but a little that is on its way, and what was put aside is what was put there to be, all of it.
     fn queues(&self, host: &Host) {
         let broker = host.broker.lock().unwrap();
-        for message in broker.dead().filter(|message| message.body != POISON) {
+        let is_poison = |message: &&Message| message.body == POISON && message.headers.reason.is_some();
+        for message in broker.dead().filter(|message| !is_poison(message)) {
             self.sim().blame(format!("s{} buried a message: {:?}", host.index, message.headers.reason));
+        }
+        let (put, buried) = (host.poisons.load(Ordering::Relaxed), broker.dead().filter(is_poison).count());
+        // A backup of the queues does not hold what came after it.
+        if buried < put && !self.sim().ledger().restored.contains_key(&host.index) {
+            self.sim().blame(format!("s{} lost {} of {put} messages that cannot be read", host.index, put - buried));
         }
         let many = |(queue, depth): &(Queue, usize)| *queue != Queue::Dead && *depth > 6;
         for (queue, depth) in broker.depths().into_iter().filter(many) {

@@ -23,29 +23,29 @@ damage b @john:a
 @alice:b reads list
     @john:a accepted offline active "here", known for 15s
 advance 40s
-    54.6s b → a: reminder (mine 1, yours 1)
     55.3s to @alice:b: @john:a offline active "here"
-    59.6s a → b: reminder (mine 1, yours 1); answer
-    64.3s b → a: answer; have
-    64.5s a → b: push @john:a online active "here"; differ in 65
-    65.6s to @alice:b: @john:a online active "here"
-    69.0s b → a: poll @john:a
-    69.4s a → b: push @john:a online active "here"
+    55.6s b → a: reminder (mine 1, yours 1)
+    60.6s a → b: reminder (mine 1, yours 1); answer
+    65.3s b → a: answer; have
+    65.5s a → b: push @john:a online active "here"; differ in 65
+    66.6s to @alice:b: @john:a online active "here"
+    70.0s b → a: poll @john:a
+    70.4s a → b: push @john:a online active "here"
     79.9s a → b: reminder (mine 1, yours 1)
-    81.6s b → a: reminder (mine 1, yours 1); answer
+    82.6s b → a: reminder (mine 1, yours 1); answer
     84.8s a → b: answer
 @alice:b reads list
-    @john:a accepted online active "here", known for 20s
+    @john:a accepted online active "here", known for 19s
 damage b @john:a
 @alice:b reads list
-    @john:a accepted offline active "here", known for 20s
+    @john:a accepted offline active "here", known for 19s
 advance 3m
-    94.6s b → a: reminder (mine 1, yours 1)
-    94.9s a → b: push @john:a online since 64s "here"; reminder (mine 1, yours 1); answer
+    94.9s a → b: push @john:a online since 64s "here"
     95.3s to @alice:b: @john:a online since 65s "here"
-    99.3s b → a: answer
-    129.6s b → a: reminder (mine 1, yours 1)
-    134.6s a → b: answer
+    95.6s b → a: reminder (mine 1, yours 1)
+    100.6s a → b: answer
+    130.9s a → b: reminder (mine 1, yours 1)
+    135.6s b → a: answer
     154.6s b → a: reminder (mine 1, yours 1)
     159.6s a → b: answer
     189.9s a → b: reminder (mine 1, yours 1)

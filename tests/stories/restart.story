@@ -17,9 +17,13 @@ advance 20s
     39.6s b → a: push @alice:b online active
     40.6s to @john:a: @alice:b online active
 restart a
-advance 20s
+advance 70s
     51.0s to @john:a: @alice:b online active
-    54.9s a → b: reminder (mine 1, yours 1)
-    59.6s b → a: answer
+    81.9s a → b: reminder (mine 1, yours 1)
+    86.6s b → a: answer
+    91.3s b → a: push @alice:b online since 61s
+    92.3s to @john:a: @alice:b online since 62s
+    94.9s a → b: push @john:a online since 64s
+    95.9s to @alice:b: @john:a online since 65s
 @john:a reads list
-    @alice:b accepted online active, known for 30s
+    @alice:b accepted online since 89s, known for 28s

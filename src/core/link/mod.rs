@@ -256,6 +256,9 @@ impl Link {
         for user in inbound.unpoll.into_iter().take(Settings::MAX_POLLS) {
             self.unpolled(user, is_news, order, turn);
         }
+        for user in inbound.extension.iter().flat_map(|extension| &extension.query).take(Settings::MAX_POLLS) {
+            turn.tell_user(user.clone(), UserSignal::Queried { peer: self.server.clone() });
+        }
         if !is_news {
             // A later one overtook it. What only this one told is missing here.
             if !inbound.push.is_empty() {
@@ -276,9 +279,6 @@ impl Link {
             return;
         };
         self.handle_extension(&extension, turn);
-        for user in extension.query.into_iter().take(Settings::MAX_POLLS) {
-            turn.tell_user(user, UserSignal::Queried { peer: self.server.clone() });
-        }
     }
 
     /// Who polls, unpolls or speaks of permission knows what that is.

@@ -55,6 +55,17 @@ impl Link {
         }
     }
 
+    pub(in crate::core) fn has_old_questions(&self, now: Timestamp) -> bool {
+        self.busy.permits.has_old_questions(now)
+    }
+
+    /// Those who were asked need not answer any longer what nobody asks any longer.
+    pub(in crate::core) fn withdraw_old_questions(&mut self, turn: &mut Turn<'_>) {
+        for pair in self.busy.permits.drop_old_questions(turn.now) {
+            tell_invited(pair, false, turn);
+        }
+    }
+
     pub(super) fn wake_permits(&mut self, now: Timestamp) {
         if self.busy.permits.next_due().is_some() {
             self.busy.permits.wake(now);

@@ -127,8 +127,9 @@ impl Permits {
     pub(super) fn question(&mut self, pair: &Pair, now: Timestamp) -> bool {
         match self.all.get(pair) {
             Some(PermitRow::Answer { .. }) => !self.ready.contains(pair),
-            Some(_) => true,
-            None => {
+            Some(PermitRow::Invite { .. } | PermitRow::Withdrawn { .. }) => true,
+            // Whoever repeats it still wants to know.
+            Some(PermitRow::Question { .. }) | None => {
                 self.set(pair.clone(), PermitRow::Question { since: now });
                 true
             }
@@ -269,17 +270,26 @@ impl Permits {
 
     pub(super) fn compact(&mut self, now: Timestamp) {
         self.answered.retain(|_, (_, at)| now.since(*at) < Settings::SENT_KEEP_MS);
-        // Who asks goes on asking, more often than that.
-        let old = |row: &PermitRow| match row {
-            PermitRow::Withdrawn { since, .. } | PermitRow::Question { since } => {
-                now.since(*since) >= Settings::TOMBSTONE_MS
-            }
-            PermitRow::Invite { .. } | PermitRow::Answer { .. } => false,
-        };
-        let gone: Vec<Pair> = self.all.iter().filter(|(_, row)| old(row)).map(|(pair, _)| pair.clone()).collect();
-        for pair in gone {
-            self.remove(&pair);
+        self.drop_where(|row| matches!(row, PermitRow::Withdrawn { since, .. } if is_old(*since, now)));
+    }
+
+    /// Whether there are questions that nobody has repeated for long.
+    pub(super) fn has_old_questions(&self, now: Timestamp) -> bool {
+        self.all.values().any(|row| is_old_question(row, now))
+    }
+
+    /// Drops them. Who asks goes on asking, more often than that: whoever does not any longer has withdrawn it.
+    pub(super) fn drop_old_questions(&mut self, now: Timestamp) -> Vec<Pair> {
+        self.drop_where(|row| is_old_question(row, now))
+    }
+
+    fn drop_where(&mut self, is_useless: impl Fn(&PermitRow) -> bool) -> Vec<Pair> {
+        let useless = self.all.iter().filter(|(_, row)| is_useless(row));
+        let gone: Vec<Pair> = useless.map(|(pair, _)| pair.clone()).collect();
+        for pair in &gone {
+            self.remove(pair);
         }
+        gone
     }
 
     pub(super) fn take_rows(&mut self, server: &ServerName, rows: &mut Vec<RowChange>) {
@@ -300,6 +310,14 @@ fn theirs_since(row: &PermitRow) -> Option<Timestamp> {
         PermitRow::Question { since } | PermitRow::Answer { allow: true, since, .. } => Some(*since),
         _ => None,
     }
+}
+
+fn is_old(since: Timestamp, now: Timestamp) -> bool {
+    now.since(since) >= Settings::TOMBSTONE_MS
+}
+
+fn is_old_question(row: &PermitRow, now: Timestamp) -> bool {
+    matches!(row, PermitRow::Question { since } if is_old(*since, now))
 }
 
 /// As what it leaves, if at all.

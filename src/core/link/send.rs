@@ -315,7 +315,7 @@ impl Link {
     }
 
     /// Up to `most`, by a hash of the two servers and the `nth` time: no randomness here.
-    pub(super) fn spread(&self, nth: u64, most: u64) -> u64 {
+    pub(in crate::core) fn spread(&self, nth: u64, most: u64) -> u64 {
         xxh3_64(&(self.seed ^ nth).to_le_bytes()) % (most + 1)
     }
 

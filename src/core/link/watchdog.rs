@@ -153,10 +153,10 @@ impl Link {
         }
     }
 
-    /// This peer's turn to be reminded comes `offset_ms` from now on, as after a restart.
-    pub(in crate::core) fn remind_later(&mut self, horizon: Timestamp, offset_ms: u64) {
+    /// This peer's turn to be reminded comes `offset_ms` after `from`, as after a restart.
+    pub(in crate::core) fn remind_later(&mut self, from: Timestamp, offset_ms: u64) {
         if self.watchdog.on {
-            self.watchdog.asking.due = horizon.plus(offset_ms).into();
+            self.watchdog.asking.due = from.plus(offset_ms).into();
         }
     }
 

@@ -128,9 +128,11 @@ impl Link {
     pub(super) fn take_pending(&mut self, entries: usize, bytes: usize) -> (Vec<UserId>, Vec<UserId>) {
         // `"@localpart:server",`
         let fixed = self.server.as_str().len() + 5;
+        // A peer takes no more of each kind from one transaction.
+        let most = entries.min(Settings::MAX_POLLS);
         let mut size = 0;
         let mut taken = Vec::new();
-        for localpart in self.busy.pending.iter().chain(&self.busy.again).chain(&self.busy.unwanted).take(entries) {
+        for localpart in self.busy.pending.iter().chain(&self.busy.again).chain(&self.busy.unwanted).take(most) {
             size += localpart.len() + fixed;
             if size > bytes && !taken.is_empty() {
                 break;

@@ -91,6 +91,9 @@ impl Machines {
     }
 
     fn compact_links(&mut self, now: Timestamp) {
+        for number in self.links.numbers(|link| link.has_old_questions(now)) {
+            self.with_link(number, now, now, None, |link, turn| link.withdraw_old_questions(turn));
+        }
         let mut gone = Vec::new();
         for (number, link) in self.links.iter_mut() {
             if link.compact(now) {

@@ -75,16 +75,19 @@ impl Machines {
         self.remind_in_turn(now, speaking, None);
     }
 
-    /// Spreads reminders to these evenly over the short watchdog's time. Their silence is `forgiven` from about then on.
+    /// Spreads reminders to these evenly over the short watchdog's time from now on, each somewhere within its own part of it: other
+    /// partitions begin at the same moment. Their silence is `forgiven` from about then on.
     pub(super) fn remind_in_turn(&mut self, now: Timestamp, links: Vec<u32>, forgiven: Option<Timestamp>) {
         let (count, short_ms) = (links.len() as u64, self.settings.short_ms);
         for (nth, number) in (0..).zip(links) {
-            let offset_ms = short_ms * nth / count.max(1);
+            let part = |nth| short_ms * nth / count.max(1);
             self.with_link(number, now, now, None, |link, turn| {
                 if let Some(since) = forgiven {
                     link.forgive(turn.now, since, turn.settings);
                 }
-                link.remind_later(turn.horizon, offset_ms);
+                // The horizon is the last owner's, if we have just begun: by that, all that was missed would be due at once.
+                let within = link.spread(nth, (part(nth + 1) - part(nth)).saturating_sub(1));
+                link.remind_later(turn.now, part(nth) + within);
             });
         }
     }

@@ -131,8 +131,9 @@ impl User {
                 self.tell_changes(me, turn, Cause::Explicit);
             }
             UserSignal::Activity { device, set_presence, stamp } => {
-                self.device(device).heard_from(set_presence, &stamp, turn.now);
+                self.device(device.clone()).heard_from(set_presence, &stamp, turn.now);
                 self.device_spoke(me, turn);
+                self.imply_session(me, device, stamp.ts, turn);
             }
             UserSignal::Idle { device, idle_ms, stamp } => {
                 self.device(device).set_idle(idle_ms, stamp, turn.now);

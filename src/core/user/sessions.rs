@@ -33,6 +33,23 @@ pub(super) fn apply(
     put(sessions, Session { device: device.clone(), until, edge, stamp: stamp.clone() }, now) || ended
 }
 
+/// Begins or renews the session of a device that was heard of `at` some time, without a stamp: whatever is said of sessions counts more.
+/// A device that ended its own has none for as long as that is remembered. Whether anything changed.
+pub(super) fn imply(sessions: &mut Vec<Session>, device: DeviceId, at: Timestamp, now: Timestamp) -> bool {
+    let until = at.plus(Settings::IMPLIED_LEASE_MS);
+    if until <= now {
+        return false;
+    }
+    match sessions.iter_mut().find(|session| session.device == device && session.edge.is_none()) {
+        Some(session) if session.until == Timestamp(0) || session.until >= until => false,
+        Some(session) => {
+            session.until = until;
+            true
+        }
+        None => put(sessions, Session { device, until, edge: None, stamp: Stamp::default() }, now),
+    }
+}
+
 fn end_everywhere(sessions: &mut [Session], device: &DeviceId, stamp: &Stamp, now: Timestamp) -> bool {
     let is_older = |session: &&mut Session| {
         session.device == *device && session.edge.is_some() && supersedes(stamp, &session.stamp, now)

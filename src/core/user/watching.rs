@@ -34,6 +34,15 @@ impl User {
         }
     }
 
+    /// Whoever is heard of cares about the list for a while, unless they said that they do not. It is no lease: whether the device is
+    /// there is judged by when it was heard.
+    pub(super) fn imply_session(&mut self, me: &UserId, device: DeviceId, at: Timestamp, turn: &mut Turn<'_>) {
+        if sessions::imply(&mut self.state.sessions, device, at, turn.now) {
+            self.dirty.state = true;
+            self.update_watching(me, turn);
+        }
+    }
+
     /// E1: links watch for as long as a session cares, and `clients.linger` longer, so that a reconnect causes no traffic.
     pub(super) fn update_watching(&mut self, me: &UserId, turn: &mut Turn<'_>) {
         let cares = self.state.sessions.iter().any(|session| session.until > turn.horizon);

@@ -1,6 +1,7 @@
 //! One message on first appearance (W1, W2, E2, S3).
 
-use rollcall::core::signal::{Extension, Inbound, PeerSignal};
+use rollcall::core::Settings;
+use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal, Permission, PermissionKind};
 use rollcall::model::{Presence, Serial};
 
 use super::{ALICE, BOB, HOUR, friends, pushes, watched};
@@ -89,7 +90,53 @@ fn a_query_is_answered_once_and_promises_nothing() {
     a.tick(now);
     let (transaction, body) = a.sent().unwrap();
     assert_eq!(lines(&body), ["push @amy:a.example online"]);
-    a.receipt(now, &transaction, rollcall::core::signal::Outcome::Delivered);
+    a.receipt(now, &transaction, Outcome::Delivered);
     a.set(now, "@amy:a.example", Presence::Busy, None);
     assert!(pass(&mut now, 30, &mut a, &mut b).is_empty());
+}
+
+/// As a poll is: what a transaction asks counts though a later one was read first.
+#[test]
+fn a_query_that_was_overtaken_is_answered() {
+    let mut a = Server::new("a.example");
+    a.set(START, "@amy:a.example", Presence::Online, None);
+    for (counter, query) in [(2, vec![]), (1, vec![user("@amy:a.example")])] {
+        let extension = Extension { seq: Serial { epoch: 1, counter }, query, ..Extension::default() };
+        let inbound = Inbound { extension: Some(extension), ..Inbound::default() };
+        a.peer(START, &server("b.example"), PeerSignal::Transaction(Box::new(inbound)));
+    }
+    a.tick(START.plus(6_000));
+    assert_eq!(lines(&a.sent().unwrap().1), ["push @amy:a.example online"]);
+}
+
+/// A peer serves no more polls of one transaction: what goes beyond is asked in the next.
+#[test]
+fn no_transaction_asks_for_more_than_a_peer_serves() {
+    let settings = Settings { max_entries: 25_600, max_bytes: 8 << 20, ..defaults() };
+    let mut a = Server::with("a.example", settings);
+    let many = Settings::MAX_POLLS + 1_000;
+    let users: Vec<String> = (0..many).map(|n| format!("@u{n}:b.example")).collect();
+    for (n, users) in users.chunks(Settings::MAX_LIST).enumerate() {
+        let watcher = format!("@w{n}:a.example");
+        a.list(START, &watcher, &users.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        let accepts = users.iter().map(|observed| Permission {
+            kind: PermissionKind::Accept,
+            observed: user(observed),
+            observer: user(&watcher),
+        });
+        let inbound = Inbound { permissions: accepts.collect(), ..Inbound::default() };
+        a.peer(START, &server("b.example"), PeerSignal::Transaction(Box::new(inbound)));
+        a.session(START, &watcher, HOUR);
+    }
+    let (mut now, mut polled) = (START, 0);
+    while polled < many {
+        now = now.plus(6_000);
+        a.tick(now);
+        let (transaction, body) = a.sent().expect("all are asked for");
+        let edus = body["edus"].as_array().unwrap();
+        let polls: usize = edus.iter().filter_map(|edu| Some(edu["content"]["poll"].as_array()?.len())).sum();
+        assert!(polls <= Settings::MAX_POLLS, "{polls}");
+        polled += polls;
+        a.receipt(now, &transaction, Outcome::Delivered);
+    }
 }

@@ -2,18 +2,15 @@
 
 use rollcall::config::ListAccept;
 use rollcall::core::Settings;
-use rollcall::core::signal::{
-    Addressed, Extension, Inbound, LinkSignal, PeerSignal, Permission, PermissionKind, UserSignal,
-};
+use rollcall::core::signal::{Addressed, Extension, Inbound, LinkSignal, PeerSignal, UserSignal};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
-use rollcall::store::RowKind;
 use rollcall::wire::envelope::Job;
 use serde_json::{Value, json};
 
 use super::{ALICE, BOB, HOUR, friends, known, pushes};
 use crate::support::pair::{START, Server, defaults, lines, pass, said, server, settings, user};
 
-fn policy(accept: ListAccept) -> Settings {
+pub(super) fn policy(accept: ListAccept) -> Settings {
     Settings { accept, symmetric: false, ..settings() }
 }
 
@@ -38,7 +35,7 @@ fn seen_by_bob() -> (Timestamp, Server, Server) {
     (now, a, b)
 }
 
-fn permission(kind: &str, observed: &str, observer: &str) -> Value {
+pub(super) fn permission(kind: &str, observed: &str, observer: &str) -> Value {
     let content = json!({"observed_user": observed, "observer_user": observer});
     json!({"edu_type": format!("m.presence_{kind}"), "content": content})
 }
@@ -254,32 +251,6 @@ fn a_yes_that_nobody_asked_for_changes_nothing() {
     b.foreign(now, "a.example", &json!([permission("accept", "@amy:a.example", BOB)]));
     assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), false, Presence::Unknown)]);
     assert_eq!(b.sees(now, BOB, "@amy:a.example"), None);
-}
-
-#[test]
-fn a_hundred_questions_a_user_the_oldest_makes_room() {
-    let mut a = Server::with("a.example", policy(ListAccept::Ask));
-    for n in 0..103 {
-        let invite = permission("invite", ALICE, &format!("@asker{n:03}:c.example"));
-        a.foreign(START.plus(n), "c.example", &json!([invite]));
-    }
-    let questions = a.questions(ALICE);
-    assert_eq!((questions.len(), questions[0].as_str()), (100, "@asker003:c.example"));
-}
-
-#[test]
-fn a_thousand_questions_a_peer_the_oldest_is_taken_back() {
-    let mut a = Server::with("a.example", policy(ListAccept::Ask));
-    let whom = |n: u64| format!("@user{n:04}:a.example");
-    for n in 0..1_003_u64 {
-        let permission =
-            Permission { kind: PermissionKind::Invite, observed: user(&whom(n)), observer: user("@x:c.example") };
-        let inbound = Inbound { permissions: vec![permission], ..Inbound::default() };
-        a.peer(START.plus(n), &server("c.example"), PeerSignal::Transaction(Box::new(inbound)));
-    }
-    assert_eq!((0..4).map(|n| a.questions(&whom(n)).len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
-    let permits = a.rows.keys().filter(|key| key.kind == RowKind::Permit).count();
-    assert_eq!(permits, 1_000);
 }
 
 #[test]

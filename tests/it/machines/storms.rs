@@ -1,5 +1,5 @@
 //! Storms: much happens at once. Whatever it is, no change costs more than one status for each peer that watches, and what a peer
-//! asks for is answered once. Our own outage is in `watchdogs`.
+//! asks for is answered once. Who is given up in an outage of our own, and who is not, is in `watchdogs`.
 
 use rollcall::model::Presence;
 
@@ -105,6 +105,22 @@ fn a_restart_of_our_own_multiplies_nothing() {
     chatter(&mut fleet, users, 1);
     fleet.pass(2 * MINUTE);
     fleet.judge("our own restart");
+}
+
+/// Nobody can be reached for an hour, while changes go on: what they come to is told once, when all are back.
+#[test]
+fn an_outage_of_our_own_multiplies_nothing() {
+    let (peers, users) = (12, 60);
+    let mut fleet = present(peers, users);
+    fleet.lines.fill(Line::Down);
+    chatter(&mut fleet, users, 60);
+    assert_eq!(lapsed(&fleet.hub), 0, "that nobody at all can be reached is our own fault");
+    fleet.lines.fill(Line::Up);
+    fleet.pass(15 * MINUTE);
+    fleet.judge("an hour's outage of our own");
+    // Nobody said anything for a quarter of an hour.
+    assert_settled(&fleet, users, Presence::Unavailable);
+    assert!(fleet.peers.iter().chain([&fleet.hub]).all(|server| lapsed(server) == 0));
 }
 
 /// Everybody is idle, the host sleeps for an hour, and all of them are back at once: what was not read yet expires nobody, and whoever

@@ -1,5 +1,7 @@
 //! Watchdogs and reminders (W3–W7, E6, E7): when they expire, what they cost, and whose fault silence is.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rollcall::core::rows::{RemoteRow, user_key};
 use rollcall::core::signal::{Inbound, PeerSignal};
 use rollcall::core::{Lapse, Settings};
@@ -18,19 +20,46 @@ fn watchful() -> Settings {
     Settings { short_ms: SHORT_S * 1_000, ..settings() }
 }
 
-/// W5: after a restart everybody is reminded, one after the other.
+/// W5: after a restart everybody is reminded, one after the other, however long nobody was there.
 #[test]
 fn a_restart_reminds_everybody_evenly_spread() {
-    let mut herd = Herd::new(watchful(), 3_000);
-    herd.pass(10, |_| Peers::Answer);
+    for away_s in [0, 10, 600] {
+        let mut herd = Herd::new(watchful(), 3_000);
+        herd.pass(10, |_| Peers::Answer);
+        let from = restart_after(&mut herd, away_s);
+        let reminded: BTreeSet<_> = herd.reminders.iter().map(|(_, peer)| peer).collect();
+        assert_eq!(reminded.len(), 3_000);
+        let (peak, mean) = herd.peak_and_mean(from, 1);
+        assert!(peak as f64 <= 2.0 * mean, "{peak} in one second after {away_s} s, {mean} in the mean");
+    }
+}
+
+/// Sixteen partitions begin at the same moment, each with few peers.
+#[test]
+fn partitions_that_restart_together_do_not_remind_together() {
+    let mut seconds: BTreeMap<u64, usize> = BTreeMap::new();
+    for partition in 0..16 {
+        let mut herd = Herd::of(watchful(), (partition * 20..(partition + 1) * 20).map(peer));
+        herd.pass(10, |_| Peers::Answer);
+        let from = restart_after(&mut herd, 600);
+        let mut reminded = BTreeSet::new();
+        for (at, _) in herd.reminders.iter().filter(|(_, peer)| reminded.insert(peer)) {
+            *seconds.entry(at.since(from) / 1_000).or_default() += 1;
+        }
+        assert_eq!(reminded.len(), 20);
+    }
+    let peak = *seconds.values().max().unwrap();
+    assert!(peak as f64 <= 2.0 * 320.0 / SHORT_S as f64, "{peak} in one second of 320");
+}
+
+/// Nobody is there for so long. Since when somebody is again, whose reminders of the first short period are noted.
+fn restart_after(herd: &mut Herd, away_s: u64) -> Timestamp {
+    herd.now = herd.now.plus(1_000 * away_s);
     herd.server.restart(herd.now);
     herd.reminders.clear();
     let from = herd.now;
     herd.pass(SHORT_S + 5, |_| Peers::Answer);
-    let reminded: std::collections::BTreeSet<_> = herd.reminders.iter().map(|(_, peer)| peer).collect();
-    assert_eq!(reminded.len(), 3_000);
-    let (peak, mean) = herd.peak_and_mean(from, 1);
-    assert!(peak as f64 <= 2.0 * mean, "{peak} in one second, {mean} in the mean");
+    from
 }
 
 /// A peer that answers no reminder is given up after `watchdog.tries`, and nobody else is.

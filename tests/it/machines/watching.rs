@@ -1,12 +1,12 @@
 //! Who is polled, and when (E1, E5).
 
-use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal};
+use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal, UserSignal};
 use rollcall::model::{Presence, Serial};
 use rollcall::wire::envelope::Job;
 use serde_json::{Value, json};
 
-use super::{ALICE, BOB, HOUR, presence, watched};
-use crate::support::pair::{START, Server, pass, receive, said, server};
+use super::{ALICE, BOB, HOUR, friends, presence, watched};
+use crate::support::pair::{START, Server, device, pass, receive, said, server};
 
 #[test]
 fn a_session_polls_and_is_answered_with_the_present_state() {
@@ -21,6 +21,45 @@ fn without_a_session_nobody_is_polled() {
     b.list(now, "@bob:b.example", &["@alice:a.example"], &[]);
     let seen = said(&pass(&mut now, 60, &mut a, &mut b));
     assert!(seen.iter().all(|line| !line.contains("poll")), "E1: {seen:?}");
+}
+
+/// C4, inferred: whoever is heard of, as by /sync, cares about the list for a while.
+#[test]
+fn who_is_heard_of_cares_about_the_list_for_a_while() {
+    let (mut now, mut a, mut b) = friends();
+    let heard = |b: &mut Server, now| {
+        let stamp = b.stamp(now);
+        b.tell(now, BOB, UserSignal::Activity { device: device("PHONE"), set_presence: None, stamp });
+    };
+    heard(&mut b, now);
+    let seen = said(&pass(&mut now, 10, &mut a, &mut b));
+    assert!(seen.contains(&"b.example: poll @alice:a.example".to_owned()), "{seen:?}");
+    now = now.plus(60_000);
+    heard(&mut b, now);
+    let seen = said(&pass(&mut now, 140, &mut a, &mut b));
+    assert!(
+        seen.iter().all(|line| !line.contains("poll")),
+        "until two minutes and the linger after the last time: {seen:?}"
+    );
+    let seen = said(&pass(&mut now, 20, &mut a, &mut b));
+    assert_eq!(seen, ["b.example: unpoll @alice:a.example"]);
+    b.session(now, BOB, None);
+    heard(&mut b, now);
+    let seen = said(&pass(&mut now, 10, &mut a, &mut b));
+    assert!(seen.iter().all(|line| !line.contains("poll")), "who said that they do not care is believed: {seen:?}");
+}
+
+/// It says when a device was heard, and no more: whoever falls silent is offline as soon as ever.
+#[test]
+fn an_implied_session_keeps_nobody_online() {
+    let mut a = Server::new("a.example");
+    let stamp = a.stamp(START);
+    a.tell(START, ALICE, UserSignal::Activity { device: device("PHONE"), set_presence: None, stamp });
+    assert_eq!(a.sees(START, ALICE, ALICE).unwrap().status.presence, Presence::Online);
+    for second in 1..=66 {
+        a.tick(START.plus(1_000 * second));
+    }
+    assert_eq!(a.sees(START, ALICE, ALICE).unwrap().status.presence, Presence::Offline);
 }
 
 #[test]

@@ -232,7 +232,7 @@ impl Run {
         }
         let is_remote = user / 2 != target / 2;
         let (expected, _) = self.reference.status(target, self.now);
-        let known = !is_remote || self.reference.watches(user / 2, target);
+        let known = !is_remote || self.reference.watches(user / 2, target, self.now);
         let expected = if known { expected } else { Presence::Unknown };
         let never = self.reference.was_never_there(target);
         if presence != expected && !never {

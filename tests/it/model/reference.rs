@@ -10,6 +10,8 @@ use super::Operation;
 const OFFLINE_MS: u64 = 60_000 + SETTLE_MS;
 const IDLE_MS: u64 = 300_000 + SETTLE_MS;
 const SETTLE_MS: u64 = 5_000;
+/// Who was heard of cares about the list for so long: the lease that this implies, and the linger.
+const CARES_MS: u64 = 120_000 + 30_000;
 
 /// See the module. Under `list.accept = "everyone"`, without `list.symmetric`.
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub struct Reference {
     devices: BTreeMap<(usize, usize), Device>,
     messages: BTreeMap<usize, u8>,
     watching: BTreeSet<usize>,
+    /// When who was heard of.
+    heard: BTreeMap<usize, Timestamp>,
     lists: BTreeSet<(usize, usize)>,
     /// Who refuses whom.
     refused: BTreeSet<(usize, usize)>,
@@ -42,6 +46,7 @@ impl Reference {
                 let device = self.devices.entry((user, device)).or_default();
                 device.heard = now;
                 device.set = device.set.or(Some(Presence::Online));
+                self.heard.insert(user, now);
             }
             Operation::Idle { user, device, on } => {
                 let device = self.devices.entry((user, device)).or_default();
@@ -96,9 +101,10 @@ impl Reference {
         self.lists.contains(&(user, target))
     }
 
-    /// Whether somebody at `server` has a session and lists `target`.
-    pub fn watches(&self, server: usize, target: usize) -> bool {
-        self.watching.iter().any(|user| user / 2 == server && self.lists(*user, target))
+    /// Whether somebody at `server` has a session, or was heard of, and lists `target`.
+    pub fn watches(&self, server: usize, target: usize, now: Timestamp) -> bool {
+        let heard = self.heard.iter().filter(|(_, at)| now.since(**at) < CARES_MS).map(|(user, _)| user);
+        self.watching.iter().chain(heard).any(|user| user / 2 == server && self.lists(*user, target))
     }
 }
 

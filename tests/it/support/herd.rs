@@ -31,9 +31,13 @@ pub struct Herd {
 
 impl Herd {
     pub fn new(settings: Settings, peers: usize) -> Self {
+        Self::of(settings, (0..peers).map(peer))
+    }
+
+    pub fn of(settings: Settings, peers: impl Iterator<Item = ServerName>) -> Self {
         let server = Server::with("a.example", settings);
         let mut herd = Self { server, now: START, seq: BTreeMap::new(), reminders: Vec::new() };
-        for peer in (0..peers).map(peer) {
+        for peer in peers {
             let poll = vec![user("@john:a.example")];
             herd.says(&peer, Inbound { poll, ..Inbound::default() });
         }
