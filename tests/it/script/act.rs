@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rollcall::core::signal::{Inbound, PeerSignal, Permission, SessionAction, Stamp, UserSignal};
-use rollcall::model::{Partition, ServerName, Status, Timestamp, UserId};
+use rollcall::core::signal::{Extension, Inbound, PeerSignal, Permission, Reminder, SessionAction, Stamp, UserSignal};
+use rollcall::model::{Partition, Serial, ServerName, Status, Timestamp, UserId};
 use rollcall::reader::{Known, Reader};
 use rollcall::store::{Commit, Lease, OutboxRow, Ownership, RowKey, RowKind, Store, StoreError};
 
-use super::parse::{Act, Foreign, UserAct};
+use super::parse::{Act, Foreign, LEASE_MS, UserAct};
 use super::show;
 use super::world::World;
 
@@ -45,7 +45,12 @@ fn user_act(world: &mut World, user: UserId, act: UserAct) {
         UserAct::List(users, false) => UserSignal::List { add: Vec::new(), remove: users, stamp },
         UserAct::Answer(observer, allow) => UserSignal::Answer { observer, allow, stamp },
         UserAct::Reads(whom) => return reads(world, &user, &whom),
-        UserAct::ReadsList => return reads_list(world, &user),
+        UserAct::ReadsList(None) => return reads_list(world, &user),
+        UserAct::ReadsList(Some(device)) => {
+            // As the edge answers such a request.
+            reads_list(world, &user);
+            UserSignal::Session { device, action: SessionAction::Start { lease_ms: LEASE_MS, edge: None }, stamp }
+        }
         UserAct::ReadsRequests => return reads_requests(world, &user),
     };
     world.tell_user(user, signal);
@@ -53,6 +58,7 @@ fn user_act(world: &mut World, user: UserId, act: UserAct) {
 
 fn sends(world: &mut World, from: &ServerName, to: &ServerName, what: Foreign) {
     world.stamps += 1;
+    let numbered = Extension { seq: Serial { epoch: 1, counter: world.stamps }, ..Extension::default() };
     let mut inbound =
         Inbound { txn_id: world.stamps.to_string().into(), origin_server_ts: world.now, ..Inbound::default() };
     match what {
@@ -63,6 +69,11 @@ fn sends(world: &mut World, from: &ServerName, to: &ServerName, what: Foreign) {
         Foreign::Unpoll(user) => inbound.unpoll.push(user),
         Foreign::Permission(kind, observed, observer) => {
             inbound.permissions.push(Permission { kind, observed, observer });
+        }
+        Foreign::Query(user) => inbound.extension = Some(Extension { query: vec![user], ..numbered }),
+        Foreign::Reminder => {
+            let reminder = Reminder { id: inbound.txn_id.clone(), ..Reminder::default() };
+            inbound.extension = Some(Extension { reminder: Some(reminder), ..numbered });
         }
         Foreign::Heard => return world.tell_peer(to, from, PeerSignal::Heard),
     }

@@ -18,7 +18,7 @@ pub enum Act {
     Restart(ServerName),
     Down(ServerName),
     Up(ServerName),
-    /// `forget a @x:b`: the status of a peer's user in a's store is damaged, unseen.
+    /// `damage a @x:b`: the status of a peer's user in a's store is damaged, unseen.
     Damage(ServerName, UserId),
     /// `@x:a …`
     User(UserId, UserAct),
@@ -54,8 +54,8 @@ pub enum UserAct {
     Answer(UserId, bool),
     /// `@x:a reads @y:b`: the status, as a client gets it.
     Reads(UserId),
-    /// `@x:a reads list`
-    ReadsList,
+    /// `@x:a reads list`; `@x:a on PHONE reads list`: over HTTP, which starts a session.
+    ReadsList(Option<DeviceId>),
     /// `@x:a reads requests`
     ReadsRequests,
 }
@@ -65,11 +65,16 @@ pub enum Foreign {
     Poll(UserId),
     Unpoll(UserId),
     Permission(PermissionKind, UserId, UserId),
+    /// S3: the status of now, and no more. Of a server that speaks rollcall.
+    Query(UserId),
+    /// W5: a reminder that says nothing of who was told what. Of a server that speaks rollcall.
+    Reminder,
     /// Anything else than presence.
     Heard,
 }
 
-const LEASE_MS: u64 = 120_000;
+/// As `edge/devices.rs` has it.
+pub const LEASE_MS: u64 = 120_000;
 
 pub fn act(line: &str) -> Result<Act, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -97,6 +102,7 @@ fn user_act(line: &str, words: &[&str]) -> Result<UserAct, String> {
         ["on", on, "is", kind] => Ok(UserAct::Kind(device(on)?, Some((*kind).into()))),
         ["on", on, "starts"] => Ok(UserAct::Start(device(on)?, LEASE_MS)),
         ["on", on, "starts", "for", time] => Ok(UserAct::Start(device(on)?, ms(time)?)),
+        ["on", on, "reads", "list"] => Ok(UserAct::ReadsList(Some(device(on)?))),
         ["on", on, "stops"] => Ok(UserAct::Stop(device(on)?)),
         ["on", on, presence, ..] => {
             let presence = Presence::parse(presence).ok_or("no presence")?;
@@ -106,7 +112,7 @@ fn user_act(line: &str, words: &[&str]) -> Result<UserAct, String> {
         ["drops", whom @ ..] => Ok(UserAct::List(users(whom)?, false)),
         ["allows", whom] => Ok(UserAct::Answer(user(whom)?, true)),
         ["denies", whom] => Ok(UserAct::Answer(user(whom)?, false)),
-        ["reads", "list"] => Ok(UserAct::ReadsList),
+        ["reads", "list"] => Ok(UserAct::ReadsList(None)),
         ["reads", "requests"] => Ok(UserAct::ReadsRequests),
         ["reads", whom] => Ok(UserAct::Reads(user(whom)?)),
         _ => Err("nobody can do this".into()),
@@ -118,6 +124,8 @@ fn foreign(words: &[&str]) -> Result<Foreign, String> {
         ["push", who, presence] => Ok(Foreign::Push(user(who)?, Presence::parse(presence).ok_or("no presence")?)),
         ["poll", whom] => Ok(Foreign::Poll(user(whom)?)),
         ["unpoll", whom] => Ok(Foreign::Unpoll(user(whom)?)),
+        ["query", whom] => Ok(Foreign::Query(user(whom)?)),
+        ["reminder"] => Ok(Foreign::Reminder),
         ["invite", observer, "for", observed] => permission(PermissionKind::Invite, observed, observer),
         ["accept", observer, "by", observed] => permission(PermissionKind::Accept, observed, observer),
         ["deny", observer, "by", observed] => permission(PermissionKind::Deny, observed, observer),
