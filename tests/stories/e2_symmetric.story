@@ -8,9 +8,12 @@ advance 10s
 advance 10s
     14.9s a → b: push @john:a online active "on the phone"
 b sends a accept @john:a by @alice:b
+advance 10s
+# Whoever then appears pushes and asks in one message.
+@john:a on PHONE online ""
 @john:a on PHONE starts for 10m
 advance 10s
-    24.9s a → b: poll @alice:b
+    34.9s a → b: push @john:a online active; poll @alice:b
 b sends a push @alice:b online
 advance 5s
-    31.0s to @john:a: @alice:b online since 1s
+    41.0s to @john:a: @alice:b online since 1s

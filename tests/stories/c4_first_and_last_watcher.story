@@ -1,0 +1,24 @@
+# C4, E1: the first user who watches brings the poll, the second nothing; the first to leave nothing, the last the unpoll.
+config list.accept = everyone
+servers a b
+@john:a lists @alice:b
+@mary:a lists @alice:b
+advance 30s
+    4.9s a → b: push @john:a offline, @mary:a offline; invite @john:a for @alice:b; invite @mary:a for @alice:b
+    9.6s b → a: unpoll @john:a, @mary:a; accept @john:a by @alice:b; accept @mary:a by @alice:b
+@john:a on PHONE starts for 1h
+advance 10s
+    34.9s a → b: poll @alice:b
+    39.6s b → a: push @alice:b offline
+@mary:a on DESK starts for 1h
+advance 10s
+    40.6s to @john:a: @alice:b offline since 1795400040s
+    41.0s to @mary:a: @alice:b offline since 1795400040s
+@john:a on PHONE stops
+advance 40s
+@mary:a on DESK stops
+advance 10s
+    99.6s b → a: reminder (mine 1, yours 0)
+advance 50s
+    104.6s a → b: answer
+    124.9s a → b: unpoll @alice:b

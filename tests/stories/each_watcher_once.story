@@ -1,0 +1,30 @@
+# W8, P1: one change reaches each watching user of its server once, and each watching server once, however many watch there.
+config list.accept = everyone
+servers a b
+@john:a lists @alice:a
+@mary:a lists @alice:a
+@carol:b lists @alice:a
+@dave:b lists @alice:a
+advance 20s
+    4.6s b → a: push @carol:b offline, @dave:b offline; invite @carol:b for @alice:a; invite @dave:b for @alice:a
+    9.6s a → b: unpoll @carol:b, @dave:b; accept @carol:b by @alice:a; accept @dave:b by @alice:a
+@alice:a on LAPTOP online
+@alice:a on LAPTOP starts for 1h
+@john:a on PHONE starts for 1h
+@mary:a on DESK starts for 1h
+@carol:b on WEB starts for 1h
+@dave:b on WEB starts for 1h
+advance 20s
+    21.0s to @john:a: @alice:a online active
+    21.0s to @mary:a: @alice:a online active
+    24.6s b → a: poll @alice:a
+    29.6s a → b: push @alice:a online active
+    30.6s to @carol:b: @alice:a online active
+    30.6s to @dave:b: @alice:a online active
+@alice:a on LAPTOP busy
+advance 10s
+    41.0s to @john:a: @alice:a busy active
+    41.0s to @mary:a: @alice:a busy active
+    44.9s a → b: push @alice:a busy active
+    45.9s to @carol:b: @alice:a busy active
+    45.9s to @dave:b: @alice:a busy active
