@@ -8,6 +8,7 @@ mod lists;
 mod local;
 mod permission;
 mod plain;
+mod promises;
 mod questions;
 mod restarts;
 mod reviewed;
