@@ -116,6 +116,6 @@ fn a_behaviour_that_nothing_shows_is_found() {
     let table = fs::read_to_string(Path::new(ROOT).join("docs/conformance.md")).unwrap();
     let wrong = table.replace("`each_watcher_once.story` |\n| a push", "none |\n| a push");
     let wrong = wrong.replace("stops its updates | `local_drop.story`", "stops its updates | `gone.story`");
-    let wrong = wrong.replace("| one's own state can be read |", "- one's own state can be read |");
+    let wrong = wrong.replace("| also those of a user", "- also those of a user");
     assert_eq!(faults(&wrong).len(), 3, "{:?}", faults(&wrong));
 }
