@@ -133,7 +133,7 @@ impl PeerKeys {
         let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
         // Before it keeps others waiting who need the same server.
         let Ok(_share) = timeout(ASKING_WAIT, self.share(from)).await else { return busy() };
-        let asked = self.known.entry_by_ref(server).and_compute_with(async |entry| {
+        let answer = self.known.entry_by_ref(server).and_compute_with(async |entry| {
             let now = self.clock.now();
             let known = entry.map(|entry| entry.into_value());
             if known.as_ref().is_some_and(|answer| !answer.is_stale(key, now)) {
@@ -145,7 +145,9 @@ impl PeerKeys {
             let keys = fetched.unwrap_or_else(|_| Err("it takes too long".into())).map(Arc::new);
             Op::Put(Answer { asked: now, keys: prefer(keys, known, now) })
         });
-        asked.await.into_entry().map_or_else(busy, |entry| entry.into_value())
+        let answer = answer.await.into_entry().map(|entry| entry.into_value());
+        // If nobody could be asked, what is remembered is no verdict on a key that may be new.
+        answer.filter(|answer| !answer.is_stale(key, self.clock.now())).unwrap_or_else(busy)
     }
 
     /// A place among those who ask for the sake of `from`.

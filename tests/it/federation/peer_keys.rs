@@ -92,3 +92,34 @@ async fn one_address_does_not_take_all_questions_for_keys() {
     let answer = keys.with_key(&peer.name, "ed25519:p_1", Some(another));
     timeout(PATIENCE, answer).await.expect("an answer").unwrap();
 }
+
+#[tokio::test]
+async fn while_nobody_can_be_asked_a_new_key_gets_no_verdict() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config(peer.name.as_str(), &peer.base);
+    let made_up: Vec<_> = (0..MAX_STRANGERS).map(|number| name(&format!("{number}.example"))).collect();
+    for server in &made_up {
+        config.resolve.insert(server.clone(), format!("http://{}", silent.local_addr().unwrap()));
+    }
+    let clock = Moved::new();
+    let keys = PeerKeys::new(peers(&config), Arc::new(clock.clone()));
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
+    let new = SigningKeys::single(SigningKey::generate("p_2").unwrap());
+    peer.publish(server_keys_json(&peer.name, &new, clock.now(), Duration::from_secs(3600)));
+    clock.by_seconds(30);
+    let mut asking: Vec<_> =
+        made_up.iter().map(|server| Box::pin(keys.with_key(server, "ed25519:p_1", None))).collect();
+    for question in &mut asking {
+        assert!(poll!(question).is_pending());
+        tokio::task::yield_now().await;
+    }
+    // Nothing answers, so time may jump to the end of the wait.
+    tokio::time::pause();
+    let unasked = keys.with_key(&peer.name, "ed25519:p_2", None).await.unwrap_err();
+    assert!(unasked.to_string().ends_with("too many servers are being asked"), "{unasked:?}");
+    keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
+    tokio::time::resume();
+    drop(asking);
+    keys.with_key(&peer.name, "ed25519:p_2", None).await.unwrap();
+}
