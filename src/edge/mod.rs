@@ -8,9 +8,10 @@
 //! | `federation`, `transaction`, `answered`, `trusted`, `peer_keys` | peers |
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
 //! | `serving`, `door`, `places`, `tls` | connections |
-//! | `address`, `limits`, `auth`, `whoami` | who is there, and how much they may ask |
+//! | `address`, `limits`, `auth`, `whoami`, `absence` | who is there, and how much they may ask |
 //! | `request`, `body`, `inflate`, `json`, `error` | what all of them share |
 
+mod absence;
 mod address;
 mod admission;
 mod answered;

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::absence::Absence;
 use super::auth::{Caller, Credentials};
 use super::error::MatrixError;
 use crate::config::HomeserverConfig;
@@ -49,6 +50,7 @@ pub(crate) struct Whoami {
     local: ServerName,
     answers: Cache<Key, Answer>,
     asking: Semaphore,
+    absence: Absence,
 }
 
 /// A hash of what a client showed.
@@ -111,6 +113,7 @@ impl Whoami {
             local,
             answers,
             asking: Semaphore::new(MAX_ASKING),
+            absence: Absence::default(),
         })
     }
 
@@ -133,17 +136,30 @@ impl Whoami {
     }
 
     async fn ask(&self, shown: &Credentials) -> Result<Answer, MatrixError> {
+        let bearer = bearer(shown)?;
+        let answer = self.question(shown, bearer).await;
+        match &answer {
+            Ok(_) => self.absence.end(),
+            Err(reason) => self.absence.begin(reason),
+        }
+        // The reason may tell of our network: it stays in the log.
+        let away = "the homeserver cannot be asked whose this access token is";
+        answer.map_err(|_| MatrixError::unavailable(away, RETRY))
+    }
+
+    /// What it says; an error says why that is no verdict.
+    async fn question(&self, shown: &Credentials, bearer: HeaderValue) -> Result<Answer, String> {
         let turn = timeout(self.timeout, self.asking.acquire()).await;
-        let _turn = turn.map_err(|_| away("too many questions wait"))?.expect("the semaphore is never closed");
-        let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, bearer(shown)?).send().await;
-        let response = asked.map_err(|error| away(&causes(&error)))?;
+        let _turn = turn.map_err(|_| "too many questions wait")?.expect("the semaphore is never closed");
+        let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, bearer).send().await;
+        let response = asked.map_err(|error| causes(&error))?;
         match response.status() {
             StatusCode::OK => self.identity(&read(response).await?),
             StatusCode::UNAUTHORIZED => Ok(Answer::Refused(unknown(&read(response).await.unwrap_or_default()))),
             StatusCode::FORBIDDEN => {
                 Ok(Answer::Refused(MatrixError::forbidden("the homeserver does not let this token act")))
             }
-            other => Err(away(&format!("it answers {other}"))),
+            other => Err(format!("it answers {other}")),
         }
     }
 
@@ -156,16 +172,16 @@ impl Whoami {
         url
     }
 
-    fn identity(&self, identity: &Identity) -> Result<Answer, MatrixError> {
-        let user = UserId::parse(&identity.user_id).map_err(|error| away(&error.to_string()))?;
+    fn identity(&self, identity: &Identity) -> Result<Answer, String> {
+        let user = UserId::parse(&identity.user_id).map_err(|error| error.to_string())?;
         if !user.belongs_to(&self.local) {
-            return Err(away(&format!("it speaks for {}, not for {}", user.server_str(), self.local)));
+            return Err(format!("it speaks for {}, not for {}", user.server_str(), self.local));
         }
         if identity.is_guest {
             return Ok(Answer::Refused(MatrixError::guest()));
         }
         let device = DeviceId::parse(identity.device_id.as_deref().unwrap_or(NO_DEVICE));
-        Ok(Answer::Known(Caller { user, device: device.map_err(|error| away(&error.to_string()))? }))
+        Ok(Answer::Known(Caller { user, device: device.map_err(|error| error.to_string())? }))
     }
 }
 
@@ -192,9 +208,9 @@ fn key(shown: &Credentials) -> Key {
     hash.finalize().into()
 }
 
-async fn read<T: DeserializeOwned>(response: Response) -> Result<T, MatrixError> {
-    let body = read_answer(response).await.map_err(|error| away(&error.to_string()))?;
-    serde_json::from_slice(&body).map_err(|error| away(&error.to_string()))
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, String> {
+    let body = read_answer(response).await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
 
 fn unknown(refusal: &Refusal) -> MatrixError {
@@ -213,16 +229,14 @@ fn bearer(shown: &Credentials) -> Result<HeaderValue, MatrixError> {
     Ok(token)
 }
 
-/// The reason may tell of our network: it stays in the log.
-fn away(reason: &str) -> MatrixError {
-    tracing::warn!(reason, "the homeserver does not say whose an access token is");
-    MatrixError::unavailable("the homeserver cannot be asked whose this access token is", RETRY)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::config::Secret;
+    use crate::lifecycle;
 
     #[test]
     fn a_token_that_is_asked_for_shows_in_no_request() {
@@ -232,5 +246,58 @@ mod tests {
         let request = request.build().unwrap();
         assert_eq!(request.headers()[header::AUTHORIZATION], "Bearer syt_am9obg");
         assert!(!format!("{request:?}").contains("syt_"), "{request:?}");
+    }
+
+    /// What is logged while it is kept, warnings and what is less bad.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// How many lines of this level speak of the homeserver.
+        fn lines(&self, level: &str) -> usize {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            text.lines().filter(|line| line.contains(level) && line.contains("the homeserver")).count()
+        }
+    }
+
+    /// Asks whose some tokens are of a homeserver that gives these answers.
+    async fn ask_for(statuses: Vec<StatusCode>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let answers = Arc::new(Mutex::new(statuses.clone().into_iter()));
+        let answer = move || std::future::ready(answers.lock().unwrap().next().expect("asked as often as that"));
+        let router = axum::Router::new().fallback(answer);
+        let serving = lifecycle::spawn("homeserver", async move { axum::serve(listener, router).await });
+        let long = Duration::from_secs(60);
+        let config = HomeserverConfig { url, timeout: long, cache: long, cache_refused: long, cache_max: 100 };
+        let whoami = Whoami::new(&config, ServerName::parse("a.example").unwrap()).unwrap();
+        for (number, status) in statuses.into_iter().enumerate() {
+            let shown = Credentials { token: Secret::new(format!("t{number}")), asserted: Vec::new() };
+            let error = whoami.caller(&shown).await.unwrap_err();
+            assert_eq!(error.status() == StatusCode::SERVICE_UNAVAILABLE, status.is_server_error(), "{error:?}");
+        }
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_homeserver_that_is_away_is_said_once_until_it_is_back() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        let _kept = tracing::subscriber::set_default(subscriber);
+        let (away, back) = (StatusCode::BAD_GATEWAY, StatusCode::UNAUTHORIZED);
+        ask_for([vec![away; 20], vec![back; 2]].concat()).await;
+        assert_eq!((log.lines(" WARN "), log.lines(" INFO ")), (1, 1));
     }
 }
