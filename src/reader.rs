@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::config::{ListAccept, ListShared};
+use crate::core::device::Device;
 use crate::core::rows::{LinkState, Relations, RemoteRow, UserState, link_key, user_key};
 use crate::core::settings::Rules;
-use crate::model::{Partition, ServerName, Status, Timestamp, UserId};
+use crate::model::{DeviceId, Partition, ServerName, Status, Timestamp, UserId};
 use crate::store::{RowKey, RowKind, SharedStore, StoreError};
 use crate::wire::envelope::decode;
 
@@ -62,6 +63,12 @@ impl Reader {
             false => self.may_see(reader, user, listed, &mut links).await?,
         };
         if may { self.known(user, now, &mut links).await.map(Some) } else { Ok(None) }
+    }
+
+    /// What is known of a device of `user`, a local user; `None`: it was never heard of, or is gone.
+    pub async fn device(&self, user: &UserId, device: &DeviceId) -> Result<Option<Device>, StoreError> {
+        let state: UserState = self.row(user_key(RowKind::User, user), user.as_str()).await?;
+        Ok(state.device(device).cloned())
     }
 
     /// The presence list of `user`: whom, whether they let `user` see them, and what is known and may be seen. Of those who do not

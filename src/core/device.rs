@@ -99,8 +99,14 @@ impl Device {
         reachable && self.idle_since.is_none() && horizon < self.active.plus(settings.granularity_ms)
     }
 
-    pub(super) fn kind(&self) -> Option<&str> {
+    /// Its kind, such as `mobile` (C3).
+    pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
+    }
+
+    /// Since when it has been idle, as it said itself (C2).
+    pub fn idle_since(&self) -> Option<Timestamp> {
+        self.idle_since
     }
 
     pub(super) fn active(&self) -> Timestamp {

@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::error::MatrixError;
 use super::json::Fields;
 use super::request::Followed;
-use super::{EdgeState, MAX_CLIENT_BODY, bad_path};
+use super::{EdgeState, MAX_CLIENT_BODY, bad_path, store_error};
 use crate::core::signal::{SessionAction, UserSignal};
 use crate::model::{DeviceId, UserId};
 
@@ -56,6 +56,15 @@ pub(crate) async fn delete_poll(
     let stop = UserSignal::Session { device, action: SessionAction::Stop, stamp: edge.stamp() };
     edge.tell(&caller.user, followed, vec![stop]).await?;
     Ok(Json(json!({})))
+}
+
+/// `GET /_rollcall/v1/users/{userId}/devices/{deviceId}`: what was put there, the idle time as of now.
+pub(crate) async fn get_device(State(edge): State<Arc<EdgeState>>, caller: Caller, path: DevicePath) -> Answer {
+    let device = own_device(&caller, path)?;
+    let known = edge.reader.device(&caller.user, &device).await.map_err(|error| store_error(&error))?;
+    let known = known.ok_or_else(|| MatrixError::not_found("this device was never heard of, or is gone"))?;
+    let idle_ms = known.idle_since().map(|since| edge.clock.now().since(since));
+    Ok(Json(json!({ "idle_ms": idle_ms, "device_type": known.kind() })))
 }
 
 /// `PUT /_rollcall/v1/users/{userId}/devices/{deviceId}`, body `{"idle_ms"?: n|null, "device_type"?: text|null}`.

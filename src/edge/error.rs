@@ -83,6 +83,11 @@ impl MatrixError {
         Self::new(StatusCode::FORBIDDEN, "M_FORBIDDEN", text)
     }
 
+    /// 404: the path is there, what it names is not.
+    pub(crate) fn not_found(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", text)
+    }
+
     /// 404: no such path here.
     pub(crate) fn unrecognized() -> Self {
         Self::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "unrecognized request")

@@ -281,7 +281,7 @@ fn router(edge: Arc<EdgeState>) -> Router {
     }
     router
         .route("/_rollcall/v1/users/{userId}/poll/{deviceId}", put(devices::put_poll).delete(devices::delete_poll))
-        .route("/_rollcall/v1/users/{userId}/devices/{deviceId}", put(devices::put_device))
+        .route("/_rollcall/v1/users/{userId}/devices/{deviceId}", get(devices::get_device).put(devices::put_device))
         .route("/_rollcall/v1/users/{userId}/requests", get(requests::get_requests))
         .route("/_rollcall/v1/users/{userId}/requests/{observer}", post(requests::post_request))
         .route("/_rollcall/v1/users/{userId}/stream", get(stream::get_stream))

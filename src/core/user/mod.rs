@@ -118,6 +118,12 @@ impl UserState {
     pub fn status(&self) -> &Status {
         &self.told
     }
+
+    /// One of the user's devices, unless it was never heard of, or said that it is gone.
+    pub fn device(&self, id: &DeviceId) -> Option<&Device> {
+        let known = self.devices.iter().find(|(known, _)| known == id);
+        known.map(|(_, device)| device).filter(|device| device.heard() > Timestamp(0))
+    }
 }
 
 impl User {

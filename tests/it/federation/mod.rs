@@ -4,6 +4,7 @@ mod clients;
 mod coding;
 mod connections;
 mod courier;
+mod devices;
 mod discovery;
 mod edge;
 mod failures;
