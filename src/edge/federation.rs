@@ -53,12 +53,15 @@ pub(crate) async fn put_send(
     txn_id: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response, MatrixError> {
+    let (parts, body) = request.into_parts();
+    if edge.config.federation == EdgeFederation::Trusted {
+        trusted::prove(&edge, &parts)?;
+    }
     let Path(txn_id) = txn_id.map_err(|error| bad_path(&error))?;
     if !(1..=MAX_TXN_ID).contains(&txn_id.len()) {
         return Err(MatrixError::invalid(format!("txnId has {} bytes, not 1 to {MAX_TXN_ID}", txn_id.len())));
     }
     edge.admission.admit().await?;
-    let (parts, body) = request.into_parts();
     let arrival = Arrival { txn_id: txn_id.into(), now: edge.clock.now(), trace: followed.0 };
     let taken = Json(json!({ "pdus": {} }));
     Ok(match edge.config.federation {
@@ -98,11 +101,11 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
     edge.answered.once(origin, &txn_id, edge.publisher.publish(pack)).await
 }
 
-/// Returns once a transaction that a trusted edge hands on waits for its turn: nobody cares what becomes of a copy.
+/// Returns once a transaction that a trusted edge hands on, who has proved to be one, waits for its turn: nobody cares what becomes of
+/// a copy.
 async fn take_trusted(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival) -> Result<(), MatrixError> {
-    trusted::prove(edge, &parts)?;
-    let scheme = scheme(edge, &parts.headers)?;
-    let named = scheme.map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
+    let schemes = schemes(edge, &parts.headers)?;
+    let named = schemes.first().map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
     let body = edge.peer_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
     let coding = Coding::of(&parts.headers)?;
     let body = uncoded(edge, coding, body).await?;

@@ -285,8 +285,8 @@ fn router(edge: Arc<EdgeState>) -> Router {
         .route("/_rollcall/v1/users/{userId}/requests", get(requests::get_requests))
         .route("/_rollcall/v1/users/{userId}/requests/{observer}", post(requests::post_request))
         .route("/_rollcall/v1/users/{userId}/stream", get(stream::get_stream))
-        .route("/_rollcall/v1/events", post(events::post_events))
-        .route("/_matrix/federation/v1/send/{txnId}", put(federation::put_send))
+        .route(request::EVENTS, post(events::post_events))
+        .route(request::SEND, put(federation::put_send))
         .route("/_matrix/federation/v1/version", get(federation::get_version))
         .route("/_matrix/key/v2/server", get(federation::get_key))
         // The form of before Matrix 1.1: peers that still ask for one key by its ID take the same document.

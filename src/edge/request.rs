@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 use super::door::Remote;
 use super::error::MatrixError;
 use super::{EdgeState, address};
+use crate::config::EdgeFederation;
 use crate::model::TraceId;
 
 /// The trace that a request's signals belong to, if somebody follows it.
@@ -25,8 +26,9 @@ const CORS: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "X-Requested-With, Content-Type, Authorization"),
 ];
 
-/// The one path whose caller proves itself before the bound of its address counts.
-const EVENTS: &str = "/_rollcall/v1/events";
+/// The routes whose callers may prove themselves before the bound of their address counts; the second if copies come from a trusted edge.
+pub(crate) const EVENTS: &str = "/_rollcall/v1/events";
+pub(crate) const SEND: &str = "/_matrix/federation/v1/send/{txnId}";
 
 /// Around every handler.
 pub(crate) async fn observe(State(edge): State<Arc<EdgeState>>, mut request: Request, next: Next) -> Response {
@@ -36,7 +38,7 @@ pub(crate) async fn observe(State(edge): State<Arc<EdgeState>>, mut request: Req
     let (trace, followed) = trace(request.headers());
     request.extensions_mut().insert(followed);
     let span = tracing::info_span!("request", trace_id = %trace, method = %request.method(), route);
-    let mut response = match admit(&edge, &request) {
+    let mut response = match admit(&edge, &request, &route) {
         Err(error) => error.into_response(),
         Ok(()) if for_clients && request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).instrument(span.clone()).await,
@@ -67,8 +69,13 @@ fn method(method: &Method) -> &'static str {
     }
 }
 
-fn admit(edge: &EdgeState, request: &Request) -> Result<(), MatrixError> {
-    if request.uri().path() == EVENTS { Ok(()) } else { limit(edge, request.extensions(), request.headers()) }
+fn admit(edge: &EdgeState, request: &Request, route: &str) -> Result<(), MatrixError> {
+    let proves_itself = match (request.method(), route) {
+        (&Method::POST, EVENTS) => true,
+        (&Method::PUT, SEND) => edge.config.federation == EdgeFederation::Trusted,
+        _ => false,
+    };
+    if proves_itself { Ok(()) } else { limit(edge, request.extensions(), request.headers()) }
 }
 
 /// Counts a request against the address that it comes from, if it comes from any but a trusted proxy's own.

@@ -1,7 +1,7 @@
 //! How much one user and one address may ask.
 
 use reqwest::{Method, Response, StatusCode};
-use rollcall::config::{EdgeConfig, LimitsConfig, Rate, Secret};
+use rollcall::config::{EdgeConfig, EdgeFederation, LimitsConfig, Rate, Secret};
 use serde_json::Value;
 
 use super::edge::{Edge, answer, assert_error, config};
@@ -93,4 +93,28 @@ async fn edges_may_send_much_and_guess_little() {
     let refused = exhaust(async || post("Bearer guess").await).await;
     assert_error(&refused, 429, "M_LIMIT_EXCEEDED", "too much");
     assert_eq!(post("Bearer s3cret-s3cret-s3cret").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn trusted_edges_may_hand_on_much_and_guess_little() {
+    let federation_secret = Some(Secret::new("the edge is who it says it is"));
+    let trusting = EdgeConfig { federation: EdgeFederation::Trusted, federation_secret, ..limited(MANY, THREE) };
+    let edge = Edge::start(trusting, &[]).await;
+    let put = async |secret: &str, txn_id: &str| {
+        let path = format!("/_matrix/federation/v1/send/{txn_id}");
+        let request = edge.request(Method::PUT, &path).header("x-forwarded-for", "198.51.100.7");
+        let body = r#"{"origin":"b.example","origin_server_ts":5}"#;
+        answer(request.header("rollcall-edge-secret", secret).body(body)).await
+    };
+    let good = async |txn_id: &str| put("the edge is who it says it is", txn_id).await.0;
+    for txn_id in 0..10 {
+        assert_eq!(good(&txn_id.to_string()).await, StatusCode::OK);
+    }
+    for txn_id in ["1", &"x".repeat(300)] {
+        let refused = exhaust(async || put("guess", txn_id).await).await;
+        assert_error(&refused, 429, "M_LIMIT_EXCEEDED", "too much");
+    }
+    let get = async || from(&edge, "198.51.100.7", "/_matrix/federation/v1/send/1").await.status();
+    exhaust(async || (get().await, Value::Null)).await;
+    assert_eq!(good("10").await, StatusCode::OK);
 }
