@@ -1,5 +1,6 @@
 //! The Matrix server-server API: transactions in, our key out.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request, header};
+use axum::http::{HeaderMap, HeaderValue, Request, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use ruma::api::federation::authentication::XMatrix;
@@ -41,6 +42,9 @@ const MAX_BODY: usize = 10 << 20;
 const DONE_HERE: usize = 16 << 10;
 /// A transaction ID's bytes.
 const MAX_TXN_ID: usize = 255;
+/// Signatures of one request that are looked at: one for each of its origin's keys (Matrix spec, server-server API, request
+/// authentication).
+const MAX_SIGNATURES: usize = 4;
 /// For how long peers may believe our key document without asking again.
 const KEYS_VALID: Duration = Duration::from_secs(24 * 3600);
 /// What a peer is told whose keys cannot be fetched just now.
@@ -87,12 +91,12 @@ struct Arrival {
 /// Returns once a transaction that its origin signed is confirmed.
 async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival) -> Result<(), MatrixError> {
     let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
-    let scheme = scheme(edge, &parts.headers)?.ok_or_else(unsigned)?;
-    let origin = peer(edge, scheme.origin.as_str())?;
+    let schemes = schemes(edge, &parts.headers)?;
+    let origin = peer(edge, schemes.first().ok_or_else(unsigned)?.origin.as_str())?;
     let from = request::caller(edge, &parts.extensions, &parts.headers);
     let body = edge.peer_bodies.read(from, &parts.headers, body, MAX_BODY).await?;
     let coding = Coding::of(&parts.headers)?;
-    let keys = edge.peer_keys.with_key(&origin, scheme.key.as_str(), from).await.map_err(|error| refuse(&error))?;
+    let (scheme, keys) = published(edge, &origin, schemes, from).await?;
     // Not before: it takes room, and keys may take their time.
     let body = uncoded(edge, coding, body).await?;
     authenticate(edge, scheme, keys, Request::from_parts(parts, body.bytes.clone())).await?;
@@ -125,17 +129,57 @@ pub(crate) async fn get_version() -> Json<Value> {
     Json(json!({ "server": { "name": "rollcall", "version": env!("CARGO_PKG_VERSION") } }))
 }
 
-/// What the request says of its origin, as far as that can be judged without the origin's key.
-fn scheme(edge: &EdgeState, headers: &HeaderMap) -> Result<Option<XMatrix>, MatrixError> {
-    let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+/// What the request says of its origin, once for each signature, as far as that can be judged without the origin's keys. All name the
+/// same origin; there is none only if there is no `Authorization` at all.
+fn schemes(edge: &EdgeState, headers: &HeaderMap) -> Result<Vec<XMatrix>, MatrixError> {
+    let mut chosen: Vec<&HeaderValue> = headers.get_all(header::AUTHORIZATION).iter().collect();
+    if chosen.iter().any(|header| is_signature(header)) {
+        chosen.retain(|header| is_signature(header));
+    }
+    // Who sends no signature is told that the first of what they send is none.
+    let schemes = chosen.into_iter().take(MAX_SIGNATURES).map(|header| scheme(edge, header));
+    let schemes = schemes.collect::<Result<Vec<_>, _>>()?;
+    match schemes.iter().find(|scheme| scheme.origin != schemes[0].origin) {
+        Some(other) => {
+            let (one, other) = (&schemes[0].origin, &other.origin);
+            Err(MatrixError::unauthorized(format!("\"origin\" is {one} and {other}: a request has one")))
+        }
+        None => Ok(schemes),
+    }
+}
+
+fn is_signature(header: &HeaderValue) -> bool {
+    let name = header.as_bytes().split(|byte| byte.is_ascii_whitespace()).next();
+    name.is_some_and(|name| name.eq_ignore_ascii_case(XMatrix::AUTH_SCHEME.as_bytes()))
+}
+
+fn scheme(edge: &EdgeState, header: &HeaderValue) -> Result<XMatrix, MatrixError> {
     let scheme = XMatrix::try_from(header)
         .map_err(|error| MatrixError::unauthorized(format!("Authorization is no X-Matrix: {error}")))?;
     match &scheme.destination {
         Some(destination) if destination.as_str() != edge.local.as_str() => {
             Err(MatrixError::unauthorized(format!("\"destination\" is {destination}, not {}", edge.local)))
         }
-        _ => Ok(Some(scheme)),
+        _ => Ok(scheme),
     }
+}
+
+/// The first signature by a key that `origin` publishes, and its keys: an old and a new key may sign side by side.
+async fn published(
+    edge: &EdgeState,
+    origin: &ServerName,
+    schemes: Vec<XMatrix>,
+    from: Option<IpAddr>,
+) -> Result<(XMatrix, PublicKeySet), MatrixError> {
+    let mut refusal = MatrixError::unauthorized("no signature");
+    for scheme in schemes {
+        match edge.peer_keys.with_key(origin, scheme.key.as_str(), from).await {
+            Ok(keys) => return Ok((scheme, keys)),
+            Err(error @ PeerKeyError::Unknown { .. }) => refusal = refuse(&error),
+            Err(error) => return Err(refuse(&error)),
+        }
+    }
+    Err(refusal)
 }
 
 /// A name that a peer goes by, who is listened to. Nobody else speaks for this server.

@@ -13,7 +13,7 @@ use ruma::serde::Base64;
 use serde_json::{Value, json};
 
 use super::courier::everybody;
-use super::edge::{Edge, Own, assert_error, config, parts};
+use super::edge::{Edge, Own, answer, assert_error, config, parts};
 use super::name;
 use super::peer::Peer;
 
@@ -74,6 +74,42 @@ async fn nobody_speaks_for_another() {
     }
     assert_eq!(edge.own.depth(&PEERS).await, 0);
     assert_eq!(peer.asked_for_keys(), 1, "an unknown key is no reason to ask again at once");
+}
+
+/// Matrix spec, server-server API, request authentication: one header for each signature.
+#[tokio::test]
+async fn of_several_signatures_the_first_by_a_published_key_counts() {
+    let (peer, other) = (Peer::start("b.example", vec![]).await, Peer::start("c.example", vec![]).await);
+    let edge = Edge::start(config(), &[&peer, &other]).await;
+    let body = body(json!([]));
+    let send = async |headers: &[&str]| {
+        let request = edge.request(Method::PUT, PATH).body(body.clone());
+        answer(headers.iter().fold(request, |request, header| request.header("authorization", *header))).await
+    };
+    let [forger, new] = ["p_1", "p_2"].map(|id| SigningKeys::single(SigningKey::generate(id).unwrap()));
+    let sign = |keys: &SigningKeys, origin: &str| signed(keys, origin, "a.example", &body);
+    let (good, unpublished) = (&*sign(&peer.keys, "b.example"), &*sign(&new, "b.example"));
+    for headers in [
+        &[unpublished, good][..],
+        &[good, unpublished],
+        &["Bearer x", good],
+        &[good, "Bearer x"],
+        &["Bearer x", unpublished, unpublished, unpublished, good],
+    ] {
+        assert_eq!(send(headers).await.0, StatusCode::OK, "{headers:?}");
+    }
+    let (forged, another) = (&*sign(&forger, "b.example"), &*sign(&other.keys, "c.example"));
+    let elsewhere = &*signed(&peer.keys, "b.example", "c.example", &body);
+    for (headers, part) in [
+        (&[forged, good][..], "signature"),
+        (&[unpublished, unpublished], "ed25519:p_2"),
+        (&[unpublished, unpublished, unpublished, unpublished, good], "ed25519:p_2"),
+        (&[good, another], "a request has one"),
+        (&[good, elsewhere], "is c.example"),
+        (&["Bearer x", "Bearer y"], "Authorization is no X-Matrix"),
+    ] {
+        assert_error(&send(headers).await, 401, "M_UNAUTHORIZED", part);
+    }
 }
 
 #[tokio::test]
