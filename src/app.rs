@@ -248,6 +248,7 @@ impl Parts {
             bus: self.bus.clone(),
             clock: self.clock.clone(),
             local: self.config.server_name.clone(),
+            policy: self.policy.clone(),
             partitions: self.config.partitions,
             linger: self.config.worker.pack_linger,
             prefetch: self.config.bus.prefetch,

@@ -19,6 +19,7 @@ use crate::bus::{Delivery, Outgoing, Queue, SharedBus, Subscription, Subscriptio
 use crate::clock::SharedClock;
 use crate::model::ServerName;
 use crate::pace::Pace;
+use crate::policy::Policy;
 
 use pack::Aside;
 pub use pack::{dead_letter, pack};
@@ -45,6 +46,8 @@ pub struct Ingest {
     pub clock: SharedClock,
     /// The local server.
     pub local: ServerName,
+    /// Which peers are listened to.
+    pub policy: Policy,
     /// How many partitions the deployment has.
     pub partitions: u16,
     /// How long a run waits for more after its first delivery.

@@ -34,6 +34,12 @@ struct Names {
 }
 
 impl Policy {
+    /// Everybody is listened to and told.
+    pub fn everybody() -> Self {
+        let all = || ServerRules { allow: vec!["*".into()], deny: Vec::new() };
+        Self::new(&ServerLists { inbound: all(), outbound: all() })
+    }
+
     /// What the configuration says.
     pub fn new(lists: &ServerLists) -> Self {
         Self { rules: Arc::new(RwLock::new(Arc::new(Rules::new(lists)))) }
@@ -98,6 +104,13 @@ impl Names {
 /// The name without its port.
 fn host_of(name: &str) -> &str {
     <&ruma::ServerName>::try_from(name).map_or(name, ruma::ServerName::host)
+}
+
+/// All but `b.example` are listened to.
+#[cfg(test)]
+pub(crate) fn without_b() -> ServerLists {
+    let all = ServerRules { allow: vec!["*".into()], deny: Vec::new() };
+    ServerLists { inbound: ServerRules { deny: vec!["b.example".into()], ..all.clone() }, outbound: all }
 }
 
 #[cfg(test)]

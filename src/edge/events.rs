@@ -13,7 +13,7 @@ use super::auth::bearer;
 use super::error::MatrixError;
 use super::publisher::Pack;
 use super::request::{self, Followed};
-use crate::wire::contract::{Context, MAX_BODY, Parsed, Reject, Source, parse};
+use crate::wire::contract::{Context, MAX_BODY, Parsed, Reject, Source, class, parse};
 
 /// Rejects that an answer lists: whoever sends more rubbish learns no more from it.
 const MAX_LISTED: usize = 1_000;
@@ -28,10 +28,11 @@ pub(crate) async fn post_events(
     authorize(&edge, &parts.extensions, &parts.headers)?;
     edge.admission.admit().await?;
     let body = edge.bodies.read(None, &parts.headers, body, MAX_BODY).await?;
-    let context = Context { local: edge.local.clone(), now: edge.clock.now(), key: Source::Any };
+    let (local, policy) = (edge.local.clone(), edge.policy.clone());
+    let context = Context { local, now: edge.clock.now(), key: Source::Any, policy };
     let Parsed { mut signals, rejects } = parse(&body.bytes, &context);
-    if signals.is_empty() && !rejects.is_empty() {
-        return Err(MatrixError::bad_json(&*rejects[0].reason));
+    if let (true, Some(reject)) = (signals.is_empty(), rejects.first()) {
+        return Err(refuse(reject));
     }
     if let Some(trace) = followed.0 {
         signals.iter_mut().for_each(|signal| signal.set_trace(trace));
@@ -53,6 +54,14 @@ fn authorize(edge: &EdgeState, extensions: &Extensions, headers: &HeaderMap) -> 
     // Whoever has the token may send as much as the queues take; whoever guesses may not.
     request::limit(edge, extensions, headers)?;
     Err(MatrixError::unknown_token("this is not edge.events_token"))
+}
+
+/// What is said if nothing can be used.
+fn refuse(reject: &Reject) -> MatrixError {
+    match reject.class {
+        class::DENIED => MatrixError::forbidden(&*reject.reason),
+        _ => MatrixError::bad_json(&*reject.reason),
+    }
 }
 
 fn listed(rejects: &[Reject]) -> Vec<Value> {

@@ -34,6 +34,7 @@ use crate::outbound::coding::GZIP;
 use crate::outbound::{keys, sign};
 use crate::wire::contract::{Reject, Routed};
 use crate::wire::matrix::parse_edus;
+use crate::wire::reject::not_heard;
 
 /// 50 PDUs and 100 EDUs of 64 KiB each, and a little around them.
 const MAX_BODY: usize = 10 << 20;
@@ -189,7 +190,7 @@ fn peer(edge: &EdgeState, name: &str) -> Result<ServerName, MatrixError> {
         return Err(MatrixError::forbidden(format!("\"origin\" is {name}, which is this server")));
     }
     if !edge.policy.hears(&name) {
-        return Err(MatrixError::forbidden(format!("{name} is not listened to here")));
+        return Err(MatrixError::forbidden(not_heard(&name)));
     }
     Ok(name)
 }

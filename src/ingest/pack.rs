@@ -19,7 +19,7 @@ pub(super) const ORIGIN: &str = "inbound";
 const TURN_BYTES: usize = 256 << 10;
 
 /// Hands a body's signals to the packer, as part of `trace` if there is one, and counts them. What is rejected comes back, for
-/// [`dead_letter`] or for the one who asked.
+/// [`dead_letter`], but for what servers say that are not listened to: that is dropped.
 pub fn pack(parsed: Parsed, trace: Option<TraceId>, packer: &mut Packer) -> Vec<Reject> {
     for mut routed in parsed.signals {
         metrics::counter!("rollcall_events_total", "type" => routed.kind()).increment(1);
@@ -31,10 +31,20 @@ pub fn pack(parsed: Parsed, trace: Option<TraceId>, packer: &mut Packer) -> Vec<
             Routed::Peer(signal) => packer.peer(signal),
         }
     }
-    if !parsed.rejects.is_empty() {
-        metrics::counter!("rollcall_events_total", "type" => "invalid").increment(parsed.rejects.len() as u64);
+    let (denied, invalid): (Vec<_>, Vec<_>) =
+        parsed.rejects.into_iter().partition(|reject| reject.class == class::DENIED);
+    for Reject { reason, .. } in &denied {
+        tracing::debug!(reason, "ingest: an event is dropped");
     }
-    parsed.rejects
+    count("denied", denied.len());
+    count("invalid", invalid.len());
+    invalid
+}
+
+fn count(kind: &'static str, events: usize) {
+    if events > 0 {
+        metrics::counter!("rollcall_events_total", "type" => kind).increment(events as u64);
+    }
 }
 
 /// A message to `presence.dead` that says why, and from which queue it came. Counts it.
@@ -104,7 +114,8 @@ impl Packing {
         let (now, trace) = (ingest.clock.now(), delivery.headers.trace);
         let rejects = match Source::from_routing_key(&delivery.routing_key) {
             Some(key) => {
-                let context = Context { local: ingest.local.clone(), now, key };
+                let (local, policy) = (ingest.local.clone(), ingest.policy.clone());
+                let context = Context { local, now, key, policy };
                 let parsed = guarded(&delivery.body, |body| contract::parse(body, &context));
                 follow(trace, &parsed);
                 pack(parsed, trace, &mut self.packer)

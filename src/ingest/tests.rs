@@ -14,6 +14,7 @@ use crate::bus::{Bus, BusError, Exchange, Headers, PublishError, QueueDepth, Rep
 use crate::clock::Clock;
 use crate::lifecycle;
 use crate::model::{Timestamp, TraceId};
+use crate::policy::without_b;
 use crate::wire::contract::{Parsed, encode_beat, encode_job};
 use crate::wire::envelope::{self, Job, Packet};
 use crate::wire::reject::class;
@@ -120,6 +121,7 @@ impl Bench {
             bus,
             clock: Arc::new(Still),
             local: ServerName::parse("a.example").unwrap(),
+            policy: Policy::everybody(),
             partitions: PARTITIONS,
             linger: Duration::from_millis(1),
             prefetch: 100,
@@ -300,6 +302,23 @@ async fn bad_input_is_kept_with_its_reason_and_harms_nobody() {
     assert!(dead.iter().all(|message| message.exchange == Exchange::Dead && from_inbound(message)));
     confirm.send(Ok(())).unwrap();
     assert_eq!(bench.acked().await, [1, 2, 4]);
+}
+
+#[tokio::test]
+async fn what_a_server_says_that_is_denied_is_dropped() {
+    let mut bench = Bench::new();
+    bench.ingest.as_ref().unwrap().policy.replace(&without_b());
+    let heard = |origin| format!(r#"{{"v":1,"type":"federation.heard","id":"1","ts":1,"origin":"{origin}"}}"#);
+    bench.deliver(1, "federation", heard("b.example"));
+    // Not even one that cannot be read is kept.
+    let bad = heard("b.example").replace("heard", "transaction");
+    bench.deliver(2, "federation", format!("[{bad},{}]", heard("c.example")));
+    bench.start();
+    let (messages, confirm) = bench.published().await;
+    let [Packet::Peers(signals)] = &packets(&messages)[..] else { panic!("one packet") };
+    assert_eq!((signals.len(), signals[0].to.as_str()), (1, "c.example"));
+    confirm.send(Ok(())).unwrap();
+    assert_eq!(bench.acked().await, [1, 2], "no dead letter holds them up");
 }
 
 #[tokio::test]

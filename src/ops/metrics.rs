@@ -63,7 +63,11 @@ const fn seconds(name: &'static str, buckets: &'static [f64], help: &'static str
 pub const METRICS: &[Metric] = &[
     gauge("rollcall_build_info", "version", "1, for the version that runs"),
     gauge("rollcall_up", "part", "1 if the broker or the store answered at the last look, else 0"),
-    counter("rollcall_events_total", "type", "Events that edges sent, by type; invalid: refused"),
+    counter(
+        "rollcall_events_total",
+        "type",
+        "Events that edges sent, by type; invalid: refused; denied: of peers not listened to",
+    ),
     counter("rollcall_dead_letters_total", "origin,reason", "Messages put aside as dead letters, by where and why"),
     gauge("rollcall_queue_messages", "queue,state", "Messages in a queue: ready, or unacked where the bus tells"),
     gauge("rollcall_queue_consumers", "queue", "Consumers of a queue"),

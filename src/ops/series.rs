@@ -16,7 +16,7 @@ pub(super) fn begin() {
     for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter && metric.labels.is_empty()) {
         counter!(metric.name).increment(0);
     }
-    each("rollcall_events_total", "type", contract::kinds().chain(["invalid"]));
+    each("rollcall_events_total", "type", contract::kinds().chain(["invalid", "denied"]));
     each("rollcall_published_total", "exchange", Exchange::ALL.map(Exchange::name));
     each("rollcall_published_bytes_total", "exchange", Exchange::ALL.map(Exchange::name));
     for name in ["rollcall_windows_total", "rollcall_window_entries_total", "rollcall_window_bytes_total"] {

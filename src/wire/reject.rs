@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::model::InvalidId;
+use crate::model::{InvalidId, ServerName};
 
 /// One part of an input (an event, an EDU, an entry) that was put aside while the rest counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,10 @@ pub mod class {
     pub const PANIC: &str = "panic";
     /// No queue takes it.
     pub const UNROUTABLE: &str = "unroutable";
+    /// What a server says that is not listened to: dropped, so that it fills nothing.
+    pub const DENIED: &str = "denied";
 
-    /// All of them.
+    /// All that dead letters have.
     pub const ALL: [&str; 7] = [JSON, FIELD, TYPE, SIZE, FOREIGN_USER, PANIC, UNROUTABLE];
 }
 
@@ -84,6 +86,11 @@ impl Fault {
         self.text = format!("{place}{}", self.text);
         self
     }
+}
+
+/// What is said of a server that `federation.inbound` keeps out.
+pub(crate) fn not_heard(server: &ServerName) -> String {
+    format!("{server} is not listened to here")
 }
 
 /// The first 100 characters.

@@ -16,6 +16,7 @@ use rollcall::core::signal::{Addressed, PeerSignal};
 use rollcall::ingest::{Ingest, pack};
 use rollcall::lifecycle::spawn;
 use rollcall::model::{Partition, ServerName, Status, Timestamp, UserId};
+use rollcall::policy::Policy;
 use rollcall::reader::Reader;
 use rollcall::store::{RowKey, RowKind};
 use rollcall::wire::contract::{Context, Source, encode_beat, parse};
@@ -88,6 +89,7 @@ impl Host {
                 bus: bus(Role::Other),
                 clock: life.clone(),
                 local: self.name().clone(),
+                policy: Policy::everybody(),
                 partitions: self.config.partitions,
                 linger: self.config.worker.run_linger,
                 prefetch: 64,
@@ -186,7 +188,7 @@ impl Host {
     }
 
     fn packed(&self, body: &str, now: Timestamp, reply: Option<u64>) -> Vec<Outgoing> {
-        let context = Context { local: self.name().clone(), now, key: Source::Any };
+        let context = Context { local: self.name().clone(), now, key: Source::Any, policy: Policy::everybody() };
         let mut parsed = parse(body.as_bytes(), &context);
         for routed in &mut parsed.signals {
             if let rollcall::wire::contract::Routed::User(signal) = routed {

@@ -14,6 +14,7 @@ pub(super) fn parse_again(text: &str, context: &Context, rejects: &mut Vec<Rejec
     let mut fields = shape::object("an event", text)?;
     event::check_version(shape::typed(&fields, "v", Is::Count)?.and_then(Value::as_u64))?;
     let kind = event::check_kind(shape::typed(&fields, "type", Is::Text)?.and_then(Value::as_str), context)?;
+    event::check_heard(kind, fields.get("origin").and_then(Value::as_str), context)?;
     fields.retain(|name, _| COMMON.contains(&name.as_str()) || kind.fields().contains(&name.as_str()));
     let rest = Value::Object(fields).to_string();
     event::parse_one(&rest, context, rejects).unwrap_or_else(|| Err(explain(&rest, kind)))

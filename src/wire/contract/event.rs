@@ -11,7 +11,7 @@ use crate::core::signal::{Addressed, MessageEdit, Outcome, PeerSignal, SessionAc
 use crate::model::{DeviceId, EdgeName, Presence, ServerName, Timestamp, UserId};
 use crate::wire::json::{Maybe, Object, Text};
 use crate::wire::matrix;
-use crate::wire::reject::{Fault, Reject, class, quoted};
+use crate::wire::reject::{Fault, Reject, class, not_heard, quoted};
 
 use super::kind::Kind;
 use super::{Context, MAX_EVENTS, Parsed, Routed};
@@ -126,6 +126,7 @@ impl Event<'_> {
     fn route(self, context: &Context, rejects: &mut Vec<Reject>) -> Result<Routed, Fault> {
         check_version(self.v)?;
         let kind = check_kind(self.kind.as_deref(), context)?;
+        check_heard(kind, self.origin.as_deref(), context)?;
         let routed = match kind.source() {
             super::Source::Federation => self.peer_signal(kind, context, rejects).map(Routed::Peer),
             _ => self.user_signal(kind, context).map(Routed::User),
@@ -272,6 +273,15 @@ pub(super) fn check_kind(kind: Option<&str>, context: &Context) -> Result<Kind, 
     }
     let (kind, key) = (kind.as_str(), context.key.as_str());
     Err(Fault::new(class::TYPE, format!("\"type\" {kind} is not allowed under routing key \"{key}\"")))
+}
+
+/// Before anything else of the event is looked at, which the server that it is from may have had a hand in.
+pub(super) fn check_heard(kind: Kind, origin: Option<&str>, context: &Context) -> Result<(), Fault> {
+    let peer = origin.filter(|_| matches!(kind, Kind::Transaction | Kind::Heard));
+    match peer.and_then(|origin| ServerName::parse(origin).ok()) {
+        Some(origin) if !context.policy.hears(&origin) => Err(Fault::new(class::DENIED, not_heard(&origin))),
+        _ => Ok(()),
+    }
 }
 
 fn addressed<K, S>(to: K, context: &Context, signal: S) -> Addressed<K, S> {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::core::signal::{Addressed, PeerSignal, UserSignal};
 use crate::model::{ServerName, Timestamp, TraceId, UserId};
+use crate::policy::Policy;
 pub use crate::wire::reject::{Reject, class};
 pub use internal::{encode_beat, encode_job, parse_internal};
 
@@ -33,6 +34,8 @@ pub struct Context {
     pub now: Timestamp,
     /// How the body came, which says what types it may hold.
     pub key: Source,
+    /// Whose transactions count.
+    pub policy: Policy,
 }
 
 /// Where a body came from.

@@ -2,9 +2,11 @@ use serde_json::json;
 
 use super::kind::Kind;
 use super::*;
+use crate::policy::without_b;
 
 fn context(key: Source) -> Context {
-    Context { local: ServerName::parse("a.example").unwrap(), now: Timestamp(1_795_400_000_000), key }
+    let local = ServerName::parse("a.example").unwrap();
+    Context { local, now: Timestamp(1_795_400_000_000), key, policy: Policy::everybody() }
 }
 
 #[test]
@@ -67,4 +69,27 @@ fn internal_messages_round_trip_and_no_clock_runs_ahead() {
     let error = parse_internal(br#"{"v":2,"type":"job","job":"compact","ts":1}"#, now).unwrap_err();
     assert_eq!(error.reason, r#""v" must be 1, not 2"#);
     assert!(parse_internal(b"[]", now).is_err());
+}
+
+/// Such a server may have had a hand in whatever else its events hold.
+#[test]
+fn of_a_server_that_is_denied_nothing_more_is_looked_at() {
+    let context = context(Source::Federation);
+    context.policy.replace(&without_b());
+    let event = |kind: &str, origin: &str, more: &str| {
+        format!(r#"{{"v":1,"type":"federation.{kind}","id":"1","ts":1,"origin":"{origin}"{more}}}"#)
+    };
+    let bad_edu = r#","txn_id":"1","origin_server_ts":1,"edus":[{"edu_type":"m.presence","content":5}]"#;
+    for (kind, more) in [("heard", ""), ("transaction", bad_edu), ("transaction", r#","origin_server_ts":"x""#)] {
+        let parsed = parse(event(kind, "b.example", more).as_bytes(), &context);
+        assert!(parsed.signals.is_empty() && parsed.rejects.len() == 1, "{parsed:?}");
+        let Reject { class, reason, .. } = &parsed.rejects[0];
+        assert_eq!((*class, &**reason), (class::DENIED, "b.example is not listened to here"));
+    }
+    let events = ["b.example", "c.example"].map(|origin| event("heard", origin, ""));
+    let parsed = parse(format!("[{}]", events.join(",")).as_bytes(), &context);
+    assert_eq!((parsed.signals.len(), parsed.rejects.len()), (1, 1));
+    assert_eq!(parsed.rejects[0].reason, "[0] b.example is not listened to here");
+    let receipt = event("receipt", "b.example", r#","destination":"b.example","txn_id":"1","outcome":"failed""#);
+    assert_eq!(parse(receipt.as_bytes(), &context).signals.len(), 1, "what becomes of ours is another matter");
 }

@@ -1,6 +1,7 @@
 //! `presence.inbound`: the JSON of foreign edges, and our own beats.
 
 use rollcall::core::signal::{MessageEdit, Stamp, UserSignal};
+use rollcall::policy::Policy;
 use rollcall::wire::contract::{Context, MAX_EVENTS, Parsed, Routed, Source, encode_beat, parse, parse_internal};
 use rollcall::wire::envelope::{Packer, Packet};
 use serde_json::value::RawValue;
@@ -11,7 +12,7 @@ use super::{NOW, REASON_MAX, envelope, local};
 const SINGLY_MAX: usize = 16;
 
 pub fn check(data: &[u8]) {
-    let context = Context { local: local(), now: NOW, key: Source::Any };
+    let context = Context { local: local(), now: NOW, key: Source::Any, policy: Policy::everybody() };
     let parsed = parse(data, &context);
     assert!(parsed.signals.len() <= MAX_EVENTS);
     assert!(parsed.rejects.iter().all(|reject| reject.reason.len() <= REASON_MAX && reject.body.len() <= data.len()));

@@ -195,12 +195,35 @@ async fn who_is_denied_is_refused_before_anybody_is_asked_for_keys() {
     let parts = parts(&own, config(), &[&peer]);
     let policy = parts.policy.clone();
     let edge = Edge::with(own, parts).await;
-    let denied = ServerRules { allow: vec!["*".into()], deny: vec!["b.example".into()] };
-    policy.replace(&ServerLists { inbound: denied, outbound: everybody().outbound });
+    policy.replace(&without_b());
     let body = body(json!([]));
     let good = signed(&peer.keys, "b.example", "a.example", &body);
     assert_error(&send(&edge, &good, &body).await, 403, "M_FORBIDDEN", "b.example");
     assert_eq!((peer.asked_for_keys(), edge.own.depth(&PEERS).await), (0, 0));
     policy.replace(&everybody());
     assert_eq!(send(&edge, &good, &body).await.0, StatusCode::OK);
+}
+
+fn without_b() -> ServerLists {
+    let inbound = ServerRules { allow: vec!["*".into()], deny: vec!["b.example".into()] };
+    ServerLists { inbound, outbound: everybody().outbound }
+}
+
+#[tokio::test]
+async fn of_events_those_of_a_server_that_is_denied_are_rejected() {
+    let own = Own::start().await;
+    let parts = parts(&own, config(), &[]);
+    parts.policy.replace(&without_b());
+    let edge = Edge::with(own, parts).await;
+    let heard = |origin: &str| json!({ "v": 1, "type": "federation.heard", "id": "1", "ts": 5, "origin": origin });
+    let post = async |events: Value| edge.ask(Method::POST, "/_rollcall/v1/events", "", &events.to_string()).await;
+    let rejected = json!([{ "index": 1, "reason": "[1] b.example is not listened to here" }]);
+    let taken = post(json!([heard("c.example"), heard("b.example")])).await;
+    assert_eq!(taken, (StatusCode::OK, json!({ "accepted": 1, "rejected": rejected })));
+    for events in [heard("b.example"), json!([heard("b.example")])] {
+        assert_error(&post(events).await, 403, "M_FORBIDDEN", "b.example is not listened to here");
+    }
+    let Packet::Peers(signals) = edge.own.take(PEERS).await.packet() else { panic!("another packet") };
+    assert_eq!((signals.len(), signals[0].to.as_str()), (1, "c.example"));
+    assert_eq!(edge.own.depth(&PEERS).await, 0);
 }
