@@ -274,6 +274,7 @@ impl Parts {
             config: self.config.federation.clone(),
             local: self.config.server_name.clone(),
             partitions: self.config.partitions,
+            give_up: self.config.watchdog.give_up,
         }
     }
 }

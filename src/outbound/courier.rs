@@ -51,6 +51,7 @@ pub struct Courier {
     lanes: Lanes,
     codings: Codings,
     troubles: Troubles,
+    give_up: Duration,
     requests: Semaphore,
 }
 
@@ -67,7 +68,7 @@ enum Verdict {
     Done(Outcome),
     /// It may not even begin.
     Denied,
-    /// The peer asks for patience.
+    /// The peer asks for patience, or has asked before.
     Wait(Duration),
     /// No answer, or none that says anything of the transaction.
     Retry,
@@ -88,7 +89,8 @@ impl Report {
 }
 
 impl Courier {
-    /// Sends in the name of `local`, with the current one of `keys`, at most `config.concurrency` requests at once.
+    /// Sends in the name of `local`, with the current one of `keys`, at most `config.concurrency` requests at once. A peer that has been
+    /// failing for `give_up` gets each transaction once.
     pub fn new(
         clock: SharedClock,
         peers: Peers,
@@ -96,15 +98,17 @@ impl Courier {
         keys: Arc<SigningKeys>,
         config: FederationConfig,
         local: ServerName,
+        give_up: Duration,
     ) -> Self {
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
         let (lanes, codings, troubles) = (Lanes::default(), Codings::new(), Troubles::new());
-        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, requests }
+        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, requests }
     }
 
     /// Sends `message` until it is answered or too old, and says which. Returns early once no further attempt fits before its
-    /// `not_after`, and at once for a destination that policy denies. While another one for the same destination is under way, it
-    /// waits. Dropping the future abandons it: sending it again later is harmless. An error means that it can never be sent.
+    /// `not_after`, or its destination has been failing for `give_up`, and at once for one that policy denies. While another one for
+    /// the same destination is under way, it waits. Dropping the future abandons it: sending it again later is harmless. An error
+    /// means that it can never be sent.
     pub async fn deliver(&self, message: &OutboundMessage) -> Result<Report, SignError> {
         let prepared = self.prepare(message)?;
         let report = match timeout(self.left(message), self.lanes.enter(&message.destination)).await {
@@ -137,7 +141,8 @@ impl Courier {
                 Verdict::Retry => (pause.next(), None),
                 Verdict::AsItIs => continue,
             };
-            if wait >= self.left(message) {
+            let is_given_up = self.troubles.has_failed_for(&message.destination, self.give_up);
+            if is_given_up || wait >= self.left(message) {
                 return Report { retry_after_ms: asked.map(millis), ..Report::of(Outcome::Expired) };
             }
             sleep(wait).await;
@@ -159,6 +164,9 @@ impl Courier {
         if !self.policy.tells(&message.destination) {
             tracing::debug!("federation.outbound denies this destination");
             return Verdict::Denied;
+        }
+        if let Some(rest) = self.troubles.rests_for(&message.destination) {
+            return Verdict::Wait(rest);
         }
         let _permit = self.requests.acquire().await.expect("the semaphore is never closed");
         // The wait for it has taken its time, too.
@@ -219,7 +227,8 @@ impl Courier {
             // A homeserver that is busy with another transaction of ours says 429 and no time: that is waited out as any failure is.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 let retry = self.retry(destination, reason, &why);
-                patience(&answer, header.as_ref(), self.clock.now()).map_or(retry, Verdict::Wait)
+                let asked = patience(&answer, header.as_ref(), self.clock.now());
+                asked.map_or(retry, |asked| self.rest(destination, status, asked))
             }
             status if status.is_server_error() => self.retry(destination, reason, &why),
             // Only what it says to the thing itself is its word.
@@ -236,6 +245,15 @@ impl Courier {
         count(reason);
         self.troubles.failing(destination, reason, why);
         Verdict::Retry
+    }
+
+    /// Whatever its link does meanwhile, it is left alone.
+    fn rest(&self, destination: &ServerName, status: StatusCode, asked: Duration) -> Verdict {
+        self.troubles.rest(destination, asked);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.troubles.is_well(destination);
+        }
+        Verdict::Wait(asked)
     }
 
     fn refused(&self, destination: &ServerName, reason: Failure, why: &str) -> Verdict {

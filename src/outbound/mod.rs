@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`sender`] | the loop around the queue |
-//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what the log says of peers that fail |
+//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what is known of peers that fail |
 //! | [`failure`] | why they do |
 //! | [`sign`], [`keys`] | say who we are, and check who others are |
 //! | [`peers`] | the way to a server: what the operator says ([`resolve`]), else [`discovery`] with [`well_known`] and [`dns`] |

@@ -52,6 +52,8 @@ pub struct Sender {
     pub local: ServerName,
     /// How many slices the key space has.
     pub partitions: u16,
+    /// A peer that has been failing for so long gets each transaction once.
+    pub give_up: Duration,
 }
 
 /// How [`Work::take`] ended.
@@ -97,7 +99,8 @@ impl Sender {
 
     fn into_work(self) -> Work {
         let held = self.config.concurrency.saturating_mul(HELD_PER_REQUEST).clamp(1, MAX_PREFETCH);
-        let courier = Courier::new(self.clock.clone(), self.peers, self.policy, self.keys, self.config, self.local);
+        let clock = self.clock.clone();
+        let courier = Courier::new(clock, self.peers, self.policy, self.keys, self.config, self.local, self.give_up);
         Work {
             bus: self.bus,
             clock: self.clock,

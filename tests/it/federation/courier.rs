@@ -27,6 +27,9 @@ use super::peer::{Answer, Peer};
 /// Deliberately not canonical: it has to arrive as it is.
 const BODY: &str = r#"{ "pdus":[], "edus":[],"origin":"a.example" ,"origin_server_ts":5 }"#;
 
+/// Longer than any test lasts.
+pub(super) const GIVE_UP: Duration = Duration::from_secs(600);
+
 pub(super) fn now() -> Timestamp {
     SystemClock.now()
 }
@@ -61,8 +64,13 @@ pub(super) fn peers(config: &FederationConfig) -> Peers {
 
 pub(super) fn courier(base: &str, keys: SigningKeys) -> Courier {
     let config = config("b.example", base);
-    let (peers, policy) = (peers(&config), Policy::new(&config.servers));
-    Courier::new(Arc::new(SystemClock), peers, policy, Arc::new(keys), config, name("a.example"))
+    courier_by(peers(&config), config, keys, GIVE_UP)
+}
+
+/// Sends by `peers`, to one that fails for `give_up` once each.
+pub(super) fn courier_by(peers: Peers, config: FederationConfig, keys: SigningKeys, give_up: Duration) -> Courier {
+    let policy = Policy::new(&config.servers);
+    Courier::new(Arc::new(SystemClock), peers, policy, Arc::new(keys), config, name("a.example"), give_up)
 }
 
 pub(super) fn key() -> SigningKeys {
@@ -151,6 +159,39 @@ async fn patience_beyond_its_time_ends_it_at_once() {
     assert_eq!(peer.seen().len(), 1);
 }
 
+/// A link begins anew when its peer is heard; that is no reason for the peer to have changed its mind.
+#[tokio::test]
+async fn a_peer_that_asks_for_patience_gets_it_of_what_is_sent_next_and_others_go_by() {
+    for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
+        let peer = Peer::start("b.example", vec![say(status, r#"{"retry_after_ms":3600000}"#)]).await;
+        let other = Peer::start("c.example", vec![]).await;
+        let mut config = config("b.example", &peer.base);
+        config.resolve.insert(name("c.example"), other.base.clone());
+        let courier = courier_by(peers(&config), config, key(), GIVE_UP);
+        let first = courier.deliver(&message(30_000)).await.unwrap();
+        assert_eq!(first, Report { retry_after_ms: Some(3_600_000), ..ended(Outcome::Expired) });
+        let next = courier.deliver(&message(30_000)).await.unwrap();
+        assert_eq!((next.outcome, peer.seen().len()), (Outcome::Expired, 1));
+        let rest = next.retry_after_ms.expect("a time");
+        assert!((3_570_000..=3_600_000).contains(&rest), "{rest}");
+        let message = OutboundMessage { destination: name("c.example"), ..message(30_000) };
+        assert_eq!(courier.deliver(&message).await.unwrap(), ended(Outcome::Delivered));
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_next_waits_for_the_rest_of_a_peer_s_time() {
+    let limited = say(StatusCode::TOO_MANY_REQUESTS, r#"{"retry_after_ms":500}"#);
+    let peer = Peer::start("b.example", vec![limited, say(StatusCode::OK, "{}")]).await;
+    let courier = courier(&peer.base, key());
+    let first = courier.deliver(&message(400)).await.unwrap();
+    assert_eq!(first, Report { retry_after_ms: Some(500), ..ended(Outcome::Expired) });
+    assert_eq!(courier.deliver(&message(30_000)).await.unwrap(), ended(Outcome::Delivered));
+    let seen = peer.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen[1].at - seen[0].at >= Duration::from_millis(490), "{:?}", seen[1].at - seen[0].at);
+}
+
 #[tokio::test]
 async fn a_refusal_is_final() {
     for (status, outcome) in [
@@ -217,8 +258,7 @@ async fn a_peer_gets_one_transaction_at_a_time_and_others_go_by() {
     let (slow, quick) = (Peer::start("b.example", vec![Answer::Never]).await, Peer::start("c.example", vec![]).await);
     let mut config = config("b.example", &slow.base);
     config.resolve.insert(name("c.example"), quick.base.clone());
-    let (peers, policy) = (peers(&config), Policy::new(&config.servers));
-    let courier = Courier::new(Arc::new(SystemClock), peers, policy, Arc::new(key()), config, name("a.example"));
+    let courier = courier_by(peers(&config), config, key(), GIVE_UP);
     let to = |server: &str, txn_id: &str, good_for_ms| OutboundMessage {
         destination: name(server),
         txn_id: txn_id.into(),
@@ -239,7 +279,8 @@ async fn a_peer_that_policy_denies_is_not_sent_to() {
     let config = config("b.example", &peer.base);
     let policy = Policy::new(&config.servers);
     let clock = Arc::new(SystemClock);
-    let courier = Courier::new(clock, peers(&config), policy.clone(), Arc::new(key()), config, name("a.example"));
+    let (peers, keys) = (peers(&config), Arc::new(key()));
+    let courier = Courier::new(clock, peers, policy.clone(), keys, config, name("a.example"), GIVE_UP);
     let denied = ServerRules { allow: vec!["*".into()], deny: vec!["b.*".into()] };
     policy.replace(&ServerLists { inbound: everybody().inbound, outbound: denied });
     let report = courier.deliver(&message(30_000)).await.unwrap();

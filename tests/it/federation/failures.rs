@@ -1,33 +1,23 @@
-//! Why sending fails, as the counter tells it.
+//! Why sending fails, as the counter tells it, and what a peer costs that fails for long.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use metrics_exporter_prometheus::PrometheusBuilder;
-use rollcall::clock::SystemClock;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use rollcall::config::FederationConfig;
 use rollcall::core::signal::Outcome;
-use rollcall::outbound::courier::{Courier, Report};
-use rollcall::outbound::keys::{SigningKey, SigningKeys};
-use rollcall::policy::Policy;
+use rollcall::outbound::courier::Report;
 use rollcall::wire::outbound::OutboundMessage;
 use tokio::net::TcpListener;
 
-use super::courier::{config, now, peers};
+use super::courier::{GIVE_UP, config, courier_by, ended, key, message, peers};
 use super::name;
 use super::peer::{Answer, Peer};
 
 async fn deliver(config: FederationConfig, to: &str, good_for_ms: u64) -> Report {
-    let (peers, policy) = (peers(&config), Policy::new(&config.servers));
-    let keys = Arc::new(SigningKeys::single(SigningKey::generate("a_1").unwrap()));
-    let courier = Courier::new(Arc::new(SystemClock), peers, policy, keys, config, name("a.example"));
-    let body = serde_json::from_str("{}").unwrap();
-    let not_after = now().plus(good_for_ms);
-    courier
-        .deliver(&OutboundMessage { v: 1, destination: name(to), txn_id: "1".into(), not_after, body })
-        .await
-        .unwrap()
+    let courier = courier_by(peers(&config), config, key(), GIVE_UP);
+    let message = OutboundMessage { destination: name(to), ..message(good_for_ms) };
+    courier.deliver(&message).await.unwrap()
 }
 
 /// The reasons that were counted, while `to` was sent something that `config` makes fail.
@@ -68,4 +58,45 @@ async fn a_way_that_leads_nowhere_is_a_class() {
     // There is no name server.
     assert_eq!(reasons(config("b.example", &closed), "c.example:8448", 500).await, ["dns"]);
     assert_eq!(reasons(config("b.example", &closed), "10.0.0.1:8448", 500).await, ["refused_address"]);
+}
+
+/// Failed attempts so far.
+fn failures(handle: &PrometheusHandle) -> u64 {
+    let scrape = handle.render();
+    let lines = scrape.lines().filter(|line| line.starts_with("rollcall_send_failures_total{"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_peer_that_is_given_up_costs_one_attempt_a_transaction() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    // Nobody else listens at this address.
+    let closed = TcpListener::bind("127.0.0.77:0").await.unwrap().local_addr().unwrap();
+    let config = config("b.example", &format!("http://{closed}"));
+    let courier = courier_by(peers(&config), config, key(), Duration::from_millis(300));
+    assert_eq!(courier.deliver(&message(5_000)).await.unwrap(), ended(Outcome::Expired));
+    let first = failures(&handle);
+    assert!(first > 1, "it has chances until then");
+    for next in 1..=5 {
+        assert_eq!(courier.deliver(&message(5_000)).await.unwrap(), ended(Outcome::Expired));
+        assert_eq!(failures(&handle), first + next);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_for_patience_is_not_given_up_and_one_that_is_back_has_all_its_chances() {
+    let says = |status, body: &str| Answer::Now(status, body.into());
+    let limited = says(StatusCode::TOO_MANY_REQUESTS, r#"{"retry_after_ms":300}"#);
+    let (failing, ok) = (says(StatusCode::BAD_GATEWAY, ""), says(StatusCode::OK, "{}"));
+    let mut script = vec![limited; 5];
+    script.extend([ok.clone(), failing.clone(), failing, ok]);
+    let peer = Peer::start("b.example", script).await;
+    let config = config("b.example", &peer.base);
+    let courier = courier_by(peers(&config), config, key(), Duration::from_secs(1));
+    for requests in [6, 9] {
+        assert_eq!(courier.deliver(&message(30_000)).await.unwrap(), ended(Outcome::Delivered));
+        assert_eq!(peer.seen().len(), requests);
+    }
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::courier::{config, now, peers};
+use super::courier::{GIVE_UP, config, now, peers};
 use super::edge::{Own, PATIENCE};
 use super::name;
 use super::peer::{Answer, Peer};
@@ -35,6 +35,7 @@ fn sender(own: &Own, peer: &Peer) -> Sender {
         config,
         local: name("a.example"),
         partitions: 1,
+        give_up: GIVE_UP,
     }
 }
 
