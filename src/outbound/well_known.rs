@@ -65,21 +65,29 @@ pub(super) struct Entry {
     kept_until: Timestamp,
     /// Failures in a row.
     failures: u32,
+    /// When somebody stood in for it last.
+    named: Option<Timestamp>,
 }
 
 impl Entry {
     /// What is remembered after `answer`, where `known` was before. After failures the host is asked ever more rarely, up to once an
-    /// hour (Matrix spec), and what it said before holds for as long as it might have been believed at most.
+    /// hour (Matrix spec), and what it said before holds for as long as it might have been believed at most. A host that somebody stood in
+    /// for of late, and nobody does, may just be mended: it is soon asked again.
     pub(super) fn after(answer: Answer, known: Option<Self>, now: Timestamp) -> Self {
-        let settled = |delegate, good_ms, kept_ms| Self {
+        let settled = |delegate, good_ms, kept_ms, named| Self {
             delegate,
             until: now.plus(good_ms),
             kept_until: now.plus(kept_ms),
             failures: 0,
+            named,
         };
+        let named = known.as_ref().and_then(|known| known.named).filter(|named| now < named.plus(MAX_LIFETIME_MS));
         match answer {
-            Answer::Delegate(name, lifetime) => settled(Some(name), millis(lifetime), MAX_LIFETIME_MS),
-            Answer::None => settled(None, HOUR_MS, HOUR_MS),
+            Answer::Delegate(name, lifetime) => settled(Some(name), millis(lifetime), MAX_LIFETIME_MS, Some(now)),
+            Answer::None => {
+                let good_ms = if named.is_some() { millis(MIN_LIFETIME) } else { HOUR_MS };
+                settled(None, good_ms, HOUR_MS, named)
+            }
             Answer::Failed => {
                 let failures = known.as_ref().map_or(0, |known| known.failures).saturating_add(1);
                 let kept = known.filter(|known| now < known.kept_until);
@@ -88,6 +96,7 @@ impl Entry {
                     kept_until: kept.as_ref().map_or(now, |kept| kept.kept_until),
                     delegate: kept.and_then(|kept| kept.delegate),
                     failures,
+                    named,
                 }
             }
         }

@@ -58,8 +58,35 @@ fn an_entry_is_fresh_until_its_time_and_no_longer() {
 
 #[test]
 fn that_there_is_no_delegate_is_remembered_for_an_hour() {
-    let entry = Entry::after(Answer::None, Some(Entry::after(delegate_for(300), None, NOW)), NOW);
-    assert_eq!((entry.delegate.clone(), entry.until), (None, NOW.plus(HOUR_MS)));
+    let mut known = None;
+    for hours in 0..3 {
+        let now = NOW.plus(HOUR_MS * hours);
+        let entry = Entry::after(Answer::None, known, now);
+        assert_eq!((entry.delegate.clone(), entry.until), (None, now.plus(HOUR_MS)));
+        known = Some(entry);
+    }
+}
+
+#[test]
+fn a_host_that_somebody_stood_in_for_within_two_days_is_asked_again_after_five_minutes() {
+    let mut entry = Entry::after(delegate_for(300), None, NOW);
+    let mut now = entry.until;
+    let next = |answer, entry: Entry, now| {
+        let entry = Entry::after(answer, Some(entry), now);
+        assert_eq!(entry.delegate, None);
+        entry
+    };
+    while now < NOW.plus(MAX_LIFETIME_MS) {
+        entry = next(Answer::None, entry, now);
+        assert_eq!(entry.until, now.plus(5 * MINUTE_MS), "{}", now.since(NOW));
+        now = entry.until;
+        // Also if it cannot be asked in between.
+        entry = next(Answer::Failed, entry, now);
+        now = entry.until;
+    }
+    assert_eq!(next(Answer::None, entry.clone(), now).until, now.plus(HOUR_MS));
+    let again = Entry::after(delegate_for(300), Some(entry), now);
+    assert_eq!(next(Answer::None, again, now).until, now.plus(5 * MINUTE_MS), "it counts anew");
 }
 
 #[test]
