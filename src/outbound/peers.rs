@@ -41,7 +41,7 @@ impl Peers {
     pub fn new(config: &FederationConfig, dns: Dns, clock: SharedClock, ports: Ports) -> Result<Self, PeersError> {
         let clients = Clients::new(&dns, config.timeout, &config.extra_roots, &config.allow_private)?;
         let clients = Arc::new(clients);
-        let discovery = Discovery::new(dns, WellKnown::new(clients.clone(), clock), ports);
+        let discovery = Discovery::new(dns, WellKnown::new(clients.clone(), clock, config.timeout / 2), ports);
         let resolver = Configured::new(&config.resolve)?.or(Arc::new(discovery));
         Ok(Self { clients, resolver: Arc::new(resolver) })
     }

@@ -34,7 +34,7 @@ pub const MIN_LIFETIME: Duration = Duration::from_secs(5 * 60);
 const MAX_HOSTS: u64 = 10_000;
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
-/// Asking takes no longer than this, redirects included.
+/// Asking takes no longer than this, redirects included, whatever a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers that may be looked for at once for the sake of requests from whom nothing is known yet.
 pub const MAX_STRANGERS: usize = 64;
@@ -131,15 +131,16 @@ pub fn lifetime(headers: &HeaderMap, now: Timestamp) -> Duration {
 pub struct WellKnown {
     clients: Arc<Clients>,
     clock: SharedClock,
+    timeout: Duration,
     known: Cache<String, Entry>,
     asking: Semaphore,
 }
 
 impl WellKnown {
-    /// Knows nothing yet.
-    pub fn new(clients: Arc<Clients>, clock: SharedClock) -> Self {
+    /// Knows nothing yet. Asks for `timeout` at most: less than the caller waits, or a host that does not answer is asked again each time.
+    pub fn new(clients: Arc<Clients>, clock: SharedClock, timeout: Duration) -> Self {
         let known = Cache::builder().max_capacity(MAX_HOSTS).time_to_live(MAX_LIFETIME).build();
-        Self { clients, clock, known, asking: Semaphore::new(MAX_ASKING) }
+        Self { clients, clock, timeout: timeout.min(TIMEOUT), known, asking: Semaphore::new(MAX_ASKING) }
     }
 
     /// Who stands in for `host`, as its own HTTPS server on `port` says; `None`: nobody. Whoever else needs it waits for the same
@@ -166,7 +167,7 @@ impl WellKnown {
     }
 
     async fn ask(&self, host: &str, port: u16) -> Answer {
-        let asked = timeout(TIMEOUT, self.follow(host, port)).await;
+        let asked = timeout(self.timeout, self.follow(host, port)).await;
         let answer = asked.unwrap_or_else(|_| Err("it takes too long".into())).unwrap_or_else(|why| {
             tracing::debug!(host, why, "no .well-known");
             Answer::Failed

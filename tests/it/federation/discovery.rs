@@ -2,12 +2,16 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
 use rollcall::config::FederationConfig;
+use rollcall::core::signal::Outcome;
 use rollcall::outbound::discovery::Ports;
 use rollcall::outbound::peers::Peers;
+use tokio::net::TcpListener;
 
+use super::courier::{GIVE_UP, courier_by, ended, key, message};
 use super::https::{Asked, Authority, Https};
 use super::moved::Moved;
 use super::name;
@@ -250,6 +254,19 @@ async fn a_host_whose_well_known_fails_keeps_its_last_word() {
     assert_eq!(world.reach("b.example", &world.server).await, named("m.example", "m.example"));
     world.clock.by_seconds(24 * 3600);
     assert_eq!(world.reach("b.example", &world.server).await, named("b.example", "b.example"));
+}
+
+#[tokio::test]
+async fn a_host_that_takes_connections_and_says_nothing_leaves_time_to_reach_its_server() {
+    let world = World::new(&[]).await;
+    let silent = TcpListener::bind(format!("{}:0", world.site_at)).await.unwrap();
+    let ports = Ports { well_known: silent.local_addr().unwrap().port(), federation: world.server.address.port() };
+    let config = config(&world.authority, &[&world.site_at, &world.server_at]);
+    let config = FederationConfig { timeout: Duration::from_secs(1), ..config };
+    let peers = Peers::new(&config, world.names.dns(), Arc::new(world.clock.clone()), ports).unwrap();
+    // Time for an attempt that fails, and another one.
+    let report = courier_by(peers, config, key(), GIVE_UP).deliver(&message(6_000)).await.unwrap();
+    assert_eq!(report, ended(Outcome::Delivered));
 }
 
 #[tokio::test]
