@@ -45,14 +45,15 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Clients whose requests take at most `timeout`. They trust the system's roots and those in the PEM files `extra_roots`, and
-    /// reach the public internet and `allow_private`.
+    /// Clients whose requests take at most `timeout`, and which keep at most `idle` connections a host for the next. They trust the
+    /// system's roots and those in the PEM files `extra_roots`, and reach the public internet and `allow_private`.
     ///
     /// # Errors
     /// A file that cannot be used, or no roots at all.
     pub fn new(
         dns: &Dns,
         timeout: Duration,
+        idle: usize,
         extra_roots: &[PathBuf],
         allow_private: &[IpNet],
     ) -> Result<Self, ClientError> {
@@ -61,7 +62,7 @@ impl Clients {
             roots.extend(read_roots(path).map_err(ClientError::Roots)?);
         }
         let reach = Reach::new(allow_private);
-        let builder = || http::builder(timeout).tls_certs_merge(roots.iter().cloned());
+        let builder = || http::builder(timeout).tls_certs_merge(roots.iter().cloned()).pool_max_idle_per_host(idle);
         let guarded = |meaning| builder().dns_resolver(Guarded::new(dns.clone(), reach.clone(), meaning)).build();
         Ok(Self {
             operator: builder().build()?,

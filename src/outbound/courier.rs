@@ -18,6 +18,7 @@ use crate::model::{ServerName, Timestamp};
 use crate::outbound::coding::{Codings, GZIP};
 use crate::outbound::failure::Failure;
 use crate::outbound::http::{self, causes, millis, read_answer};
+use crate::outbound::kept::Kept;
 use crate::outbound::keys::SigningKeys;
 use crate::outbound::lanes::Lanes;
 use crate::outbound::peers::{PeerError, Peers};
@@ -52,6 +53,7 @@ pub struct Courier {
     codings: Codings,
     troubles: Troubles,
     give_up: Duration,
+    kept: Kept,
     requests: Semaphore,
 }
 
@@ -102,7 +104,8 @@ impl Courier {
     ) -> Self {
         let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
         let (lanes, codings, troubles) = (Lanes::default(), Codings::new(), Troubles::new());
-        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, requests }
+        let kept = Kept::new(config.concurrency, config.timeout);
+        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, kept, requests }
     }
 
     /// Sends `message` until it is answered or too old, and says which. Returns early once no further attempt fits before its
@@ -188,7 +191,11 @@ impl Courier {
         prepared: &Prepared,
         gzip: Option<&Bytes>,
     ) -> Result<Verdict, PeerError> {
-        let request = self.peers.request(Method::PUT, destination, &prepared.path).await?;
+        let is_kept = self.kept.admits(destination, Instant::now());
+        let request = match is_kept {
+            true => self.peers.request_kept(Method::PUT, destination, &prepared.path).await?,
+            false => self.peers.request(Method::PUT, destination, &prepared.path).await?,
+        };
         let request =
             request.header(AUTHORIZATION, prepared.authorization.clone()).header(CONTENT_TYPE, "application/json");
         let body = gzip.unwrap_or(&prepared.body);

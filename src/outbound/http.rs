@@ -9,7 +9,7 @@ use crate::model::Timestamp;
 /// Connecting takes longer than this only when nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A window is a few seconds: a connection that was idle for longer than this is not worth its file descriptor.
-const POOL_IDLE: Duration = Duration::from_secs(30);
+pub(super) const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Nobody needs more of an answer than this, in bytes.
 pub const MAX_ANSWER: usize = 64 << 10;
 

@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`sender`] | the loop around the queue |
-//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what is known of peers that fail |
+//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what is known of peers that fail; `kept`: to whom connections are |
 //! | [`failure`] | why they do |
 //! | [`sign`], [`keys`] | say who we are, and check who others are |
 //! | [`peers`] | the way to a server: what the operator says ([`resolve`]), else [`discovery`] with [`well_known`] and [`dns`] |
@@ -17,6 +17,7 @@ pub mod discovery;
 pub mod dns;
 pub mod failure;
 pub mod http;
+mod kept;
 pub mod keys;
 mod lanes;
 pub mod peers;

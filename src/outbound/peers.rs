@@ -30,6 +30,7 @@ pub enum PeerError {
 #[derive(Clone)]
 pub struct Peers {
     clients: Arc<Clients>,
+    keeping: Arc<Clients>,
     resolver: SharedResolver,
 }
 
@@ -39,23 +40,45 @@ impl Peers {
     /// # Errors
     /// What is wrong with the configuration: a base URL, or root certificates.
     pub fn new(config: &FederationConfig, dns: Dns, clock: SharedClock, ports: Ports) -> Result<Self, PeersError> {
-        let clients = Clients::new(&dns, config.timeout, &config.extra_roots, &config.allow_private)?;
-        let clients = Arc::new(clients);
-        let discovery = Discovery::new(dns, WellKnown::new(clients.clone(), clock, config.timeout / 2), ports);
+        let clients = |idle| Clients::new(&dns, config.timeout, idle, &config.extra_roots, &config.allow_private);
+        let (clients, keeping) = (Arc::new(clients(0)?), Arc::new(clients(1)?));
+        let well_known = WellKnown::new(clients.clone(), clock, config.timeout / 2);
+        let discovery = Discovery::new(dns, well_known, ports);
         let resolver = Configured::new(&config.resolve)?.or(Arc::new(discovery));
-        Ok(Self { clients, resolver: Arc::new(resolver) })
+        Ok(Self { clients, keeping, resolver: Arc::new(resolver) })
     }
 
-    /// Begins a request to `path` of `server`, which begins with `/` and is percent-encoded.
+    /// Begins a request to `path` of `server`, which begins with `/` and is percent-encoded. Its connection is not kept: strangers have us
+    /// ask whomever they name.
     ///
     /// # Errors
     /// When the server cannot be found or must not be reached, or no URL can hold the path as it is.
     pub async fn request(&self, method: Method, server: &ServerName, path: &str) -> Result<RequestBuilder, PeerError> {
+        self.begin(&self.clients, method, server, path).await
+    }
+
+    /// The same, and its connection is kept for the next: the caller bounds to how many.
+    pub(super) async fn request_kept(
+        &self,
+        method: Method,
+        server: &ServerName,
+        path: &str,
+    ) -> Result<RequestBuilder, PeerError> {
+        self.begin(&self.keeping, method, server, path).await
+    }
+
+    async fn begin(
+        &self,
+        clients: &Clients,
+        method: Method,
+        server: &ServerName,
+        path: &str,
+    ) -> Result<RequestBuilder, PeerError> {
         let target = self.resolver.find(server).await?;
         let no_url = || PeerError::Never(Failure::Other, format!("no URL can hold {path:?}"));
         let url = target.base.at(path).ok_or_else(no_url)?;
         let refused = |error: OutOfReach| PeerError::Never(Failure::RefusedAddress, error.to_string());
-        let client = self.clients.by(target.route, &url).map_err(refused)?;
+        let client = clients.by(target.route, &url).map_err(refused)?;
         let request = client.request(method, url);
         Ok(match target.host {
             Some(host) => request.header(HOST, host),

@@ -270,6 +270,16 @@ async fn a_host_that_takes_connections_and_says_nothing_leaves_time_to_reach_its
 }
 
 #[tokio::test]
+async fn nobody_who_is_asked_for_well_known_stays_connected() {
+    let world = World::new(&[]).await;
+    for asked in 1..=3 {
+        world.reach("b.example", &world.server).await;
+        assert_eq!((world.site.asked_for(WELL_KNOWN), world.site.connections()), (asked, asked));
+        world.clock.by_seconds(3_600);
+    }
+}
+
+#[tokio::test]
 async fn those_who_need_one_host_at_once_ask_it_once() {
     let world = World::new(&[]).await;
     let all = futures_util::future::join_all((0..20).map(|_| world.ask("b.example"))).await;

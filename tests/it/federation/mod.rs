@@ -10,6 +10,7 @@ mod edge;
 mod failures;
 mod https;
 mod inbound;
+mod kept;
 mod keys;
 mod limits;
 mod moved;
