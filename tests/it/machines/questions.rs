@@ -27,7 +27,7 @@ fn a_question_that_nobody_repeats_is_withdrawn_after_a_week() {
     assert_eq!(a.questions(ALICE), ["@y:c.example"]);
     assert_eq!(a.rows.keys().filter(|key| key.kind == RowKind::Permit).count(), 1);
     ask(&mut a, START.plus(8 * day), "@x:c.example");
-    assert_eq!(a.questions(ALICE), ["@y:c.example", "@x:c.example"], "asked anew");
+    assert_eq!(a.questions(ALICE), ["@x:c.example", "@y:c.example"], "asked anew");
 }
 
 #[test]
