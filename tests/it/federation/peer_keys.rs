@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use futures_util::poll;
 use rollcall::clock::Clock as _;
+use rollcall::config::FederationConfig;
 use rollcall::edge::PeerKeys;
 use rollcall::edge::peer_keys::PeerKeyError;
+use rollcall::model::ServerName;
 use rollcall::outbound::keys::{SigningKey, SigningKeys, server_keys_json};
 use rollcall::outbound::well_known::MAX_STRANGERS;
 use tokio::net::TcpListener;
@@ -71,15 +73,21 @@ async fn keys_outlive_a_peer_s_absence_but_not_their_time() {
     keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
 }
 
-#[tokio::test]
-async fn one_address_does_not_take_all_questions_for_keys() {
-    let peer = Peer::start("b.example", vec![]).await;
+/// As many servers as may be asked at once. They take connections, for as long as the listener is there, and say nothing.
+async fn strangers(config: &mut FederationConfig) -> (TcpListener, Vec<ServerName>) {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = config(peer.name.as_str(), &peer.base);
     let made_up: Vec<_> = (0..MAX_STRANGERS).map(|number| name(&format!("{number}.example"))).collect();
     for server in &made_up {
         config.resolve.insert(server.clone(), format!("http://{}", silent.local_addr().unwrap()));
     }
+    (silent, made_up)
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_questions_for_keys() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let mut config = config(peer.name.as_str(), &peer.base);
+    let (_silent, made_up) = strangers(&mut config).await;
     let keys = PeerKeys::new(peers(&config), Arc::new(Moved::new()));
     let [one, another] = [[198, 51, 100, 7], [203, 0, 113, 9]].map(IpAddr::from);
     let mut asking: Vec<_> =
@@ -96,12 +104,8 @@ async fn one_address_does_not_take_all_questions_for_keys() {
 #[tokio::test]
 async fn while_nobody_can_be_asked_a_new_key_gets_no_verdict() {
     let peer = Peer::start("b.example", vec![]).await;
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = config(peer.name.as_str(), &peer.base);
-    let made_up: Vec<_> = (0..MAX_STRANGERS).map(|number| name(&format!("{number}.example"))).collect();
-    for server in &made_up {
-        config.resolve.insert(server.clone(), format!("http://{}", silent.local_addr().unwrap()));
-    }
+    let (_silent, made_up) = strangers(&mut config).await;
     let clock = Moved::new();
     let keys = PeerKeys::new(peers(&config), Arc::new(clock.clone()));
     keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
