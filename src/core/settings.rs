@@ -109,8 +109,18 @@ impl Settings {
     pub const AUDIT_SLICES: u64 = 64;
     /// A peer that has not shown the `rollcall` object for a day is taken for a plain one.
     pub const SPEAKS_MS: u64 = 24 * 3600 * 1000;
+    /// Windows that pass at most until a difference that was found is mended.
+    const MENDING_WINDOWS: u64 = 8;
     /// An answer to "say it again" is awaited so long before it is asked again.
     pub const TELL_AGAIN_MS: u64 = 30_000;
+
+    /// How often a peer is reminded, whatever is heard of it, if a promise is good for `promise_ms`: so much earlier that what the
+    /// comparison finds is mended within that time. It passes to and fro, and half a short period later once more, if the peer does
+    /// not promise any longer what we hold.
+    pub(super) fn remind_every_ms(&self, promise_ms: u64) -> u64 {
+        let mending = self.short_ms / 2 + Self::MENDING_WINDOWS * self.window_ms;
+        promise_ms.saturating_sub(mending).max(promise_ms / 2)
+    }
 
     /// Who may see a user without the user's own word.
     pub fn rules(&self) -> Rules {

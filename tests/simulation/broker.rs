@@ -9,6 +9,7 @@ use rollcall::bus::{Delivery, Exchange, Headers, Outgoing, Queue, Token, Topolog
 use rollcall::model::ServerName;
 use rollcall::wire::outbound::OutboundMessage;
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
 
 /// A message on a queue.
 #[derive(Clone)]
@@ -24,9 +25,17 @@ struct Sub {
     process: u64,
     /// With the prefetch and what is held of each.
     queues: Vec<(Queue, u16, u16)>,
-    held: BTreeMap<u64, (Queue, Message)>,
+    /// Since when each is.
+    held: BTreeMap<u64, (Queue, Message, Instant)>,
     turn: usize,
     wake: Arc<Notify>,
+}
+
+/// A message that was done with.
+pub struct Done {
+    pub queue: Queue,
+    pub message: Message,
+    pub held: Duration,
 }
 
 /// See the module.
@@ -108,7 +117,7 @@ impl Broker {
     pub fn unsubscribe(&mut self, id: u64, mut place: impl FnMut(usize) -> usize) {
         let Some(sub) = self.subs.remove(&id) else { return };
         sub.wake.notify_one();
-        for (_, (queue, mut message)) in sub.held.into_iter().rev() {
+        for (_, (queue, mut message, _)) in sub.held.into_iter().rev() {
             message.returns += 1;
             let Some(waiting) = self.queues.get_mut(&queue) else { continue };
             let at = place(waiting.len());
@@ -154,18 +163,18 @@ impl Broker {
             returns: message.returns,
             token: Token::new(message.id),
         };
-        sub.held.insert(message.id, (queue, message));
+        sub.held.insert(message.id, (queue, message, Instant::now()));
         Some(delivery)
     }
 
     /// What is done with; `Err`: there is no such subscription any longer.
-    pub fn acknowledge(&mut self, id: u64, tokens: &[Token]) -> Result<Vec<Message>, ()> {
+    pub fn acknowledge(&mut self, id: u64, tokens: &[Token]) -> Result<Vec<Done>, ()> {
         let sub = self.subs.get_mut(&id).ok_or(())?;
         let mut done = Vec::new();
         for token in tokens {
-            let Some((queue, message)) = sub.held.remove(&token.number()) else { continue };
+            let Some((queue, message, since)) = sub.held.remove(&token.number()) else { continue };
             sub.queues.iter_mut().filter(|(of, ..)| *of == queue).for_each(|(_, _, held)| *held -= 1);
-            done.push(message);
+            done.push(Done { queue, message, held: since.elapsed() });
         }
         sub.wake.notify_one();
         Ok(done)
@@ -181,11 +190,17 @@ impl Broker {
         depths.filter(|(_, depth)| *depth > 0).collect()
     }
 
+    /// What is held now, and for how long.
+    pub fn held(&self) -> impl Iterator<Item = (&Queue, Duration)> {
+        let held = self.subs.values().flat_map(|sub| sub.held.values());
+        held.map(|(queue, _, since)| (queue, since.elapsed()))
+    }
+
     /// Where what waits for a sender, or is held by one, is to go.
     pub fn destinations(&self) -> BTreeSet<ServerName> {
         let waiting = self.queues.get(&Queue::Outbound).into_iter().flatten();
         let held = self.subs.values().flat_map(|sub| sub.held.values());
-        let held = held.filter(|(queue, _)| *queue == Queue::Outbound).map(|(_, message)| message);
+        let held = held.filter(|(queue, ..)| *queue == Queue::Outbound).map(|(_, message, _)| message);
         let read = |message: &Message| serde_json::from_slice::<OutboundMessage>(&message.body).expect("a transaction");
         waiting.chain(held).map(|message| read(message).destination).collect()
     }
@@ -197,8 +212,8 @@ impl Broker {
     /// All messages, as a backup of the queues holds them; what is held counts as waiting.
     pub fn snapshot(&self) -> BTreeMap<Queue, VecDeque<Message>> {
         let mut queues = self.queues.clone();
-        let held = self.subs.values().flat_map(|sub| sub.held.values());
-        for (queue, message) in held.chain(self.astray.values()) {
+        let held = self.subs.values().flat_map(|sub| sub.held.values()).map(|(queue, message, _)| (queue, message));
+        for (queue, message) in held.chain(self.astray.values().map(|(queue, message)| (queue, message))) {
             queues.entry(queue.clone()).or_default().push_back(message.clone());
         }
         queues

@@ -15,7 +15,8 @@ use rollcall::wire::envelope::{Packet, decode};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Duration;
 
-use super::broker::Broker;
+use super::bounds;
+use super::broker::{Broker, Done};
 use super::life::Life;
 use super::watch;
 
@@ -229,7 +230,10 @@ impl Subscription for SimSubscription {
         }
         let done = self.bus.broker().acknowledge(self.id, &tokens).map_err(|()| Self::lost())?;
         let life = &self.bus.life;
-        done.iter().for_each(|message| watch::acknowledged(&life.sim, life.server, &message.body));
+        for Done { queue, message, held } in done {
+            bounds::held(&life.sim, life.server, &queue, held);
+            watch::acknowledged(&life.sim, life.server, &message.body);
+        }
         Ok(())
     }
 }

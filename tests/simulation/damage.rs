@@ -14,7 +14,7 @@ use tokio::time::{Duration, sleep};
 
 use super::host::Host;
 use super::people::{People, Person};
-use super::plan::{LONG_MS, SHORT_MS, WINDOW_MS};
+use super::plan::{LONG_MS, WINDOW_MS};
 use super::sim::Sim;
 use super::storm::start;
 
@@ -48,7 +48,7 @@ impl Damage {
                 self.spoil(host);
             }
         }
-        self.talk_for(LONG_MS + SHORT_MS + WINDOW_MS - QUIET_MS).await;
+        self.talk_for(LONG_MS - QUIET_MS).await;
         sleep(Duration::from_millis(QUIET_MS)).await;
     }
 

@@ -6,13 +6,16 @@ use rollcall::core::signal::Outcome;
 use rollcall::model::{Presence, Serial, Status, Timestamp, UserId};
 
 use super::plan::Plan;
+use super::sessions::Sessions;
 use super::truth::{Truth, token};
 
 /// See the module.
 pub struct Ledger {
     pub truth: Truth,
+    pub sessions: Sessions,
     processes: u64,
     shaky: Vec<bool>,
+    names: Vec<String>,
     /// Servers that were restored from a backup, and when, ms: what came between they know no longer.
     pub restored: BTreeMap<usize, u64>,
     /// What servers know of users elsewhere was damaged, and may be old or worse until it is found.
@@ -77,8 +80,10 @@ impl Ledger {
     pub fn new(plan: &Plan) -> Self {
         Self {
             truth: Truth::new(plan),
+            sessions: Sessions::default(),
             processes: 0,
             shaky: plan.servers.iter().map(|make| make.shaky).collect(),
+            names: plan.servers.iter().map(|make| make.name.as_str().to_owned()).collect(),
             restored: BTreeMap::new(),
             damaged: BTreeSet::new(),
             unsaid: BTreeMap::new(),
@@ -113,6 +118,8 @@ impl Ledger {
         self.restored.insert(server, now);
         self.unsaid.retain(|(of, _), _| *of != server);
         self.truth.forgotten(server);
+        let name = self.names[server].clone();
+        self.sessions.forgotten(|user| user.server_str() == name);
         self.seen.retain(|(at, _), _| *at != server);
         for ((from, to), pair) in &mut self.pairs {
             if *from == server {
@@ -218,6 +225,12 @@ impl Ledger {
         pair.capped |= outcome == Outcome::TooLarge;
         let Some(at) = pair.by_id.get(txn_id) else { return };
         pair.sent[*at].is_over |= outcome != Outcome::Expired;
+    }
+
+    /// How many transactions `server` ever committed.
+    pub fn transactions(&self, server: usize) -> usize {
+        let of_server = self.pairs.iter().filter(|((from, _), _)| *from == server);
+        of_server.map(|(_, pair)| pair.sent.len()).sum()
     }
 
     pub fn sent(&self, pair: (usize, usize), txn_id: &str) -> Option<&Sent> {

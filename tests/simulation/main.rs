@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a test binary is its own world")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the reason")]
 
+mod bounds;
 mod broker;
 mod bus;
 mod damage;
@@ -17,6 +18,8 @@ mod net;
 mod people;
 mod plain;
 mod plan;
+mod polling;
+mod sessions;
 mod sim;
 mod store;
 mod storm;

@@ -170,8 +170,10 @@ impl People {
     }
 
     pub fn open_session(&self, person: &Person, host: &Arc<Host>, lease_ms: u64) {
+        let (device, until) = (self.device(person), self.sim().elapsed() + lease_ms);
+        self.sim().ledger().sessions.begun(&person.id, device, until);
         let mut event = self.event(host, person, "client.poll");
-        event["device_id"] = json!(self.device(person));
+        event["device_id"] = json!(device);
         event["action"] = json!("start");
         event["lease_ms"] = json!(lease_ms);
         event["edge"] = json!(EDGE);
@@ -183,6 +185,7 @@ impl People {
             let mut event = self.event(host, person, "client.poll");
             event["device_id"] = json!(device);
             event["action"] = json!("stop");
+            self.sim().ledger().sessions.stopped(&person.id, device, self.sim().elapsed());
             self.submit(host, event, None);
         }
     }
@@ -192,12 +195,17 @@ impl People {
         let mut event = self.event(host, person, "client.activity");
         event["ts"] = json!(self.server_time(host).0);
         event["device_id"] = json!(DEVICES[0]);
+        self.sim().ledger().sessions.heard(&person.id, DEVICES[0], self.sim().elapsed());
         host.steady_event(&event);
     }
 
     fn with_device(&self, person: &Person, host: &Arc<Host>, kind: &str, fields: &Value) {
+        let (device, now) = (self.device(person), self.sim().elapsed());
+        if kind == "client.activity" {
+            self.sim().ledger().sessions.heard(&person.id, device, now);
+        }
         let mut event = self.event(host, person, kind);
-        event["device_id"] = json!(self.device(person));
+        event["device_id"] = json!(device);
         event.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
         self.submit(host, event, None);
     }

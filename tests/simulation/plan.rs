@@ -13,6 +13,8 @@ const STORMS_MS: std::ops::RangeInclusive<u64> = 25_000..=60_000;
 pub const SHORT_MS: u64 = 20_000;
 pub const LONG_MS: u64 = 60_000;
 pub const WINDOW_MS: u64 = 1_000;
+/// For so long a change may wait for its window.
+pub const HOLD_MAX_MS: u64 = 2_000;
 pub const LINGER_MS: u64 = 3_000;
 pub const OFFLINE_AFTER_MS: u64 = 6_000;
 
@@ -172,7 +174,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 server_name = "s.example"
 data_dir = "/nowhere"
 batch.window = "{WINDOW_MS}ms"
-batch.hold_max = "2s"
+batch.hold_max = "{HOLD_MAX_MS}ms"
 federation.resend = "8s"
 federation.backoff_min = "500ms"
 federation.backoff_max = "4s"

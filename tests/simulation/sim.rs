@@ -14,12 +14,17 @@ use super::plan::Plan;
 /// True time at which every world begins.
 pub const START: Timestamp = Timestamp(1_795_400_000_000);
 
+/// After a storm: the slowest commit is done, what broke off is tried again, and what had gathered meanwhile is read, ms.
+const SETTLED_MS: u64 = 15_000;
+
 /// See the module.
 pub struct Sim {
     pub plan: Plan,
     origin: Instant,
     rng: Mutex<fastrand::Rng>,
     calm: AtomicBool,
+    /// When calm began, ms.
+    calm_since: AtomicU64,
     talks: bool,
     /// Of all that happened: two runs of one seed agree on it.
     trace: AtomicU64,
@@ -40,6 +45,7 @@ impl Sim {
             origin: Instant::now(),
             rng: Mutex::new(rng),
             calm: AtomicBool::new(true),
+            calm_since: AtomicU64::new(0),
             talks,
             trace: AtomicU64::new(seed),
             violations: Mutex::default(),
@@ -72,6 +78,12 @@ impl Sim {
 
     pub fn set_calm(&self, calm: bool) {
         self.calm.store(calm, Ordering::Relaxed);
+        self.calm_since.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing has failed for so long that nothing is late any longer.
+    pub fn is_settled(&self) -> bool {
+        self.calm.load(Ordering::Relaxed) && self.elapsed() >= self.calm_since.load(Ordering::Relaxed) + SETTLED_MS
     }
 
     pub async fn pause(&self, low_ms: u64, high_ms: u64) {

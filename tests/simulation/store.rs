@@ -97,9 +97,9 @@ impl SimStore {
         let mut tables = self.tables();
         tables.owned(Lease { partition, epoch })?;
         tables.write(commit);
-        drop(tables);
         self.sim().note(epoch, || format!("{:?} commits {} rows in {partition}", self.life, commit.rows.len()));
-        super::watch::committed(self.sim(), self.life.server, &self.life, commit);
+        super::watch::committed(self.sim(), self.life.server, &self.life, commit, &tables.rows);
+        super::bounds::check(self.sim(), self.life.server, &tables, commit);
         Ok(())
     }
 }

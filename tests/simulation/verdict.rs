@@ -11,6 +11,7 @@ use rollcall::model::{Partition, Presence, ServerName, Status, UserId};
 use rollcall::store::RowKind;
 use rollcall::wire::envelope::decode;
 
+use super::bounds;
 use super::broker::Message;
 use super::host::Host;
 use super::net::Site;
@@ -181,6 +182,7 @@ impl Verdict<'_> {
                 self.sim().blame(format!("{depth} messages lie on {queue} of s{}", host.index));
             }
         }
+        broker.held().for_each(|(queue, held)| bounds::held(self.sim(), host.index, queue, held));
         drop(broker);
         self.words_are_kept(host);
     }

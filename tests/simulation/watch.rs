@@ -18,7 +18,9 @@ use super::broker::is_committed_first;
 use super::ledger::Sent;
 use super::life::Life;
 use super::plan::WINDOW_MS;
+use super::polling::{self, Watches};
 use super::sim::Sim;
+use super::store::Rows;
 
 /// As the worker's outbox keeps it.
 #[derive(Serialize, Deserialize)]
@@ -70,7 +72,8 @@ struct Numbered {
 }
 
 /// A run is committed.
-pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit) {
+pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit, rows: &Rows) {
+    let mut watches = Watches::default();
     let outbox = commit.outbox.as_ref().map(|(_, outbox)| decode_own::<Vec<Kept>>(outbox).expect("a list of messages"));
     for kept in outbox.into_iter().flatten() {
         for word in words(&kept.routing_key, &kept.body) {
@@ -79,12 +82,15 @@ pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit) {
         match kept.exchange {
             OUTBOUND => {
                 let message = serde_json::from_slice(&kept.body).expect("what leaves is JSON");
-                transmitted(sim, server, life, &message);
+                let (polled, then) = transmitted(sim, server, life, &message);
+                polled.iter().for_each(|user| polling::polls(sim, server, rows, commit, (user, then)));
             }
             BATCH => changed(sim, server, &kept.body),
             _ => {}
         }
+        watches.note(&kept.body);
     }
+    watches.check(sim, rows, commit.partition);
     for row in &commit.rows {
         row_committed(sim, server, row);
     }
@@ -124,6 +130,9 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
             let hears = sim.elapsed().checked_sub(RESTORED_MS).is_none_or(|since| ledger.remembers(server, since));
             let excused = !hears || ledger.is_shaky(server);
             drop(ledger);
+            if state.is_watching() {
+                polling::watches(sim, server, &user);
+            }
             if left && !excused {
                 sim.blame(format!(
                     "{} is taken for gone, though they said all the time that they are there",
@@ -151,13 +160,15 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
     }
 }
 
-fn transmitted(sim: &Sim, from: usize, life: &Life, message: &OutboundMessage) {
+/// A transaction is committed; whom it polls, and when it was made.
+fn transmitted(sim: &Sim, from: usize, life: &Life, message: &OutboundMessage) -> (Vec<UserId>, Timestamp) {
     let to = home_named(sim, message.destination.as_str());
     let body: Body = serde_json::from_str(message.body.get()).expect("a transaction");
     let presence = body.edus.iter().filter(|edu| edu.edu_type == "m.presence");
     let parts: Vec<Presence> = presence.map(|edu| serde_json::from_str(edu.content.get()).expect("an EDU")).collect();
     let (epoch, counter) = parts.iter().find_map(|part| part.rollcall.as_ref()).expect("a number").seq;
-    let polls = parts.iter().flat_map(|part| &part.poll).map(|user| (user.clone(), true));
+    let polled: Vec<UserId> = parts.iter().flat_map(|part| &part.poll).cloned().collect();
+    let polls = polled.iter().map(|user| (user.clone(), true));
     let unpolls = parts.iter().flat_map(|part| &part.unpoll).map(|user| (user.clone(), false));
     let sent = Sent {
         txn_id: message.txn_id.clone().into(),
@@ -182,6 +193,7 @@ fn transmitted(sim: &Sim, from: usize, life: &Life, message: &OutboundMessage) {
             sim.blame(format!("s{to} is told {said} of {}, whom nobody there may see", push.user_id));
         }
     }
+    (polled, body.origin_server_ts)
 }
 
 /// A worker says something.

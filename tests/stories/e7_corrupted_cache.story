@@ -1,7 +1,8 @@
 # E7: however much both say, the long watchdog compares, and a status that was damaged unseen is found and mended. (A damage that
 # the next restart finds comes first: whoever restarts reminds.)
+# Reminders come 55 s before the time is over, so that what they find is mended by then.
 config watchdog.short = 30s
-config watchdog.long = 2m
+config watchdog.long = 175s
 servers a b
 @john:a lists @alice:b
 @alice:b lists @john:a

@@ -53,17 +53,17 @@ advance 11m
     1153.6s b → a: answer
     1213.6s b → a: reminder (mine 1, yours 1)
     1218.6s a → b: answer
-    1234.6s b → a: reminder (mine 1, yours 1)
-    1239.6s a → b: answer
-    1299.9s a → b: reminder (mine 1, yours 1)
-    1304.6s b → a: answer
-    1364.6s b → a: reminder (mine 1, yours 1)
-    1369.6s a → b: answer
-    1429.9s a → b: reminder (mine 1, yours 1)
-    1434.6s b → a: answer
-    1494.6s b → a: reminder (mine 1, yours 1)
-    1499.6s a → b: answer
-    1559.9s a → b: reminder (mine 1, yours 1)
-    1564.6s b → a: answer
+    1278.9s a → b: reminder (mine 1, yours 1)
+    1283.6s b → a: answer
+    1343.6s b → a: reminder (mine 1, yours 1)
+    1348.6s a → b: answer
+    1408.9s a → b: reminder (mine 1, yours 1)
+    1413.6s b → a: answer
+    1473.6s b → a: reminder (mine 1, yours 1)
+    1478.6s a → b: answer
+    1538.9s a → b: reminder (mine 1, yours 1)
+    1543.6s b → a: answer
+    1603.6s b → a: reminder (mine 1, yours 1)
+    1608.6s a → b: answer
 @john:a reads list
     @alice:b accepted online since 1579s, known for 521s

@@ -1,4 +1,5 @@
 # W3, W5, W6: a minute of silence brings a reminder; its answer, and whoever gets one, has both watchdogs reset: one a minute in all.
+config watchdog.long = 2h
 servers a b
 @john:a lists @alice:b
 @alice:b lists @john:a

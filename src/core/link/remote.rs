@@ -103,6 +103,21 @@ impl RemoteRow {
     pub fn heard_at(&self) -> Timestamp {
         self.known_at.plus(u64::from(self.late_s) * 1000)
     }
+
+    /// The local users for whose sake the peer is polled: they watch, and were accepted.
+    pub fn watchers(&self) -> impl Iterator<Item = &UserId> {
+        self.observers.iter().filter(|observer| observer.cares == Cares::Accepted).map(|observer| &observer.user)
+    }
+
+    /// Those who were not accepted, or not any longer, and those who stopped watching `then` or later.
+    pub fn others_since(&self, then: Timestamp) -> impl Iterator<Item = &UserId> {
+        let is_other = move |observer: &&Observer| match observer.cares {
+            Cares::Accepted => false,
+            Cares::Asked => true,
+            Cares::Off(at) => at >= then,
+        };
+        self.observers.iter().filter(is_other).map(|observer| &observer.user)
+    }
 }
 
 impl Remote {

@@ -328,15 +328,15 @@ impl Link {
     /// W7: when the long one expires: at this link's own phase of the period, so that those of many peers stay spread whatever resets
     /// them, and never later than one period after the reset.
     fn long_due(&self, settings: &Settings) -> Timestamp {
-        let period = self.long_ms(settings).max(1);
+        let period = self.period_ms(settings).max(1);
         let phase = self.seed % period;
         let latest = self.watchdog.reset.plus(period).0;
         Timestamp(latest - (latest % period + period - phase) % period)
     }
 
-    fn long_ms(&self, settings: &Settings) -> u64 {
+    fn period_ms(&self, settings: &Settings) -> u64 {
         let promised = self.state.promise_ms.map_or(settings.long_ms, u64::from).min(settings.long_ms);
-        promised.clamp(2 * settings.short_ms, PROMISE_MAX_MS.max(2 * settings.short_ms))
+        settings.remind_every_ms(promised.clamp(2 * settings.short_ms, PROMISE_MAX_MS.max(2 * settings.short_ms)))
     }
 
     /// When the peer is given up, if it says nothing: reminders went unanswered, or none could be delivered.

@@ -119,6 +119,11 @@ impl UserState {
         &self.told
     }
 
+    /// Whether whom the user lists is watched for the user: for as long as there is a session, and `clients.linger` longer.
+    pub fn is_watching(&self) -> bool {
+        self.watching
+    }
+
     /// One of the user's devices, unless it was never heard of, or said that it is gone.
     pub fn device(&self, id: &DeviceId) -> Option<&Device> {
         let known = self.devices.iter().find(|(known, _)| known == id);
