@@ -36,9 +36,12 @@ impl Coding {
     }
 }
 
-/// How long `coded` says it becomes, if it is gzip, and that is at most `max` bytes and not too many for so few. All else is 415,
-/// for whose length is not known may be sent as it is.
-pub(crate) fn inflated_len(coded: &[u8], max: usize) -> Result<usize, MatrixError> {
+/// The bytes that `coded` says it becomes, if it is gzip: at most `max`, and at most a hundred times as many as it is.
+///
+/// # Errors
+///
+/// 415, for whatever cannot be taken in gzip may be sent as it is.
+pub fn inflated_len(coded: &[u8], max: usize) -> Result<usize, MatrixError> {
     let length = coded.strip_prefix(&MAGIC).and_then(|rest| rest.last_chunk());
     let length = length.ok_or_else(|| MatrixError::unsupported("the body is not gzip"))?;
     match u32::from_le_bytes(*length) as usize {
@@ -50,8 +53,12 @@ pub(crate) fn inflated_len(coded: &[u8], max: usize) -> Result<usize, MatrixErro
     }
 }
 
-/// `coded` inflated, which makes it `length` bytes long.
-pub(crate) fn inflate(coded: &[u8], length: usize) -> Result<Vec<u8>, MatrixError> {
+/// `coded` inflated: one member of gzip, of exactly so many bytes, as [`inflated_len`] allows them. Takes no more memory than those.
+///
+/// # Errors
+///
+/// 415 for what is no gzip, or becomes shorter or longer than that.
+pub fn inflate(coded: &[u8], length: usize) -> Result<Vec<u8>, MatrixError> {
     read_all(coded, length).map_err(|error| MatrixError::unsupported(format!("the body is not gzip: {error}")))
 }
 

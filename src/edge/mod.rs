@@ -24,7 +24,7 @@ mod door;
 mod error;
 mod events;
 mod federation;
-pub(crate) mod inflate;
+pub mod inflate;
 mod json;
 mod limits;
 pub mod peer_keys;

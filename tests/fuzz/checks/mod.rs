@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod envelope;
+pub mod inflate;
 pub mod keys;
 pub mod transaction;
 pub mod well_known;
@@ -16,6 +17,7 @@ pub type Check = fn(&[u8]);
 pub const CHECKS: &[(&str, Check)] = &[
     ("contract", contract::check),
     ("envelope", envelope::check),
+    ("inflate", inflate::check),
     ("keys", keys::check),
     ("transaction", transaction::check),
     ("well_known", well_known::check),
