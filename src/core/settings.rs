@@ -115,10 +115,10 @@ impl Settings {
     pub const TELL_AGAIN_MS: u64 = 30_000;
 
     /// How often a peer is reminded, whatever is heard of it, if a promise is good for `promise_ms`: so much earlier that what the
-    /// comparison finds is mended within that time. It passes to and fro, and half a short period later once more, if the peer does
+    /// comparison finds is mended within that time. It passes to and fro, and a short period later at most once more, if the peer does
     /// not promise any longer what we hold.
     pub(super) fn remind_every_ms(&self, promise_ms: u64) -> u64 {
-        let mending = self.short_ms / 2 + Self::MENDING_WINDOWS * self.window_ms;
+        let mending = self.short_ms + Self::MENDING_WINDOWS * self.window_ms;
         promise_ms.saturating_sub(mending).max(promise_ms / 2)
     }
 

@@ -25,8 +25,16 @@ const GARBLED_MS: u64 = 16_000;
 /// What is on its way at the end arrives.
 const QUIET_MS: u64 = 4 * WINDOW_MS;
 
+/// Those who went away are back so long before all is looked at: they are to be told of everybody anew.
+const BACK_MS: u64 = 4 * WINDOW_MS;
+
 /// At which servers whose statuses become others on their way in.
-pub type Garbled = BTreeSet<(usize, UserId)>;
+#[derive(Default)]
+pub struct Garbled {
+    of: BTreeSet<(usize, UserId)>,
+    /// When the last did, ms.
+    last: u64,
+}
 
 /// See the module.
 pub struct Damage {
@@ -40,16 +48,43 @@ impl Damage {
 
     /// Befalls the world in calm, and goes on until all of it must have been found.
     pub async fn befall(&self) {
+        let away = self.send_away();
         self.garble();
         self.talk_for(GARBLED_MS).await;
-        self.people.net.garbled.lock().unwrap().clear();
-        for host in self.people.net.hosts() {
-            if self.sim().between(0, 3) == 0 {
-                self.spoil(host);
-            }
-        }
-        self.talk_for(LONG_MS - QUIET_MS).await;
+        let Garbled { last, .. } = std::mem::take(&mut *self.people.net.garbled.lock().unwrap());
+        let spoiled = self.people.net.hosts().filter(|_| self.sim().between(0, 3) == 0);
+        let is_spoiled = spoiled.map(|host| self.spoil(host)).count() > 0;
+        let since = if is_spoiled || last == 0 { self.sim().elapsed() } else { last };
+        self.talk_until(since + LONG_MS - QUIET_MS - BACK_MS).await;
+        self.call_back(&away);
+        self.talk_for(BACK_MS).await;
         sleep(Duration::from_millis(QUIET_MS)).await;
+    }
+
+    /// Some of those who are not talkative end their sessions: for them nobody is polled meanwhile. What plain servers push is not kept
+    /// then, and they cannot be asked.
+    fn send_away(&self) -> Vec<Person> {
+        if self.sim().plan.servers.iter().any(|make| make.plain) {
+            return Vec::new();
+        }
+        let goes = |person: &&Person| !is_talkative(person) && self.sim().rng().bool();
+        let away: Vec<Person> = self.people.all.iter().filter(goes).cloned().collect();
+        for person in &away {
+            self.people.close_sessions(person, self.host(person));
+        }
+        away
+    }
+
+    /// They see by their lists what they missed.
+    fn call_back(&self, away: &[Person]) {
+        for person in away {
+            self.sim().ledger().shown.retain(|(observer, _), _| *observer != person.id);
+            self.people.open_session(person, self.host(person), 600_000);
+        }
+    }
+
+    fn host(&self, person: &Person) -> &Arc<Host> {
+        self.people.net.host(person.server).expect("no server is a plain one")
     }
 
     /// Those who are not talkative say something once more, and some servers understand something else.
@@ -60,7 +95,7 @@ impl Damage {
             for at in hosts.iter().filter(|at| **at != person.server) {
                 if self.sim().rng().bool() {
                     self.damaged(*at, &person.id);
-                    self.people.net.garbled.lock().unwrap().insert((*at, person.id.clone()));
+                    self.people.net.garbled.lock().unwrap().of.insert((*at, person.id.clone()));
                 }
             }
             self.people.set_status(person, host);
@@ -69,7 +104,10 @@ impl Damage {
 
     /// Somebody at each server says something, and nobody else does.
     async fn talk_for(&self, ms: u64) {
-        let end = self.sim().elapsed() + ms;
+        self.talk_until(self.sim().elapsed() + ms).await;
+    }
+
+    async fn talk_until(&self, end: u64) {
         while self.sim().elapsed() < end {
             for person in self.people.all.iter().filter(|person| is_talkative(person)) {
                 if let Some(host) = self.people.net.host(person.server) {
@@ -145,8 +183,8 @@ fn is_talkative(person: &Person) -> bool {
 }
 
 /// A transaction as `to` understands it: some of what is pushed is an older status, or nothing.
-pub fn garble(sim: &Sim, garbled: &Garbled, to: usize, body: &RawValue) -> Option<Box<RawValue>> {
-    if garbled.is_empty() {
+pub fn garble(sim: &Sim, garbled: &mut Garbled, to: usize, body: &RawValue) -> Option<Box<RawValue>> {
+    if garbled.of.is_empty() {
         return None;
     }
     let mut body: Value = serde_json::from_str(body.get()).expect("a transaction");
@@ -155,11 +193,12 @@ pub fn garble(sim: &Sim, garbled: &Garbled, to: usize, body: &RawValue) -> Optio
         let Some(pushes) = edu["content"]["push"].as_array_mut() else { continue };
         pushes.retain_mut(|push| {
             let user = UserId::parse(push["user_id"].as_str().expect("an id")).expect("a user id");
-            if !garbled.contains(&(to, user.clone())) {
+            if !garbled.of.contains(&(to, user.clone())) {
                 return true;
             }
             sim.note(17, || format!("s{to} misunderstands what it is told of {user}"));
             is_garbled = true;
+            garbled.last = sim.elapsed();
             push["presence"] = "unavailable".into();
             push["status_msg"] = sim.ledger().truth.oldest_message(&user).into();
             sim.rng().bool()

@@ -89,7 +89,7 @@ impl Net {
         match &self.sites[to] {
             Site::Rollcall(host) => {
                 let direct = self.sim.rng().bool();
-                let other = garble(&self.sim, &self.garbled.lock().unwrap(), to, body);
+                let other = garble(&self.sim, &mut self.garbled.lock().unwrap(), to, body);
                 let taken = host.receive(origin, txn_id, other.as_deref().unwrap_or(body), direct).await;
                 if taken {
                     watch::arrived(&self.sim, from, to, txn_id);

@@ -32,7 +32,7 @@ advance 2m
     240.6s b → a: reminder (mine 1, yours 1)
     240.9s a → b: reminder (mine 1, yours 1); answer
     245.3s b → a: answer
-    264.6s b → a: reminder (mine 1, yours 1)
-    269.6s a → b: answer
+    279.9s a → b: reminder (mine 1, yours 1)
+    284.6s b → a: answer
 @john:a reads list
     @alice:b accepted online since 259s, known for 114s

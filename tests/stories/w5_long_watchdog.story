@@ -1,7 +1,7 @@
 # W3, W5, E7: the long watchdog expires though the peer talks all the time.
-# It reminds 70 s before its time is over, half a short period and eight windows: what is found is mended by then.
+# It reminds 100 s before its time is over, a short period and eight windows: what is found is mended by then.
 config watchdog.short = 60s
-config watchdog.long = 190s
+config watchdog.long = 220s
 servers a b
 @john:a lists @alice:b
 @alice:b lists @john:a

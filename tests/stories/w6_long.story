@@ -1,8 +1,8 @@
 # W6: a reminder of the peer's resets the long watchdog, to the link's own moment of the next period. b talks all the time, so the
 # short one never expires.
-# (Reminders come 70 s before the time is over.)
+# (Reminders come 100 s before the time is over.)
 config watchdog.short = 60s
-config watchdog.long = 190s
+config watchdog.long = 220s
 servers a b(foreign)
 @john:a on PHONE busy
 @john:a on PHONE starts for 1h

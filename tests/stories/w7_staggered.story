@@ -25,31 +25,35 @@ advance 40m
     39.6s d → a: push @dora:d offline
     39.6s b → a: push @alice:b offline
     40.5s to @john:a: @alice:b offline since 1795400040s, @carol:c offline since 1795400040s, @dora:d offline since 1795400040s
-    128.6s c → a: reminder (mine 1, yours 0)
-    133.5s a → c: answer
-    220.6s d → a: reminder (mine 1, yours 0)
-    225.6s a → d: answer
-    352.8s a → d: reminder (mine 0, yours 1)
-    357.6s d → a: answer
-    684.6s b → a: reminder (mine 1, yours 0)
-    689.6s a → b: answer
-    1033.7s a → c: reminder (mine 0, yours 1)
-    1038.5s c → a: answer
-    1085.7s a → c: reminder (mine 0, yours 1)
-    1090.5s c → a: answer
-    1219.9s a → b: reminder (mine 0, yours 1)
-    1224.6s b → a: answer
-    1257.6s d → a: reminder (mine 1, yours 0)
-    1262.6s a → d: answer
-    1438.6s c → a: reminder (mine 1, yours 0)
-    1443.5s a → c: answer
-    1530.6s d → a: reminder (mine 1, yours 0)
-    1535.6s a → d: answer
-    1662.8s a → d: reminder (mine 0, yours 1)
-    1667.6s d → a: answer
-    1994.6s b → a: reminder (mine 1, yours 0)
-    1999.6s a → b: answer
-    2343.7s a → c: reminder (mine 0, yours 1)
-    2348.5s c → a: answer
-    2395.7s a → c: reminder (mine 0, yours 1)
-    2400.5s c → a: answer
+    332.8s a → d: reminder (mine 0, yours 1)
+    334.6s b → a: reminder (mine 1, yours 0)
+    337.6s d → a: answer
+    339.6s a → b: answer
+    379.9s a → b: reminder (mine 0, yours 1)
+    384.6s b → a: answer
+    510.6s d → a: reminder (mine 1, yours 0)
+    515.6s a → d: answer
+    738.6s c → a: reminder (mine 1, yours 0)
+    743.5s a → c: answer
+    875.7s a → c: reminder (mine 0, yours 1)
+    880.5s c → a: answer
+    1232.8s a → d: reminder (mine 0, yours 1)
+    1234.6s b → a: reminder (mine 1, yours 0)
+    1237.6s d → a: answer
+    1239.6s a → b: answer
+    1279.9s a → b: reminder (mine 0, yours 1)
+    1284.6s b → a: answer
+    1410.6s d → a: reminder (mine 1, yours 0)
+    1415.6s a → d: answer
+    1638.6s c → a: reminder (mine 1, yours 0)
+    1643.5s a → c: answer
+    1775.7s a → c: reminder (mine 0, yours 1)
+    1780.5s c → a: answer
+    2132.8s a → d: reminder (mine 0, yours 1)
+    2134.6s b → a: reminder (mine 1, yours 0)
+    2137.6s d → a: answer
+    2139.6s a → b: answer
+    2179.9s a → b: reminder (mine 0, yours 1)
+    2184.6s b → a: answer
+    2310.6s d → a: reminder (mine 1, yours 0)
+    2315.6s a → d: answer

@@ -88,7 +88,7 @@ impl Link {
 
     /// Whether we hold what the peer says that it told us; `None`: that cannot be said while polls are on their way.
     fn compare(&mut self, theirs: &Summary, turn: &Turn<'_>) -> Option<bool> {
-        let patient = turn.now.since(self.compared) < turn.settings.long_ms;
+        let patient = turn.now.since(self.compared) < self.period_ms(turn.settings) / 2;
         if theirs.as_of != self.state.applied || patient && !self.is_settled() {
             return None;
         }

@@ -334,7 +334,7 @@ impl Link {
         Timestamp(latest - (latest % period + period - phase) % period)
     }
 
-    fn period_ms(&self, settings: &Settings) -> u64 {
+    pub(super) fn period_ms(&self, settings: &Settings) -> u64 {
         let promised = self.state.promise_ms.map_or(settings.long_ms, u64::from).min(settings.long_ms);
         settings.remind_every_ms(promised.clamp(2 * settings.short_ms, PROMISE_MAX_MS.max(2 * settings.short_ms)))
     }

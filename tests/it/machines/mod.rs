@@ -6,6 +6,7 @@ mod found;
 mod jobs;
 mod lists;
 mod local;
+mod mending;
 mod permission;
 mod plain;
 mod promises;

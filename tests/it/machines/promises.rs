@@ -9,8 +9,8 @@ use crate::support::pair::settings;
 const SHORT_S: u64 = 60;
 const LONG_S: u64 = 3_600;
 const MINUTE_MS: u64 = 60_000;
-/// What a reminder finds is to be mended within the promise: half a short period and eight windows are left for that.
-const MENDING_S: u64 = SHORT_S / 2 + 8 * 5;
+/// What a reminder finds is to be mended within the promise: a short period and eight windows are left for that.
+const MENDING_S: u64 = SHORT_S + 8 * 5;
 
 /// How far apart the reminders of the long watchdog are, in s, to a peer that talks all the time and promised for so long.
 fn apart(promise_ms: u64) -> u64 {
