@@ -21,31 +21,36 @@ pub(crate) fn is_within(address: IpAddr, networks: &[IpNet]) -> bool {
 }
 
 /// The address that a request comes from: the connection's, unless that is a trusted proxy's; then the last in `X-Forwarded-For` that is
-/// none. `None`: a trusted proxy asks on its own behalf, or does not say on whose.
+/// none. `None`: a trusted proxy asks on its own behalf. What it says of somebody and cannot be read counts as its own address: nothing that a
+/// client sends leaves it uncounted.
 pub(crate) fn client(connection: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     if !is_within(connection, trusted) {
         return Some(connection);
     }
     // Each proxy appends whom it was asked by: what stands before the first stranger is only the stranger's word.
-    let mut lines = headers.get_all("x-forwarded-for").into_iter().rev();
-    let hops = lines.by_ref().filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
-    hops.map_while(address).find(|address| !is_within(*address, trusted))
+    let lines = headers.get_all("x-forwarded-for").into_iter().rev();
+    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let stranger = hops.map(address).find(|hop| hop.is_none_or(|address| !is_within(address, trusted)))?;
+    Some(stranger.unwrap_or(connection))
 }
 
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
-    let alone = text.parse::<IpAddr>().ok();
-    alone.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip())).map(|address| address.to_canonical())
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(hop).ok()?.trim();
+    let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok();
+    alone.or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip())).map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
-    fn from(connection: &str, forwarded: &[&str]) -> Option<String> {
+    fn from(connection: &str, forwarded: &[&[u8]]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append("x-forwarded-for", line.parse().unwrap());
+            // Any bytes: proxies hand on what clients send.
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
         }
         let trusted = ["127.0.0.1/32".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
         client(connection.parse().unwrap(), &headers, &trusted).map(|address| address.to_string())
@@ -53,21 +58,33 @@ mod tests {
 
     #[test]
     fn strangers_speak_for_themselves_alone() {
-        assert_eq!(from("192.0.2.1", &["198.51.100.7"]).unwrap(), "192.0.2.1");
+        assert_eq!(from("192.0.2.1", &[b"198.51.100.7"]).unwrap(), "192.0.2.1");
     }
 
     #[test]
     fn proxies_tell_whom_they_were_asked_by() {
-        assert_eq!(from("127.0.0.1", &["198.51.100.7"]).unwrap(), "198.51.100.7");
-        assert_eq!(from("127.0.0.1", &["203.0.113.9, 198.51.100.7, 10.1.2.3"]).unwrap(), "198.51.100.7");
-        assert_eq!(from("127.0.0.1", &["203.0.113.9, 198.51.100.7", "10.1.2.3"]).unwrap(), "198.51.100.7");
-        assert_eq!(from("127.0.0.1", &["[2001:db8::1]:443"]).unwrap(), "2001:db8::1");
+        assert_eq!(from("127.0.0.1", &[b"198.51.100.7"]).unwrap(), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &[b"203.0.113.9, 198.51.100.7, 10.1.2.3"]).unwrap(), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &[b"203.0.113.9, 198.51.100.7", b"10.1.2.3"]).unwrap(), "198.51.100.7");
+        assert_eq!(from("127.0.0.1", &[b"[2001:db8::1]:443"]).unwrap(), "2001:db8::1");
+        assert_eq!(from("127.0.0.1", &[b"[2001:db8::1]"]).unwrap(), "2001:db8::1");
+        assert_eq!(
+            from("127.0.0.1", &[b"\xff, 198.51.100.7"]).unwrap(),
+            "198.51.100.7",
+            "whatever a client put before"
+        );
     }
 
     #[test]
     fn a_proxy_that_says_nothing_asks_for_itself() {
-        for forwarded in [&[][..], &["10.1.2.3"], &["unknown"], &["198.51.100.7, unknown, 10.1.2.3"]] {
-            assert_eq!(from("127.0.0.1", forwarded), None, "{forwarded:?}");
+        assert_eq!(from("127.0.0.1", &[]), None);
+        assert_eq!(from("127.0.0.1", &[b"10.1.2.3"]), None);
+    }
+
+    #[test]
+    fn whoever_cannot_be_told_counts_as_the_proxy() {
+        for forwarded in [&b"unknown"[..], b"\xff", b"", b"198.51.100.7,", b"198.51.100.7, unknown, 10.1.2.3"] {
+            assert_eq!(from("127.0.0.1", &[forwarded]).unwrap(), "127.0.0.1", "{forwarded:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Request bodies: bounded one by one, in sum and in time.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use super::error::MatrixError;
 use super::inflate::{inflate, inflated_len};
+use super::json::Fields;
 use super::shares::Shares;
 
 /// Of a body that is too long so many bytes more are read and thrown away: whoever is still sending when the connection is closed
@@ -27,11 +29,11 @@ const UNIT: usize = 1 << 10;
 /// So many units are reserved at a time, as bytes arrive: who announces much and sends nothing takes no room.
 const STEP: usize = 16;
 
-/// Where bodies are held.
-pub(crate) struct Bodies {
+/// Where bodies are held, in shares by address or by user.
+pub(crate) struct Bodies<K = IpAddr> {
     budget: Budget,
-    /// What one address may have of it.
-    shares: Shares,
+    /// What each may have of it.
+    shares: Shares<K>,
     timeout: Duration,
 }
 
@@ -66,6 +68,19 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// What a client's body says. Body and tree are gone with the answer of `read`: what comes after may take its time.
+    pub(crate) fn take_apart<T>(self, read: impl FnOnce(&Fields) -> Result<T, MatrixError>) -> Result<T, MatrixError> {
+        read(&Fields::parse(&self.bytes)?)
+    }
+
+    /// The same of a body that may be empty.
+    pub(crate) fn take_apart_if_any<T>(
+        self,
+        read: impl FnOnce(&Fields) -> Result<T, MatrixError>,
+    ) -> Result<T, MatrixError> {
+        read(&Fields::parse_optional(&self.bytes)?)
+    }
+
     /// The same body without its gzip, at most `max` bytes of it, once one of `turns` is free. Whoever goes away meanwhile frees neither
     /// room nor turn before the work is done.
     pub(crate) async fn inflate(self, max: usize, turns: &Arc<Semaphore>) -> Result<Self, MatrixError> {
@@ -91,7 +106,7 @@ fn full() -> MatrixError {
     MatrixError::busy("too much at once", RETRY)
 }
 
-/// What one body has of the budget, and of the share of its address.
+/// What one body has of the budget, and of the share of whoever sends it.
 #[derive(Debug)]
 struct Room {
     units: OwnedSemaphorePermit,
@@ -132,8 +147,8 @@ fn widen(permit: &mut OwnedSemaphorePermit, units: usize) -> bool {
     more.map(|more| permit.merge(more)).is_some()
 }
 
-impl Bodies {
-    /// So many bytes at once, of which one address may have `each`. Every body has `timeout` to arrive.
+impl<K: Hash + Eq> Bodies<K> {
+    /// So many bytes at once, of which each may have `each`. Every body has `timeout` to arrive.
     pub(crate) fn new(bytes: usize, each: usize, timeout: Duration) -> Self {
         Self { budget: Budget::new(bytes), shares: Shares::new(each.div_ceil(UNIT)), timeout }
     }
@@ -142,7 +157,7 @@ impl Bodies {
     /// that is `None`.
     pub(crate) async fn read(
         &self,
-        from: Option<IpAddr>,
+        from: Option<K>,
         headers: &HeaderMap,
         body: Body,
         max: usize,
@@ -156,11 +171,11 @@ impl Bodies {
         }
         let room = Room {
             units: nothing(self.budget.units.clone()),
-            of_share: from.map(|address| nothing(self.shares.of(address))),
+            of_share: from.map(|from| nothing(self.shares.of_owner(from))),
         };
         timeout(self.timeout, collect(room, &mut chunks, expected))
             .await
-            .map_err(|_| MatrixError::bad_json("the body did not arrive in time"))?
+            .map_err(|_| MatrixError::timed_out("the body did not arrive in time"))?
     }
 }
 
@@ -205,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_beyond_its_bound_or_the_budget_is_refused() {
-        let bodies = Bodies::new(4 << 10, 4 << 10, Duration::from_secs(30));
+        let bodies: Bodies = Bodies::new(4 << 10, 4 << 10, Duration::from_secs(30));
         let none = HeaderMap::new();
         let held = bodies.read(None, &none, Body::from("abc"), 3).await.unwrap();
         assert_eq!(held.bytes, "abc");
@@ -221,7 +236,7 @@ mod tests {
     /// Whoever only announces a body, or is slow to send it, keeps nobody else out.
     #[tokio::test]
     async fn what_is_announced_and_does_not_arrive_takes_no_room() {
-        let bodies = Bodies::new(64 << 10, 64 << 10, Duration::from_secs(30));
+        let bodies: Bodies = Bodies::new(64 << 10, 64 << 10, Duration::from_secs(30));
         let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, "65536".parse().unwrap())]);
         let mut slow: Vec<_> = (0..3)
             .map(|_| {
@@ -240,7 +255,7 @@ mod tests {
     /// It has room for what came and for what comes of it, and then for that alone.
     #[tokio::test]
     async fn what_is_inflated_takes_room_as_well() {
-        let bodies = Bodies::new(64 << 10, 48 << 10, Duration::from_secs(30));
+        let bodies: Bodies = Bodies::new(64 << 10, 48 << 10, Duration::from_secs(30));
         let (from, turns) = (Some("192.0.2.1".parse().unwrap()), Arc::new(Semaphore::new(1)));
         let text: String = (0..8 << 10).map(|n| format!("{:04}", n * 7919 % 10_000)).collect();
         let read = async || {
@@ -263,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_does_not_fill_the_memory() {
-        let bodies = Bodies::new(64 << 10, 32 << 10, Duration::from_secs(30));
+        let bodies: Bodies = Bodies::new(64 << 10, 32 << 10, Duration::from_secs(30));
         let read = async |from: &str, size| {
             let from = from.parse().unwrap();
             bodies.read(Some(from), &HeaderMap::new(), Body::from(vec![b'a'; size]), 64 << 10).await

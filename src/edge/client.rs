@@ -42,9 +42,8 @@ pub(crate) async fn put_status(
     body: Body,
 ) -> Answer {
     caller.must_be(&user_id(user)?)?;
-    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
-    let fields = Fields::parse(&body.bytes)?;
-    let (presence, status_msg) = (presence(&fields)?, message(&fields)?);
+    let body = edge.client_bodies.read(Some(caller.user.clone()), &headers, body, MAX_CLIENT_BODY).await?;
+    let (presence, status_msg) = body.take_apart(|fields| Ok((presence(fields)?, message(fields)?)))?;
     let status = UserSignal::Status { device: caller.device, presence, status_msg, stamp: edge.stamp() };
     edge.tell(&caller.user, followed, vec![status]).await?;
     Ok(Json(json!({})))
@@ -79,9 +78,8 @@ pub(crate) async fn post_list(
     body: Body,
 ) -> Answer {
     caller.must_be(&user_id(user)?)?;
-    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
-    let fields = Fields::parse(&body.bytes)?;
-    let (add, remove) = (users(&fields, "invite")?, users(&fields, "drop")?);
+    let body = edge.client_bodies.read(Some(caller.user.clone()), &headers, body, MAX_CLIENT_BODY).await?;
+    let (add, remove) = body.take_apart(|fields| Ok((users(fields, "invite")?, users(fields, "drop")?)))?;
     if !add.is_empty() || !remove.is_empty() {
         let change = UserSignal::List { add, remove, stamp: edge.stamp() };
         edge.tell(&caller.user, followed, vec![change]).await?;

@@ -37,8 +37,8 @@ pub(crate) async fn put_poll(
     body: Body,
 ) -> Answer {
     let device = own_device(&caller, path)?;
-    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
-    let lease_ms = Fields::parse_optional(&body.bytes)?.millis("lease_ms")?.flatten();
+    let body = edge.client_bodies.read(Some(caller.user.clone()), &headers, body, MAX_CLIENT_BODY).await?;
+    let lease_ms = body.take_apart_if_any(|fields| Ok(fields.millis("lease_ms")?.flatten()))?;
     let start = start(&edge, device, lease_ms);
     edge.tell(&caller.user, followed, vec![start]).await?;
     Ok(Json(json!({})))
@@ -77,8 +77,8 @@ pub(crate) async fn put_device(
     body: Body,
 ) -> Answer {
     let device = own_device(&caller, path)?;
-    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
-    let signals = device_signals(&edge, &device, &Fields::parse(&body.bytes)?)?;
+    let body = edge.client_bodies.read(Some(caller.user.clone()), &headers, body, MAX_CLIENT_BODY).await?;
+    let signals = body.take_apart(|fields| device_signals(&edge, &device, fields))?;
     edge.tell(&caller.user, followed, signals).await?;
     Ok(Json(json!({})))
 }

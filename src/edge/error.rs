@@ -98,9 +98,20 @@ impl MatrixError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "unrecognized method for this path")
     }
 
+    /// 408: a body that is slow in coming. The same may be sent again.
+    pub(crate) fn timed_out(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", text)
+    }
+
     /// 413.
     pub(crate) fn too_large(max: usize) -> Self {
         let text = format!("the body is longer than {max} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", text)
+    }
+
+    /// 413: a body of so many members that its signature cannot be checked.
+    pub(crate) fn too_large_to_check() -> Self {
+        let text = "the body has too many members for its signature to be checked";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", text)
     }
 
@@ -138,6 +149,10 @@ impl IntoResponse for MatrixError {
             body["soft_logout"] = true.into();
         }
         let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // Nobody waits for the rest of the body (RFC 9110, section 15.5.9).
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let value = HeaderValue::from_str(&seconds.to_string()).expect("digits are a header value");

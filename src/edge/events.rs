@@ -27,7 +27,7 @@ pub(crate) async fn post_events(
     let (parts, body) = request.into_parts();
     authorize(&edge, &parts.extensions, &parts.headers)?;
     edge.admission.admit().await?;
-    let body = edge.bodies.read(None, &parts.headers, body, MAX_BODY).await?;
+    let body = edge.edge_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
     let (local, policy) = (edge.local.clone(), edge.policy.clone());
     let context = Context { local, now: edge.clock.now(), key: Source::Any, policy };
     let Parsed { mut signals, rejects } = parse(&body.bytes, &context);

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Request, header};
+use axum::http::{Request, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use ruma::api::federation::authentication::XMatrix;
@@ -24,7 +24,7 @@ use super::inflate::Coding;
 use super::publisher::Pack;
 use super::request::{self, Followed};
 use super::transaction::Transaction;
-use super::{EdgeState, bad_path, trusted};
+use super::{EdgeState, MAX_CHECKING, address, bad_path, trusted, weight, x_matrix};
 use crate::bus::{Exchange, Outgoing};
 use crate::config::EdgeFederation;
 use crate::core::signal::{Addressed, PeerSignal};
@@ -34,6 +34,7 @@ use crate::outbound::coding::GZIP;
 use crate::outbound::{keys, sign};
 use crate::wire::contract::{Reject, Routed};
 use crate::wire::matrix::parse_edus;
+use crate::wire::reject::FEDERATION;
 use crate::wire::reject::not_heard;
 
 /// 50 PDUs and 100 EDUs of 64 KiB each, and a little around them.
@@ -43,9 +44,6 @@ const MAX_BODY: usize = 10 << 20;
 const DONE_HERE: usize = 16 << 10;
 /// A transaction ID's bytes.
 const MAX_TXN_ID: usize = 255;
-/// Signatures of one request that are looked at: one for each of its origin's keys (Matrix spec, server-server API, request
-/// authentication).
-const MAX_SIGNATURES: usize = 4;
 /// For how long peers may believe our key document without asking again.
 const KEYS_VALID: Duration = Duration::from_secs(24 * 3600);
 /// What a peer is told whose keys cannot be fetched just now.
@@ -92,10 +90,10 @@ struct Arrival {
 /// Returns once a transaction that its origin signed is confirmed.
 async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival) -> Result<(), MatrixError> {
     let unsigned = || MatrixError::unauthorized("no Authorization: X-Matrix …");
-    let schemes = schemes(edge, &parts.headers)?;
+    let schemes = x_matrix::schemes(&edge.local, &parts.headers)?;
     let origin = peer(edge, schemes.first().ok_or_else(unsigned)?.origin.as_str())?;
     let from = request::caller(edge, &parts.extensions, &parts.headers);
-    let body = edge.peer_bodies.read(from, &parts.headers, body, MAX_BODY).await?;
+    let body = edge.peer_bodies.read(from.map(address::owner), &parts.headers, body, MAX_BODY).await?;
     let coding = Coding::of(&parts.headers)?;
     let (scheme, keys) = published(edge, &origin, schemes, from).await?;
     // Not before: it takes room, and keys may take their time.
@@ -109,7 +107,7 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
 /// Returns once a transaction that a trusted edge hands on, who has proved to be one, waits for its turn: nobody cares what becomes of
 /// a copy.
 async fn take_trusted(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: Arrival) -> Result<(), MatrixError> {
-    let schemes = schemes(edge, &parts.headers)?;
+    let schemes = x_matrix::schemes(&edge.local, &parts.headers)?;
     let named = schemes.first().map(|scheme| peer(edge, scheme.origin.as_str())).transpose()?;
     let body = edge.peer_bodies.read(None, &parts.headers, body, MAX_BODY).await?;
     let coding = Coding::of(&parts.headers)?;
@@ -128,41 +126,6 @@ pub(crate) async fn get_key(State(edge): State<Arc<EdgeState>>) -> Response {
 /// `GET /_matrix/federation/v1/version`
 pub(crate) async fn get_version() -> Json<Value> {
     Json(json!({ "server": { "name": "rollcall", "version": env!("CARGO_PKG_VERSION") } }))
-}
-
-/// What the request says of its origin, once for each signature, as far as that can be judged without the origin's keys. All name the
-/// same origin; there is none only if there is no `Authorization` at all.
-fn schemes(edge: &EdgeState, headers: &HeaderMap) -> Result<Vec<XMatrix>, MatrixError> {
-    let mut chosen: Vec<&HeaderValue> = headers.get_all(header::AUTHORIZATION).iter().collect();
-    if chosen.iter().any(|header| is_signature(header)) {
-        chosen.retain(|header| is_signature(header));
-    }
-    // Who sends no signature is told that the first of what they send is none.
-    let schemes = chosen.into_iter().take(MAX_SIGNATURES).map(|header| scheme(edge, header));
-    let schemes = schemes.collect::<Result<Vec<_>, _>>()?;
-    match schemes.iter().find(|scheme| scheme.origin != schemes[0].origin) {
-        Some(other) => {
-            let (one, other) = (&schemes[0].origin, &other.origin);
-            Err(MatrixError::unauthorized(format!("\"origin\" is {one} and {other}: a request has one")))
-        }
-        None => Ok(schemes),
-    }
-}
-
-fn is_signature(header: &HeaderValue) -> bool {
-    let name = header.as_bytes().split(|byte| byte.is_ascii_whitespace()).next();
-    name.is_some_and(|name| name.eq_ignore_ascii_case(XMatrix::AUTH_SCHEME.as_bytes()))
-}
-
-fn scheme(edge: &EdgeState, header: &HeaderValue) -> Result<XMatrix, MatrixError> {
-    let scheme = XMatrix::try_from(header)
-        .map_err(|error| MatrixError::unauthorized(format!("Authorization is no X-Matrix: {error}")))?;
-    match &scheme.destination {
-        Some(destination) if destination.as_str() != edge.local.as_str() => {
-            Err(MatrixError::unauthorized(format!("\"destination\" is {destination}, not {}", edge.local)))
-        }
-        _ => Ok(scheme),
-    }
 }
 
 /// The first signature by a key that `origin` publishes, and its keys: an old and a new key may sign side by side.
@@ -212,13 +175,23 @@ async fn authenticate(
 ) -> Result<(), MatrixError> {
     // Checking builds the whole body as a tree, many times its size: only so much of that at once.
     let size = request.body().len();
-    let _share = edge.checking.wait(size).await;
+    let weight = weight_of(request.body().clone()).await?;
+    let _share = edge.checking.wait(weight).await;
     let local = edge.local.clone();
     let check = move || sign::verify(&scheme, &request, &local, keys);
     work_on(size, check)
         .await
         .ok_or_else(|| MatrixError::bad_json("the body cannot be checked"))?
         .map_err(|error| MatrixError::unauthorized(format!("signature: {error}")))
+}
+
+/// What checking `body` takes of memory. Nobody has shown yet who wrote it.
+async fn weight_of(body: Bytes) -> Result<usize, MatrixError> {
+    let weight = work_on(body.len(), move || weight::of_trees(&body)).await;
+    match weight.ok_or_else(|| MatrixError::bad_json("the body cannot be weighed"))? {
+        weight if weight > MAX_CHECKING => Err(MatrixError::too_large_to_check()),
+        weight => Ok(weight),
+    }
 }
 
 /// Works on so many bytes of a body; `None`: the work panicked.
@@ -277,10 +250,10 @@ fn read_now(
 }
 
 fn dead(reject: Reject, trace: Option<TraceId>) -> Outgoing {
-    metrics::counter!("rollcall_dead_letters_total", "origin" => "federation", "reason" => reject.class).increment(1);
+    metrics::counter!("rollcall_dead_letters_total", "origin" => FEDERATION, "reason" => reject.class).increment(1);
     let mut message = Outgoing::new(Exchange::Dead, "", reject.body);
     message.headers.reason = Some(reject.reason);
-    message.headers.origin = Some("federation".into());
+    message.headers.origin = Some(FEDERATION.into());
     message.headers.trace = trace;
     message
 }

@@ -5,10 +5,10 @@
 //! | `client`, `devices`, `requests` | clients: status, list, sessions, devices, permission |
 //! | `stream` | clients: push of updates |
 //! | `events` | foreign edges without AMQP |
-//! | `federation`, `transaction`, `answered`, `trusted`, `peer_keys` | peers |
+//! | `federation`, `x_matrix`, `weight`, `transaction`, `answered`, `trusted`, `peer_keys` | peers |
 //! | `publisher`, `applied`, `admission` | the way to the queues, the word back, the bound |
 //! | `serving`, `door`, `places`, `tls` | connections |
-//! | `address`, `limits`, `auth`, `whoami`, `absence` | who is there, and how much they may ask |
+//! | `address`, `limits`, `shares`, `auth`, `whoami`, `absence` | who is there, and how much they may ask |
 //! | `request`, `body`, `inflate`, `json`, `error` | what all of them share |
 
 mod absence;
@@ -38,7 +38,9 @@ mod stream;
 mod tls;
 pub mod transaction;
 mod trusted;
+mod weight;
 mod whoami;
+pub mod x_matrix;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,14 +86,18 @@ use crate::wire::contract::Routed;
 
 /// A client's body in bytes: a list change of 2,000 user IDs of ordinary length.
 const MAX_CLIENT_BODY: usize = 128 << 10;
-/// Bytes of clients' and edges' bodies that are held at once.
-const MAX_BODIES: usize = 32 << 20;
+/// Bytes of clients' bodies that are held at once.
+const MAX_CLIENT_BODIES: usize = 32 << 20;
+/// And of those of one user: some of the largest size.
+const MAX_CLIENT_BODIES_OF_ONE: usize = 4 * MAX_CLIENT_BODY;
+/// Bytes of other edges' bodies: no client takes their room.
+const MAX_EDGE_BODIES: usize = 32 << 20;
 /// Bytes of peers': strangers may fill these, so clients have their own.
 const MAX_PEER_BODIES: usize = 64 << 20;
 /// And of those that come from one address: room for one of the largest size and some others.
 const MAX_PEER_BODIES_OF_ONE: usize = 16 << 20;
-/// Bytes of transactions whose signatures are being checked at once.
-const MAX_CHECKING: usize = 16 << 20;
+/// Bytes that the trees of transactions take whose signatures are being checked at once.
+const MAX_CHECKING: usize = 256 << 20;
 /// Bodies of peers that are being inflated at once, each on a thread of its own for some tens of milliseconds at most.
 const INFLATING: usize = 2;
 
@@ -156,7 +162,8 @@ pub struct EdgeState {
     admission: Admission,
     publisher: Publisher,
     applied: Arc<Applied>,
-    bodies: Bodies,
+    client_bodies: Bodies<UserId>,
+    edge_bodies: Bodies,
     peer_bodies: Bodies,
     checking: Budget,
     /// Turns to inflate a body.
@@ -205,7 +212,8 @@ impl EdgeState {
             answered: Answered::new(),
             tls: Mutex::new(tls),
             applied,
-            bodies: Bodies::new(MAX_BODIES, MAX_BODIES, body_timeout),
+            client_bodies: Bodies::new(MAX_CLIENT_BODIES, MAX_CLIENT_BODIES_OF_ONE, body_timeout),
+            edge_bodies: Bodies::new(MAX_EDGE_BODIES, MAX_EDGE_BODIES, body_timeout),
             peer_bodies: Bodies::new(MAX_PEER_BODIES, MAX_PEER_BODIES_OF_ONE, body_timeout),
             checking: Budget::new(MAX_CHECKING),
             inflating: Arc::new(Semaphore::new(INFLATING)),

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::auth::Caller;
 use super::error::MatrixError;
-use super::json::Fields;
 use super::request::Followed;
 use super::{EdgeState, MAX_CLIENT_BODY, bad_path, store_error, user_id};
 use crate::core::signal::UserSignal;
@@ -42,8 +41,8 @@ pub(crate) async fn post_request(
     let Path((user, observer)) = path.map_err(|error| bad_path(&error))?;
     caller.must_be(&parse("userId", &user)?)?;
     let observer = parse("observer", &observer)?;
-    let body = edge.bodies.read(None, &headers, body, MAX_CLIENT_BODY).await?;
-    let allow = Fields::parse(&body.bytes)?.flag("allow")?.ok_or_else(|| MatrixError::missing("allow"))?;
+    let body = edge.client_bodies.read(Some(caller.user.clone()), &headers, body, MAX_CLIENT_BODY).await?;
+    let allow = body.take_apart(|fields| fields.flag("allow")?.ok_or_else(|| MatrixError::missing("allow")))?;
     let answer = UserSignal::Answer { observer, allow, stamp: edge.stamp() };
     edge.tell(&caller.user, followed, vec![answer]).await?;
     Ok(Json(json!({})))

@@ -1,6 +1,7 @@
-//! How much of something one address may have at once.
+//! How much of something one address, or one user, may have at once.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -8,30 +9,36 @@ use tokio::sync::Semaphore;
 
 use super::address;
 
-/// Addresses remembered before anybody is looked for who has nothing.
+/// So many are remembered before anybody is looked for who has nothing.
 const FEW: usize = 64;
 
-/// Shares of the same size for all addresses. An address is remembered for as long as it has something, and not much longer.
-pub(crate) struct Shares {
+/// Shares of the same size for all. An owner is remembered for as long as it has something, and not much longer.
+pub(crate) struct Shares<K = IpAddr> {
     each: usize,
-    known: Mutex<Known>,
+    known: Mutex<Known<K>>,
 }
 
-struct Known {
-    by_owner: HashMap<IpAddr, Weak<Semaphore>>,
+struct Known<K> {
+    by_owner: HashMap<K, Weak<Semaphore>>,
     /// So many, and those who have nothing are forgotten.
     full: usize,
 }
 
-impl Shares {
-    /// `each`: permits of one address.
+impl Shares<IpAddr> {
+    /// The share of `address` and of its neighbours whom the same owner can choose at will.
+    pub(crate) fn of(&self, address: IpAddr) -> Arc<Semaphore> {
+        self.of_owner(address::owner(address))
+    }
+}
+
+impl<K: Hash + Eq> Shares<K> {
+    /// `each`: permits of one owner.
     pub(crate) fn new(each: usize) -> Self {
         Self { each, known: Mutex::new(Known { by_owner: HashMap::new(), full: FEW }) }
     }
 
-    /// The share of `address` and of its neighbours whom the same owner can choose at will.
-    pub(crate) fn of(&self, address: IpAddr) -> Arc<Semaphore> {
-        let owner = address::owner(address);
+    /// The share of one owner.
+    pub(crate) fn of_owner(&self, owner: K) -> Arc<Semaphore> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = known.by_owner.get(&owner).and_then(Weak::upgrade) {
             return share;

@@ -14,6 +14,7 @@ use crate::bus::{
     Bus, BusError, Delivery, Exchange, Headers, Outgoing, PublishError, Queue, Subscription, SubscriptionError, Token,
 };
 use crate::model::{Partition, TraceId};
+use crate::wire::reject::FEDERATION;
 
 /// The most that can be held at once: some brokers' limit for unacknowledged messages.
 pub const HELD_MAX: u16 = 2000;
@@ -29,7 +30,7 @@ pub struct DeadLetter {
     pub id: String,
     /// Why it died.
     pub reason: Option<String>,
-    /// The queue that it came from, without prefix.
+    /// The queue that it came from, without prefix; or `federation`: a peer's HTTP request.
     pub origin: Option<String>,
     /// The trace that it belongs to.
     pub trace: Option<TraceId>,
@@ -169,6 +170,9 @@ fn way_back(letter: &DeadLetter) -> Result<Outgoing, DeadError> {
     let queue = match letter.origin.as_deref() {
         // What no binding of presence.inbound took has no origin.
         None => Queue::Inbound,
+        Some(FEDERATION) => {
+            return Err(no_way("a peer sent it over HTTP and was answered: nothing of it can be put back".into()));
+        }
         Some(origin) => {
             parse_queue(origin).ok_or_else(|| no_way(format!("it came from {origin:?}, which is no queue")))?
         }
@@ -253,7 +257,7 @@ mod tests {
             (Some("inbound"), "x", "no JSON event"),
             (Some("inbound"), "[]", "no JSON event"),
             (Some("inbound"), r#"{"type":"else.where"}"#, "belongs to no routing key"),
-            (Some("federation"), "x", "which is no queue"),
+            (Some("federation"), "x", "over HTTP"),
             (Some("dead"), "x", "which is no queue"),
             (Some("users.x"), "x", "which is no queue"),
         ] {

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use crate::model::{InvalidId, ServerName};
 
+/// The origin of dead letters that were part of a peer's HTTP request: there is no queue that they came from.
+pub const FEDERATION: &str = "federation";
+
 /// One part of an input (an event, an EDU, an entry) that was put aside while the rest counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {

@@ -120,14 +120,20 @@ async fn a_body_that_comes_drop_by_drop_is_refused_and_cut_off() {
     let mut slow = connect(&edge).await;
     slow.send(&STATUS.replace("21", "100000")).await;
     let (came, took) = slow.dribble(" ").await;
-    assert!(came.starts_with("HTTP/1.1 400") && came.contains("did not arrive in time"), "{came}");
+    assert!(came.starts_with("HTTP/1.1 408") && came.contains("did not arrive in time"), "{came}");
+    assert!(came.contains("connection: close"), "{came}");
     assert!(took >= SHORT, "{took:?}");
 }
 
 /// A transaction, signed by nobody, of which all but the last byte has arrived, or will.
 async fn nearly_sent(edge: &Edge, from: &str, size: usize) -> Client {
+    all_but_the_last(edge, from, &transaction(size), size).await
+}
+
+/// A request that has this head and a body of `size`, of which all but the last byte has arrived, or will.
+async fn all_but_the_last(edge: &Edge, from: &str, head: &str, size: usize) -> Client {
     let mut peer = connect_from(edge, from).await;
-    peer.send(&transaction(size)).await;
+    peer.send(head).await;
     let mut go_on = Vec::new();
     assert!(peer.read(&mut go_on).await && go_on.starts_with(b"HTTP/1.1 100"), "its body is being read");
     // It may be refused while it still sends.
@@ -168,6 +174,35 @@ async fn bodies_of_peers_take_nothing_from_clients() {
     client.send(&format!("{STATUS}{ONLINE}")).await;
     let answer = client.answer().await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// Of the largest bodies, from one address: 256 would fill it.
+#[tokio::test]
+async fn one_user_does_not_fill_the_memory_of_clients() {
+    const LARGEST: usize = 128 << 10;
+    let edge = edge(|_| ()).await;
+    let head = |user: &str| {
+        format!(
+            "PUT /_matrix/client/v3/presence/@{user}:a.example/status HTTP/1.1\r\nhost: a.example\r\nexpect: 100-continue\r\n\
+             authorization: Bearer @{user}:a.example|PHONE\r\ncontent-length: {LARGEST}\r\n\r\n"
+        )
+    };
+    let mut slow = Vec::new();
+    let refused = async || {
+        let mut client = connect(&edge).await;
+        client.send(&head("john")).await;
+        client.send(&" ".repeat(LARGEST)).await;
+        client.answer().await.contains("too much at once")
+    };
+    while !refused().await {
+        slow.push(all_but_the_last(&edge, "127.0.0.1:0", &head("john"), LARGEST).await);
+        assert!(slow.len() < 8, "that many are let in");
+    }
+    let mut other = connect(&edge).await;
+    other.send(&head("mary")).await;
+    other.send(&format!("{ONLINE}{}", " ".repeat(LARGEST - ONLINE.len()))).await;
+    let answer = other.answer().await;
+    assert!(answer.contains("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

@@ -161,6 +161,17 @@ async fn bounds_are_kept_and_named() {
     assert_error(&refused, 413, "M_TOO_LARGE", "longer");
 }
 
+/// Whoever has no key of the origin's can name one all the same: what its signature takes to be checked is bounded before.
+#[tokio::test]
+async fn a_body_that_would_fill_memory_is_not_checked() {
+    let peer = Peer::start("b.example", vec![]).await;
+    let edge = Edge::start(config(), &[&peer]).await;
+    let authorization = signed(&peer.keys, "b.example", "a.example", "{}");
+    let members = |count: usize| format!(r#"{{"x":[{}]}}"#, vec![r#"{"":0}"#; count].join(","));
+    assert_error(&send(&edge, &authorization, &members(1_000_000)).await, 413, "M_TOO_LARGE", "members");
+    assert_error(&send(&edge, &authorization, &members(10_000)).await, 401, "M_UNAUTHORIZED", "signature");
+}
+
 #[tokio::test]
 async fn a_bad_entry_is_put_aside_with_its_reason() {
     let peer = Peer::start("b.example", vec![]).await;
