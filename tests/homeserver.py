@@ -67,6 +67,8 @@ def hand_on(homeserver, message):
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10):
             return receipt | {"outcome": "delivered"}
     except urllib.error.HTTPError as refusal:
+        if refusal.code == 413:
+            return receipt | {"outcome": "too_large"}
         wait = json.loads(refusal.read() or b"{}").get("retry_after_ms")
         return receipt | {"outcome": "failed"} | ({"retry_after_ms": wait} if wait else {})
 

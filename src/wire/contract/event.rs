@@ -252,7 +252,8 @@ impl Event<'_> {
             "delivered" => Outcome::Delivered,
             "failed" => Outcome::Failed,
             "expired" => Outcome::Expired,
-            other => return Err(Fault::must_text("outcome", "one of delivered, failed, expired", other)),
+            "too_large" => Outcome::TooLarge,
+            other => return Err(Fault::must_text("outcome", "one of delivered, failed, expired, too_large", other)),
         };
         Ok(PeerSignal::Receipt { txn_id: txn_id.into(), outcome, retry_after_ms: self.retry_after_ms })
     }

@@ -205,7 +205,7 @@ fn federation() {
         (
             receipt(json!({"outcome": "lost"})),
             "field",
-            r#"federation.receipt: "outcome" must be one of delivered, failed, expired, not "lost""#,
+            r#"federation.receipt: "outcome" must be one of delivered, failed, expired, too_large, not "lost""#,
         ),
     ]);
 }
