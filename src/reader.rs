@@ -90,11 +90,21 @@ impl Reader {
         let rest = relations.listed().filter(|(listed, _)| after.is_none_or(|after| *listed > after));
         let entries: Vec<(&UserId, bool)> = rest.take(limit).collect();
         for entries in entries.chunks(AT_ONCE) {
+            let ours = entries.iter().map(|(listed, _)| *listed).filter(|listed| listed.belongs_to(&self.local));
+            let mut words = self.rows_of(ours.map(|listed| (listed, RowKind::Relations))).await?;
             let mut seen = BTreeMap::new();
             for (listed, agreed) in entries {
-                seen.insert(*listed, self.may_see(user, listed, Some(*agreed), &mut links).await?);
+                let may = match listed.belongs_to(&self.local) && *listed != user {
+                    true => {
+                        let theirs: Relations = decoded(words.remove(listed.as_str()), listed.as_str())?;
+                        theirs.may_see(user, self.rules)
+                    }
+                    false => self.may_see(user, listed, Some(*agreed), &mut links).await?,
+                };
+                seen.insert(*listed, may);
             }
-            let mut rows = self.rows_of(seen.iter().filter(|(_, may)| **may).map(|(listed, _)| *listed)).await?;
+            let visible = seen.iter().filter(|(_, may)| **may).map(|(listed, _)| (*listed, self.kind_of(listed)));
+            let mut rows = self.rows_of(visible).await?;
             for (listed, agreed) in entries {
                 let may = seen[*listed];
                 // The entry hears of a local user's word only after that user's own relations hold it: so they say both.
@@ -107,11 +117,14 @@ impl Reader {
         Ok(list)
     }
 
-    /// The rows that hold what is known of these users, by user.
-    async fn rows_of(&self, users: impl Iterator<Item = &UserId>) -> Result<BTreeMap<String, Bytes>, StoreError> {
+    /// These users' rows of these kinds, by user.
+    async fn rows_of<'u>(
+        &self,
+        users: impl Iterator<Item = (&'u UserId, RowKind)>,
+    ) -> Result<BTreeMap<String, Bytes>, StoreError> {
         let mut wanted: BTreeMap<(Partition, RowKind), Vec<String>> = BTreeMap::new();
-        for user in users {
-            wanted.entry(self.place_of(user)).or_default().push(user_key(RowKind::User, user).key);
+        for (user, kind) in users {
+            wanted.entry((self.partition_of(user), kind)).or_default().push(user_key(kind, user).key);
         }
         let mut rows = BTreeMap::new();
         for ((partition, kind), keys) in wanted {
@@ -120,13 +133,15 @@ impl Reader {
         Ok(rows)
     }
 
-    /// Where what is known of a user is kept.
-    fn place_of(&self, user: &UserId) -> (Partition, RowKind) {
-        let (key, kind) = match user.belongs_to(&self.local) {
-            true => (user.as_str(), RowKind::User),
-            false => (user.server_str(), RowKind::Remote),
-        };
-        (Partition::of(key, self.partitions), kind)
+    /// As what is known of a user is kept.
+    fn kind_of(&self, user: &UserId) -> RowKind {
+        if user.belongs_to(&self.local) { RowKind::User } else { RowKind::Remote }
+    }
+
+    /// Where a user's rows are: a peer's users have theirs with its link.
+    fn partition_of(&self, user: &UserId) -> Partition {
+        let key = if user.belongs_to(&self.local) { user.as_str() } else { user.server_str() };
+        Partition::of(key, self.partitions)
     }
 
     /// Who waits for `user` to say whether they may see them, and since when.
@@ -150,7 +165,8 @@ impl Reader {
         }
     }
 
-    /// `listed`: whether `reader` lists `user`, and with their consent. `links`: those of the peers, as found so far.
+    /// Of oneself, and of a peer's user. `listed`: whether `reader` lists `user`, and with their consent. `links`: those of the peers, as
+    /// found so far.
     async fn may_see(
         &self,
         reader: &UserId,
@@ -160,9 +176,6 @@ impl Reader {
     ) -> Result<bool, StoreError> {
         if reader == user {
             return Ok(true);
-        }
-        if user.belongs_to(&self.local) {
-            return Ok(self.relations(user).await?.may_see(reader, self.rules));
         }
         let Some(accepted) = listed else { return Ok(false) };
         if accepted {
@@ -183,8 +196,7 @@ impl Reader {
     }
 
     async fn known(&self, user: &UserId, now: Timestamp, links: &mut Links) -> Result<Known, StoreError> {
-        let (partition, kind) = self.place_of(user);
-        let row = self.store.read(partition, &user_key(kind, user)).await?;
+        let row = self.store.read(self.partition_of(user), &user_key(self.kind_of(user), user)).await?;
         self.understood(user, row, now, links).await
     }
 

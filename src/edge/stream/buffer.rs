@@ -14,6 +14,8 @@ pub(super) struct Buffer {
     bytes: usize,
     max: usize,
     listing: Option<Place>,
+    /// The first page is being read, so it may lack what was missed meanwhile.
+    is_begun: bool,
     /// The list has to be sent once more when this time is through.
     again: bool,
 }
@@ -49,7 +51,7 @@ pub(super) enum Put {
 impl Buffer {
     /// For a client that knows nothing yet. At most `max` bytes wait.
     pub(super) fn new(max: usize) -> Self {
-        Self { pending: BTreeMap::new(), bytes: 0, max, listing: Some(Place::Start), again: false }
+        Self { pending: BTreeMap::new(), bytes: 0, max, listing: Some(Place::Start), is_begun: false, again: false }
     }
 
     /// Keeps an update.
@@ -70,16 +72,19 @@ impl Buffer {
     pub(super) fn relist(&mut self) {
         match self.listing {
             None => self.listing = Some(Place::Start),
-            Some(Place::Start) => {}
+            Some(Place::Start) if !self.is_begun => {}
             // To begin anew at once might never get to the end.
-            Some(Place::After(_)) => self.again = true,
+            Some(_) => self.again = true,
         }
     }
 
     /// What to send.
     pub(super) fn next(&mut self) -> Next {
         match &self.listing {
-            Some(Place::Start) => return Next::Page(None),
+            Some(Place::Start) => {
+                self.is_begun = true;
+                return Next::Page(None);
+            }
             Some(Place::After(place)) => return Next::Page(Some(place.clone())),
             None => {}
         }
@@ -97,6 +102,7 @@ impl Buffer {
     /// The page that [`Buffer::next`] asked for, the list's last if `is_last`; returns what to send. What came over the bus since
     /// is newer than what was read.
     pub(super) fn page(&mut self, read: Vec<(UserId, Shown)>, is_last: bool) -> Vec<(UserId, Shown)> {
+        self.is_begun = false;
         self.listing = match read.last() {
             Some((last, _)) if !is_last => Some(Place::After(last.clone())),
             _ => std::mem::take(&mut self.again).then_some(Place::Start),
@@ -169,6 +175,20 @@ mod tests {
         let puts: Vec<_> = (0..1_000).map(|n| buffer.put(&user(n), shown("x"))).collect();
         assert!(puts.contains(&Put::Overflowed) && buffer.bytes() <= 10_000);
         assert_eq!(buffer.next(), Next::Page(None));
+    }
+
+    /// What was missed while the first page was being read may be newer than that page.
+    #[test]
+    fn a_list_that_overflows_while_its_beginning_is_read_is_sent_once_more() {
+        let mut buffer = caught_up(10_000);
+        buffer.relist();
+        assert_eq!(buffer.next(), Next::Page(None));
+        let puts: Vec<_> = (0..1_000).map(|n| buffer.put(&user(n), shown("new"))).collect();
+        assert!(puts.contains(&Put::Overflowed));
+        buffer.page(vec![(user(1), shown("old"))], true);
+        assert_eq!(buffer.next(), Next::Page(None));
+        buffer.page(vec![(user(1), shown("new"))], true);
+        assert!(!matches!(buffer.next(), Next::Page(_)), "and that is all");
     }
 
     /// A client that reads slower than things change gets to the end of its list all the same.
