@@ -8,6 +8,7 @@ Taps write down what passes. What rollcall says leaves it in plain text: `federa
 """
 
 import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from broker import Broker
@@ -44,8 +45,24 @@ class Bed(Owner):
         where = self.folder / "rollcall"
         self.rollcall = Rollcall(self._binary, where, "127.0.0.3", broker.url, self.http, self.certificate)
         self.to_a, self.to_b = await self._tap(self.a), await self._tap(self.b)
-        self.rollcall.configure({self.a.name: url(self.to_a.address), self.b.name: url(self.to_b.address)}, _QUICK)
+        self._through_taps()
         await self.start(self.rollcall)
+
+    def _through_taps(self):
+        self.rollcall.configure({self.a.name: url(self.to_a.address), self.b.name: url(self.to_b.address)}, _QUICK)
+
+    @asynccontextmanager
+    async def no_taps(self):
+        """Meanwhile rollcall finds homeservers as it would anywhere: by name, TLS and certificate."""
+        await self.rollcall.stop()
+        chain, _ = self.certificate
+        own = f'federation.allow_private = ["127.0.0.0/8"]\nfederation.extra_roots = ["{chain}"]\n'
+        self.rollcall.configure({}, _QUICK + own)
+        await self.rollcall.start()
+        yield
+        await self.rollcall.stop()
+        self._through_taps()
+        await self.rollcall.start()
 
     async def _tap(self, server: Homeserver) -> Tap:
         address, _ = server.plain

@@ -132,6 +132,17 @@ async def polls_unpolls_invitations_and_the_extension_harm_nothing(bed: Bed):
     assert complaints == [], complaints
 
 
+async def a_homeserver_is_found_by_its_name_and_known_by_its_certificate(bed: Bed):
+    async with bed.no_taps():
+        passed = len(bed.to_b.transactions)
+        bob, alice = await bed.acquainted(bed.b, "bob11", "alice11")
+        await alice.set("unavailable", "straight")
+        await bob.sees(alice.id, "unavailable", "straight")
+        await bob.set("unavailable", "too")
+        await alice.lists(bob.id, "unavailable", "too")
+        assert len(bed.to_b.transactions) == passed, "nothing goes by the tap"
+
+
 async def _accept(bed: Bed, observed: str, observer: str):
     """Lets `observer` see `observed` in the name of Synapse, which has no word for it: only then does rollcall poll."""
     accept = {"edu_type": "m.presence_accept", "content": {"observed_user": observed, "observer_user": observer}}
