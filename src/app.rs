@@ -64,6 +64,9 @@ pub async fn serve(config: Config, roles: Roles, announce: impl FnOnce(&Addresse
     Ok(())
 }
 
+/// Unacknowledged messages that ingest takes: an edge may make each as long as 1 MiB, and what was taken lies in memory.
+const INGEST_PREFETCH: u16 = 512;
+
 /// Where a running server listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
@@ -251,7 +254,7 @@ impl Parts {
             policy: self.policy.clone(),
             partitions: self.config.partitions,
             linger: self.config.worker.pack_linger,
-            prefetch: self.config.bus.prefetch,
+            prefetch: self.config.bus.prefetch.min(INGEST_PREFETCH),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use rollcall::config::Config;
 use rollcall::core::Hour;
+use rollcall::ops::readiness::{BROKER, Check, STORE};
 use rollcall::ops::status::{About, PartitionStatus, QueueStatus, Status};
 
 use super::out;
@@ -25,6 +26,9 @@ pub(super) struct Args {
     /// Print again every second, until interrupted
     #[arg(long)]
     watch: bool,
+    /// Fail unless ready, as /readyz says it
+    #[arg(long, conflicts_with = "watch")]
+    ready: bool,
 }
 
 pub(super) async fn run(args: &Args, config: &Config) -> Result<()> {
@@ -45,10 +49,21 @@ pub(super) async fn run(args: &Args, config: &Config) -> Result<()> {
         }
         if !args.watch {
             // For scripts and health checks: it is printed, and yet not as it should be.
-            return if status.errors.is_empty() { Ok(()) } else { bail!("{}", status.errors.join("; ")) };
+            return match faults(&status, args.ready) {
+                faults if faults.is_empty() => Ok(()),
+                faults => bail!("{}", faults.join("; ")),
+            };
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// What the exit code tells: what could not be learnt, or with `ready` every check that fails, as `/readyz` has it. What that lets pass does
+/// not make an unhealthy container of a healthy one.
+fn faults(status: &Status, ready: bool) -> Vec<String> {
+    let learnt = |check: &&Check| ready || [BROKER, STORE].contains(&check.name.as_str());
+    let failing = status.checks.iter().filter(learnt).filter(|check| !check.ok);
+    failing.map(|check| format!("{}: {}", check.name, check.detail)).collect()
 }
 
 async fn ask(client: &reqwest::Client, url: &str) -> Result<Vec<u8>> {

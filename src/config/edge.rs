@@ -143,7 +143,7 @@ pub(super) fn edge(r: &mut Reader<'_>) -> EdgeConfig {
         limits: limits(r),
         tls: tls(r),
         apply_wait: r.duration("edge.apply_wait", ("0ms", "10s")),
-        lag_max: r.duration("edge.lag_max", ("1s", "1h")),
+        lag_max: r.duration("edge.lag_max", ("5s", "1h")),
         queue_max: r.number("edge.queue_max", 1000..=1_000_000_000),
         name: r.optional("edge.name", |text| EdgeName::parse(text).map_err(|error| error.reason)),
         stream: stream(r),

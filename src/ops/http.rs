@@ -14,7 +14,7 @@ use axum::routing::get;
 use axum::{Router, body::Body};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::process;
@@ -32,15 +32,23 @@ pub struct OpsState {
     pub metrics: PrometheusHandle,
 }
 
-/// Serves on `listener` until `stop`; requests under way are finished.
+/// For how long requests under way have their time after a stop: who sent half of one holds nobody up.
+const FINISHING: Duration = Duration::from_secs(3);
+
+/// Serves on `listener` until `stop`; requests under way are finished, within [`FINISHING`].
 ///
 /// # Errors
 /// The listener's.
 pub async fn serve(listener: TcpListener, state: Arc<OpsState>, stop: CancellationToken) -> io::Result<()> {
     let upkeep = keep_up(state.metrics.clone());
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(stop.cancelled_owned());
+    let overdue = async {
+        stop.cancelled().await;
+        sleep(FINISHING).await;
+    };
+    let server = axum::serve(listener, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         result = server => result,
+        () = overdue => Ok(()),
         () = upkeep => Ok(()),
     }
 }

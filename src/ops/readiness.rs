@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::status::Status;
 
+/// The check that fails if the broker does not answer.
+pub const BROKER: &str = "broker";
+/// The check that fails if the store does not answer.
+pub const STORE: &str = "store";
+
 /// The answer of `/readyz`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Readiness {
@@ -28,7 +33,7 @@ impl Readiness {
     /// Judges what was seen, and whether broker and store answered.
     pub(super) fn of(status: &Status, broker: &Result<(), String>, store: &Result<(), String>) -> Self {
         let lag_max = Duration::from_millis(status.about.lag_max_ms);
-        let checks = vec![reached("broker", broker), reached("store", store), owners(status), lag(status, lag_max)];
+        let checks = vec![reached(BROKER, broker), reached(STORE, store), owners(status), lag(status, lag_max)];
         Self { ready: checks.iter().all(|check| check.ok), checks }
     }
 }

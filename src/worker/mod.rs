@@ -33,8 +33,11 @@ const ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Unacknowledged packets of signals, per queue.
 const SIGNALS_PREFETCH: u16 = 128;
-/// How long a worker leaves a partition alone that holds messages of a later release.
-const OUTDATED_PAUSE: Duration = Duration::from_secs(60);
+/// It doubles with every time that the store fails, up to this: each attempt takes an epoch, and epochs that run ahead of the clock would
+/// leave those of a restored backup behind what peers have seen.
+const FAILING_PAUSE: Duration = Duration::from_secs(5);
+/// How long a worker leaves a partition alone that takes somebody to mend it: what it holds is of a later release, or damaged.
+const HELPLESS_PAUSE: Duration = Duration::from_secs(60);
 
 /// Everything that the owners of this process's partitions share.
 pub struct Worker {
@@ -98,17 +101,26 @@ impl Worker {
     }
 
     async fn tend(self: Arc<Self>, partition: Partition, pool: Pool, stop: CancellationToken) {
+        let mut failing = ACQUIRE_PAUSE;
         while !stop.is_cancelled() {
             let mut pause = ACQUIRE_PAUSE;
-            match self.hold_once(partition, &pool, &stop).await {
+            let held = self.hold_once(partition, &pool, &stop).await;
+            if held.is_ok() {
+                failing = ACQUIRE_PAUSE;
+            }
+            match held {
                 Ok(Ended::Stopped) => return,
                 Ok(Ended::Lost(reason)) => tracing::warn!(%partition, reason, "ownership ended, starting over"),
                 Ok(Ended::Taken) => {}
                 Ok(Ended::Outdated(version)) => {
                     tracing::error!(%partition, version, "a message of a later release: leaving the partition to others");
-                    pause = OUTDATED_PAUSE;
+                    pause = HELPLESS_PAUSE;
                 }
-                Err(error) => tracing::error!(%partition, %error, "cannot own the partition"),
+                Err(error) => {
+                    tracing::error!(%partition, %error, "cannot own the partition");
+                    pause = if matches!(error, StoreError::Unusable(_)) { HELPLESS_PAUSE } else { failing };
+                    failing = (2 * failing).min(FAILING_PAUSE);
+                }
             }
             tokio::select! {
                 biased;

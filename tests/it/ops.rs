@@ -1,7 +1,7 @@
 //! Operations on a real embedded bus and store: dead letters, the listener, the schedule.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rollcall::model::{Partition, ServerName};
 use rollcall::ops::dead::{DeadError, DeadLetters};
 use rollcall::ops::http::{OpsState, serve};
 use rollcall::ops::metrics;
+use rollcall::ops::readiness::Check;
 use rollcall::ops::status::{About, Observer, Status};
 use rollcall::schedule::Schedule;
 use rollcall::store::sqlite::{Mode, Sqlite};
@@ -20,6 +21,7 @@ use rollcall::store::{SharedStore, Store};
 use rollcall::wire::contract::parse_internal;
 use rollcall::wire::envelope::Packet;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -176,27 +178,56 @@ async fn the_listener_tells_what_is_there_and_what_is_missing() {
     assert!(rest.contains("presence.dead") && rest.contains("queues are empty"), "{table}");
     assert!(!rest.contains("presence.users.1") && all.contains("presence.users.1"), "{table}{all}");
 
+    let mut half = tokio::net::TcpStream::connect(&address).await.unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
     stop.cancel();
-    timeout(PATIENCE, server).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, server).await.expect("half a request holds nobody up").unwrap().unwrap();
 }
 
 /// A health check looks at nothing but the exit code.
 #[tokio::test(flavor = "multi_thread")]
 async fn status_fails_if_something_does_not_answer() {
-    let (errors, home) = (vec!["broker: refused".to_owned()], tempfile::tempdir().unwrap());
-    let answer = serde_json::to_string(&Status { errors, ..Status::default() }).unwrap();
+    let broker = [("broker", "refused"), ("store", ""), ("lag", "")];
+    for arguments in [&["status", "--json"][..], &["status"], &["status", "--ready"]] {
+        fails_with(arguments, status_of(broker), "broker: refused").await;
+    }
+    let lag = [("broker", ""), ("store", ""), ("lag", "60000 ms")];
+    fails_with(&["status", "--ready"], status_of(lag), "lag: 60000 ms").await;
+    assert_eq!(exit_code(&["status"], status_of(lag)).await.0, Some(0), "it answers");
+    // All but dead letters goes on without their queue.
+    let dead = Status {
+        errors: vec!["broker: presence.dead".into()],
+        ..status_of([("broker", ""), ("store", ""), ("lag", "")])
+    };
+    assert_eq!(exit_code(&["status", "--ready"], dead).await.0, Some(0));
+}
+
+/// What fails has a reason.
+fn status_of(checks: [(&str, &str); 3]) -> Status {
+    let check =
+        |(name, detail): (&str, &str)| Check { name: name.into(), ok: detail.is_empty(), detail: detail.into() };
+    Status { checks: checks.map(check).into(), ..Status::default() }
+}
+
+async fn fails_with(arguments: &[&str], status: Status, reason: &str) {
+    let (code, output) = exit_code(arguments, status).await;
+    assert_eq!(code, Some(1), "{arguments:?}");
+    assert!(!output.stdout.is_empty(), "it prints what it learnt");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(reason), "{said}");
+}
+
+/// Of a process that is told `status`.
+async fn exit_code(arguments: &[&str], status: Status) -> (Option<i32>, Output) {
+    let (answer, home) = (serde_json::to_string(&status).unwrap(), tempfile::tempdir().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let router = axum::Router::new().route("/status", axum::routing::get(async || answer));
     drop(rollcall::lifecycle::spawn("ops", async { axum::serve(listener, router).await }));
-    for arguments in [&["status", "--json"][..], &["status"]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
-        command.args(arguments).env_clear().env("ROLLCALL_DATA_DIR", home.path()).env("ROLLCALL_OPS__LISTEN", &address);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(!output.stdout.is_empty(), "it prints what it learnt");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("broker: refused"));
-    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    command.args(arguments).env_clear().env("ROLLCALL_DATA_DIR", home.path()).env("ROLLCALL_OPS__LISTEN", &address);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    (output.status.code(), output)
 }
 
 async fn get(address: &str, path: &str) -> (u16, String) {

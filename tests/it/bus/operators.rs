@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 use rollcall::bus::amqp::{Amqp, client_name};
-use rollcall::bus::{Exchange, Outgoing, PublishError, SharedBus, Topology};
+use rollcall::bus::{Exchange, Outgoing, PublishError, Queue, SharedBus, Topology};
 use rollcall::clock::SystemClock;
-use rollcall::model::ServerName;
+use rollcall::model::{Partition, ServerName};
 use rollcall::ops::dead::DeadLetters;
 use rollcall::ops::status::Observer;
 use rollcall::store::sqlite::{Mode, Sqlite};
+use tokio::time::timeout;
 
 use super::amqp::config;
 use super::contract::numbered;
@@ -62,4 +67,74 @@ async fn without_the_node_of_the_dead_letters_everything_else_goes_on() {
     let error = DeadLetters::hold(&*bus, 10).await.err().expect("nobody knows whether there are any").to_string();
     assert!(error.contains("t.dead is out of reach"), "{error}");
     bus.close().await;
+}
+
+/// The rights that operations.md tells to give.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_user_of_the_broker_may_do_what_is_theirs() {
+    let broker = Broker::start().await;
+    for (user, rights) in
+        [("rollcall", [r"^t\.", r"^(t\.|amq\.default$)", r"^t\."]), ("edge", ["^$", r"^t\.clients$", "^$"])]
+    {
+        broker.ctl(&["add_user", user, "secret"]).await;
+        broker.ctl(&[&["set_permissions", user][..], &rights].concat()).await;
+    }
+    let as_user = |user: &str| broker.url().replace("://", &format!("://{user}:secret@"));
+    let topology = Topology { prefix: "t.".into(), partitions: 2 };
+    let ours = config(vec![as_user("rollcall")], "t.", PATIENCE);
+    let bus = Amqp::connect(&ours, topology, "a test").await.unwrap() as SharedBus;
+    bus.declare().await.unwrap();
+    bus.publish(numbered(0..1)).await.unwrap();
+
+    let (_theirs, operator) = channel(&broker.url()).await;
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let nothing = FieldTable::default;
+    operator.exchange_declare("t.clients".into(), ExchangeKind::Direct, durable, nothing()).await.unwrap();
+    let [to, from, key] = ["t.inbound", "t.clients", "client"].map(Into::into);
+    operator.exchange_bind(to, from, key, ExchangeBindOptions::default(), nothing()).await.unwrap();
+
+    let (_theirs, edge) = channel(&as_user("edge")).await;
+    assert!(matches!(say(&edge, "t.clients", "client").await, Ok(Confirmation::Ack(None))));
+    for key in ["beat", "federation"] {
+        let said = say(&edge, "t.clients", key).await;
+        assert!(matches!(said, Ok(Confirmation::Ack(Some(_)))), "{key} comes back: {said:?}");
+    }
+    let said = say(&edge, "t.inbound", "client").await.map(drop).unwrap_err().to_string();
+    assert!(said.contains("ACCESS_REFUSED") || said.contains("access"), "{said}");
+
+    let mut inbound = bus.subscribe(&[(Queue::Inbound, 10)]).await.unwrap();
+    let came = inbound.next().await.unwrap();
+    assert_eq!((&*came.routing_key, &came.body[..]), ("client", &b"x"[..]));
+    inbound.ack(vec![came.token]).await.unwrap();
+    replies_arrive(&bus).await;
+    bus.close().await;
+}
+
+/// On the default exchange, to whoever asked.
+async fn replies_arrive(bus: &SharedBus) {
+    let mut replies = bus.replies();
+    bus.publish(vec![Outgoing::new(Exchange::Users, "0", "?").wants_reply()]).await.unwrap();
+    let mut users = bus.subscribe(&[(Queue::Users(Partition(0)), 10)]).await.unwrap();
+    let asked = loop {
+        let came = users.next().await.unwrap();
+        if came.headers.reply_to.is_some() {
+            break came;
+        }
+    };
+    bus.reply(&asked.headers.reply_to.unwrap(), Bytes::from_static(b"!")).await;
+    let reply = timeout(PATIENCE, replies.recv()).await.expect("the broker hands it on").unwrap();
+    assert_eq!(&reply.body[..], b"!");
+}
+
+async fn channel(url: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    (connection, channel)
+}
+
+async fn say(channel: &Channel, exchange: &str, key: &str) -> Result<Confirmation, lapin::Error> {
+    let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let published = channel.basic_publish(exchange.into(), key.into(), mandatory, b"x", BasicProperties::default());
+    published.await?.await
 }
