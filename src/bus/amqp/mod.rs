@@ -9,12 +9,13 @@
 //! not stop with publishes.
 //!
 //! - `line`: one connection, replaced when it dies;
-//! - `publisher`: confirms, resending, replies;
+//! - `publisher`: resending, replies; `confirms`: what became of each message;
 //! - `subscription`: consumers, acknowledgements;
 //! - `declare`: the topology, depths;
 //! - `headers`: what travels beside a body.
 
 mod acks;
+mod confirms;
 mod declare;
 mod headers;
 mod line;

@@ -4,10 +4,8 @@
 //! without waiting for each other's confirms; what is unconfirmed when the channel dies, or refused, is sent again in order until
 //! the deadline.
 //!
-//! lapin hands a returned (unroutable) message to whichever confirm comes next, which may be another message's. Routability is a
-//! property of exchange and routing key, so the return is matched by these two; one that is not the caller's own is reported and
-//! counted (`rollcall_bus_returned_total`), and does not fail the message that it came with. What the topology itself has no
-//! queue for is refused before it is sent, so only queues that somebody deleted depend on returns.
+//! A message that no queue takes comes back, and fails its caller alone ([`confirms`](super::confirms)). What the topology itself has
+//! no queue for is refused before it is sent, so only queues that somebody deleted depend on returns.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +13,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Consumer};
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc};
+use lapin::{BasicProperties, Channel, Consumer};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::headers;
+use super::confirms::{Confirms, Fate, Letter};
 use super::line::{Line, Live};
 use crate::bus::{Exchange, Headers, Outgoing, PublishError, Reply, Topology, count_published};
 use crate::config::BusConfig;
@@ -43,7 +40,7 @@ pub(super) struct Publisher {
     open: Mutex<Option<Arc<Open>>>,
     topology: Topology,
     exchanges: [ShortString; Exchange::ALL.len()],
-    window: Semaphore,
+    window: Arc<Semaphore>,
     window_size: u32,
     patience: Duration,
     replies: mpsc::Sender<Reply>,
@@ -54,6 +51,8 @@ pub(super) struct Publisher {
 struct Open {
     live: Arc<Live>,
     confirmed: Channel,
+    /// Of the same channel.
+    confirms: Confirms,
     /// Apart, because a reply's confirm would interest nobody, and lapin keeps confirms that nobody awaits.
     replies: Channel,
 }
@@ -79,7 +78,7 @@ impl Publisher {
             open: Mutex::default(),
             exchanges: exchange_names(&topology),
             topology,
-            window: Semaphore::new(window_size as usize),
+            window: Arc::new(Semaphore::new(window_size as usize)),
             window_size,
             patience: config.confirm_timeout,
             replies,
@@ -145,8 +144,7 @@ impl Publisher {
     fn check_routes(&self, messages: &[Outgoing]) -> Result<(), PublishError> {
         let nowhere =
             messages.iter().find(|message| self.topology.route(message.exchange, &message.routing_key).is_none());
-        nowhere
-            .map_or(Ok(()), |message| Err(unroutable(&self.exchanges[message.exchange as usize], &message.routing_key)))
+        nowhere.map_or(Ok(()), |message| Err(self.unroutable(message)))
     }
 
     /// Sends whatever is not confirmed, once, and waits for the confirms.
@@ -164,38 +162,35 @@ impl Publisher {
         let mut sent = FuturesUnordered::new();
         let mut verdict = Ok(());
         loop {
-            // Futures are first polled in the order in which they were pushed, and that first poll queues the frames.
             tokio::select! {
                 biased;
-                permit = self.window.acquire(), if verdict.is_ok() && waiting.len() > 0 => {
+                permit = Arc::clone(&self.window).acquire_owned(), if verdict.is_ok() && waiting.len() > 0 => {
                     let (Some(index), Ok(permit)) = (waiting.next(), permit) else { continue };
-                    let message = &messages[index];
-                    sent.push(self.send(&open.confirmed, message, permit).map(move |outcome| (index, outcome)));
+                    match self.letter(&messages[index], permit) {
+                        Ok(letter) => sent.push(open.confirms.send(letter).map(move |fate| (index, fate))),
+                        Err(setback) => verdict = worse(verdict, setback),
+                    }
                 }
-                Some((index, outcome)) = sent.next() => match outcome {
-                    Ok(()) => confirmed[index] = true,
-                    Err(setback) => verdict = worse(verdict, setback),
+                Some((index, fate)) = sent.next() => match fate {
+                    Fate::Taken => confirmed[index] = true,
+                    Fate::Again(reason) => verdict = worse(verdict, Setback::Again(reason)),
+                    Fate::Unroutable => verdict = worse(verdict, Setback::Final(self.unroutable(&messages[index]))),
                 },
                 else => return verdict,
             }
         }
     }
 
-    async fn send(&self, channel: &Channel, message: &Outgoing, _permit: SemaphorePermit<'_>) -> Result<(), Setback> {
-        let exchange = &self.exchanges[message.exchange as usize];
-        let key = ShortString::try_new(message.routing_key.as_str())
-            .map_err(|_| Setback::Final(unroutable(exchange, &message.routing_key)))?;
-        // An edge that is gone is no failure, and nothing of its updates needs to reach a disk.
-        let passing = message.exchange == Exchange::Updates;
-        let options = BasicPublishOptions { mandatory: !passing, immediate: false };
-        let properties = headers::properties(&message.headers, !passing);
-        let again = |error: lapin::Error| Setback::Again(error.to_string());
-        let written = channel.basic_publish(exchange.clone(), key, options, &message.body, properties);
-        match written.await.map_err(again)?.await.map_err(again)? {
-            Confirmation::Ack(returned) => check_return(exchange, message, returned),
-            Confirmation::Nack(_) => Err(Setback::Again("refused by the broker".into())),
-            Confirmation::NotRequested => Err(Setback::Again("the channel is not in confirm mode".into())),
-        }
+    fn letter(&self, message: &Outgoing, permit: OwnedSemaphorePermit) -> Result<Letter, Setback> {
+        let key =
+            ShortString::try_new(message.routing_key.as_str()).map_err(|_| Setback::Final(self.unroutable(message)))?;
+        let exchange = self.exchanges[message.exchange as usize].clone();
+        Ok(Letter { exchange, key, message: message.clone(), permit })
+    }
+
+    fn unroutable(&self, message: &Outgoing) -> PublishError {
+        let exchange = self.exchanges[message.exchange as usize].to_string();
+        PublishError::Unroutable { exchange, routing_key: message.routing_key.clone() }
     }
 
     /// A channel that left confirms out is not trusted any more. A blocked connection is: it owes the confirms, and could not even
@@ -220,14 +215,14 @@ impl Publisher {
         }
         *current = None;
         let live = self.line.live().await;
-        let open = Arc::new(Open::new(live, self.replies.clone()).await?);
+        let open = Arc::new(Open::new(live, self.window_size as usize, self.replies.clone()).await?);
         *current = Some(Arc::clone(&open));
         Ok(open)
     }
 }
 
 impl Open {
-    async fn new(live: Arc<Live>, sink: mpsc::Sender<Reply>) -> Result<Self, lapin::Error> {
+    async fn new(live: Arc<Live>, window: usize, sink: mpsc::Sender<Reply>) -> Result<Self, lapin::Error> {
         let confirmed = live.connection().create_channel().await?;
         confirmed.confirm_select(ConfirmSelectOptions::default()).await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
@@ -236,7 +231,8 @@ impl Open {
         let consumer = confirmed.basic_consume(address, "replies".into(), options, FieldTable::default()).await?;
         lifecycle::spawn("broker replies", pass_replies_on(consumer, sink));
         let replies = live.connection().create_channel().await?;
-        Ok(Self { live, confirmed, replies })
+        let confirms = Confirms::new(confirmed.clone(), window);
+        Ok(Self { live, confirmed, confirms, replies })
     }
 
     fn is_usable(&self) -> bool {
@@ -261,24 +257,6 @@ fn exchange_names(topology: &Topology) -> [ShortString; Exchange::ALL.len()] {
         names[exchange as usize] = ShortString::try_new(topology.exchange_name(exchange)).ok();
     }
     names.map(Option::unwrap_or_default)
-}
-
-fn check_return(
-    exchange: &ShortString,
-    message: &Outgoing,
-    returned: Option<BasicReturnMessage>,
-) -> Result<(), Setback> {
-    let Some(returned) = returned else { return Ok(()) };
-    metrics::counter!("rollcall_bus_returned_total").increment(1);
-    if returned.exchange == *exchange && returned.routing_key.as_str() == message.routing_key {
-        return Err(Setback::Final(unroutable(exchange, &message.routing_key)));
-    }
-    tracing::error!(exchange = %returned.exchange, routing_key = %returned.routing_key, "no queue took a message");
-    Ok(())
-}
-
-fn unroutable(exchange: &ShortString, routing_key: &str) -> PublishError {
-    PublishError::Unroutable { exchange: exchange.to_string(), routing_key: routing_key.into() }
 }
 
 /// What is final outweighs what may be tried again; otherwise the first reason tells most.

@@ -199,6 +199,36 @@ async fn unroutable_neighbours_do_not_fail_each_other() {
     assert_eq!(take(&mut *subscription, 600).await.len(), 600);
 }
 
+/// One message a call, so that confirms and returns of different callers meet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_message_that_comes_back_fails_its_own_caller_and_nobody_else() {
+    const ROUNDS: u32 = 30;
+    let deployment = OnBroker::shared().await;
+    let name = deployment.topology.queue_name(&USERS);
+    foreign_channel().await.queue_delete(name.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
+    for round in 0..ROUNDS {
+        let publishes: Vec<_> = (0..100u32)
+            .map(|n| {
+                let bus = Arc::clone(&deployment.bus);
+                let key = if (n + round) % 3 == 0 { "0" } else { "1" };
+                let publish = async move { bus.publish(vec![Outgoing::new(Exchange::Users, key, body(n))]).await };
+                (key, rollcall::lifecycle::spawn("a publish", publish))
+            })
+            .collect();
+        for (key, publish) in publishes {
+            match (key, publish.await.unwrap()) {
+                ("1", Ok(())) => {}
+                ("0", Err(PublishError::Unroutable { routing_key, .. })) => assert_eq!(routing_key, "0"),
+                (key, outcome) => panic!("round {round}: {outcome:?} with routing key {key}"),
+            }
+        }
+    }
+    let routed = (0..ROUNDS).map(|round| (0..100).filter(|n| (n + round) % 3 != 0).count()).sum();
+    let mut subscription = deployment.bus.subscribe(&[(Queue::Users(Partition(1)), 4_000)]).await.unwrap();
+    assert_eq!(take(&mut *subscription, routed).await.len(), routed);
+    assert!(timeout(QUIET, subscription.next()).await.is_err(), "one came twice");
+}
+
 async fn foreign_channel() -> lapin::Channel {
     let connection = Connection::connect(&broker::shared_url().await, ConnectionProperties::default()).await.unwrap();
     connection.create_channel().await.unwrap()
