@@ -1,6 +1,6 @@
 //! Publishing with confirms.
 //!
-//! All callers share one confirm-mode channel and one window of unconfirmed messages. A caller's messages are written in order
+//! All callers share one confirm-mode channel and its window of unconfirmed messages. A caller's messages are written in order
 //! without waiting for each other's confirms; what is unconfirmed when the channel dies, or refused, is sent again in order until
 //! the deadline.
 //!
@@ -16,7 +16,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Consumer};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ use crate::lifecycle;
 const REPLY_ADDRESSES: &str = "amq.rabbitmq.reply-to.";
 /// How long a reply may wait for a channel. Its reader waits no longer than `edge.apply_wait` for all of it.
 const REPLY_PATIENCE: Duration = Duration::from_millis(250);
+/// How long a caller that gives up waits for a look at the channel, which others take at every publish.
+const LOOK_PATIENCE: Duration = Duration::from_millis(250);
 /// Before what was refused or lost is sent again, in milliseconds; random, so that callers do not come back in step.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 50..=200;
 
@@ -40,8 +42,7 @@ pub(super) struct Publisher {
     open: Mutex<Option<Arc<Open>>>,
     topology: Topology,
     exchanges: [ShortString; Exchange::ALL.len()],
-    window: Arc<Semaphore>,
-    window_size: u32,
+    window: u32,
     patience: Duration,
     replies: mpsc::Sender<Reply>,
     closed: CancellationToken,
@@ -72,14 +73,13 @@ impl Publisher {
         replies: mpsc::Sender<Reply>,
         closed: CancellationToken,
     ) -> Self {
-        let window_size = u32::try_from(config.confirm_window).unwrap_or(u32::MAX).clamp(1, u32::from(u16::MAX));
+        let window = u32::try_from(config.confirm_window).unwrap_or(u32::MAX).clamp(1, u32::from(u16::MAX));
         Self {
             line,
             open: Mutex::default(),
             exchanges: exchange_names(&topology),
             topology,
-            window: Arc::new(Semaphore::new(window_size as usize)),
-            window_size,
+            window,
             patience: config.confirm_timeout,
             replies,
             closed,
@@ -107,7 +107,7 @@ impl Publisher {
                 }
                 Ok(Err(Setback::Final(error))) => return Err(error),
                 Ok(Err(Setback::Again(setback))) => reason = setback,
-                Err(_) => return Err(self.give_up(used.as_ref(), reason)),
+                Err(_) => return Err(self.give_up(used.as_ref(), reason).await),
             }
             tracing::debug!(%reason, "sending unconfirmed messages again");
             sleep(Duration::from_millis(fastrand::u64(RETRY_MS))).await;
@@ -131,7 +131,13 @@ impl Publisher {
 
     /// Waits until nothing is unconfirmed, at most `patience`.
     pub(super) async fn drain(&self, patience: Duration) {
-        let _ = timeout(patience, self.window.acquire_many(self.window_size)).await;
+        let settled = async {
+            let open = self.open.lock().await.clone();
+            if let Some(open) = open {
+                open.confirms.settled().await;
+            }
+        };
+        let _ = timeout(patience, settled).await;
     }
 
     pub(super) async fn close(&self) {
@@ -164,8 +170,8 @@ impl Publisher {
         loop {
             tokio::select! {
                 biased;
-                permit = Arc::clone(&self.window).acquire_owned(), if verdict.is_ok() && waiting.len() > 0 => {
-                    let (Some(index), Ok(permit)) = (waiting.next(), permit) else { continue };
+                permit = open.confirms.room(), if verdict.is_ok() && waiting.len() > 0 => {
+                    let Some(index) = waiting.next() else { continue };
                     match self.letter(&messages[index], permit) {
                         Ok(letter) => sent.push(open.confirms.send(letter).map(move |fate| (index, fate))),
                         Err(setback) => verdict = worse(verdict, setback),
@@ -196,10 +202,10 @@ impl Publisher {
     /// A channel that left confirms out is not trusted any more. A blocked connection is: it owes the confirms, and could not even
     /// say farewell. Nothing more is written to it until it is unblocked, so what it holds stays within the window. One that took
     /// its place since is not to blame.
-    fn give_up(&self, used: Option<&Arc<Open>>, reason: String) -> PublishError {
+    async fn give_up(&self, used: Option<&Arc<Open>>, reason: String) -> PublishError {
         let is_to_blame = |open: &Arc<Open>| used.is_some_and(|used| Arc::ptr_eq(used, open));
-        // Somebody who holds the lock is building a channel anew already.
-        if let Ok(mut current) = self.open.try_lock()
+        // Somebody who holds the lock for longer is building a channel anew already.
+        if let Ok(mut current) = timeout(LOOK_PATIENCE, self.open.lock()).await
             && let Some(open) = current.take_if(|open| is_to_blame(open) && !open.live.is_blocked())
         {
             self.line.condemn(&open.live);
@@ -215,14 +221,14 @@ impl Publisher {
         }
         *current = None;
         let live = self.line.live().await;
-        let open = Arc::new(Open::new(live, self.window_size as usize, self.replies.clone()).await?);
+        let open = Arc::new(Open::new(live, self.window, self.replies.clone()).await?);
         *current = Some(Arc::clone(&open));
         Ok(open)
     }
 }
 
 impl Open {
-    async fn new(live: Arc<Live>, window: usize, sink: mpsc::Sender<Reply>) -> Result<Self, lapin::Error> {
+    async fn new(live: Arc<Live>, window: u32, sink: mpsc::Sender<Reply>) -> Result<Self, lapin::Error> {
         let confirmed = live.connection().create_channel().await?;
         confirmed.confirm_select(ConfirmSelectOptions::default()).await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
