@@ -19,6 +19,7 @@ use ruma::CanonicalJsonObject;
 use ruma::signatures::{Ed25519KeyPair, JsonError, sign_json};
 use serde_json::json;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::model::{ServerName, Timestamp};
 
 /// A PKCS#8 version 1 document holds an Ed25519 seed behind these bytes (RFC 8410, section 7).
@@ -29,6 +30,8 @@ const PKCS8_SEED: std::ops::Range<usize> = 16..48;
 const MAX_KEYS: usize = 32;
 /// A key file is a few hundred bytes.
 const MAX_FILE: u64 = 64 << 10;
+/// September 2001: a time before that was meant in seconds.
+const MIN_EXPIRED: Timestamp = Timestamp(1_000_000_000_000);
 /// Canonical JSON has no greater numbers (Matrix spec, appendices).
 const MAX_CANONICAL: u64 = (1 << 53) - 1;
 /// Unpadded when written, either way when read.
@@ -159,18 +162,27 @@ struct OldKey {
 }
 
 impl OldKey {
-    fn parse(line: &str) -> Result<Self, String> {
+    fn parse(line: &str, now: Timestamp) -> Result<Self, String> {
         let words: Vec<_> = line.split_ascii_whitespace().collect();
         let [algorithm, version, expired, public] = words[..] else { return Err("expected four words".into()) };
         check_algorithm(algorithm)?;
         check_version(version).map_err(|error| error.to_string())?;
-        let expired = expired.parse().ok().filter(|ms| *ms <= MAX_CANONICAL);
+        let expired = Timestamp(expired.parse().map_err(|_| "the third word is no time in ms since 1970")?);
+        if expired < MIN_EXPIRED {
+            return Err(format!(
+                "the key expired at {}: that is no time in ms since 1970, perhaps one in seconds",
+                expired.0
+            ));
+        }
+        if expired > now {
+            return Err(format!(
+                "the key is to expire at {}, in the future: what is in use yet has no time",
+                expired.0
+            ));
+        }
         let public = BASE64.decode(public).ok().filter(|key| key.len() == 32);
-        Ok(Self {
-            id: format!("ed25519:{version}"),
-            public: BASE64.encode(public.ok_or("the public key is not base64 of 32 bytes")?),
-            expired: Timestamp(expired.ok_or("the third word is no time in ms since 1970")?),
-        })
+        let public = BASE64.encode(public.ok_or("the public key is not base64 of 32 bytes")?);
+        Ok(Self { id: format!("ed25519:{version}"), public, expired })
     }
 }
 
@@ -207,7 +219,7 @@ impl SigningKeys {
             return Err(content(path, format!("it has {} bytes, more than {MAX_FILE}", about.len())));
         }
         let text = fs::read_to_string(path).map_err(|reason| unread(path, reason))?;
-        Self::parse(&text, path)
+        Self::parse(&text, path, SystemClock.now())
     }
 
     /// Reads a key file, or makes one: mode 0600, folders as needed (0700), in one step, so that of two processes that start at
@@ -227,13 +239,13 @@ impl SigningKeys {
         Self::load(path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, KeyError> {
+    fn parse(text: &str, path: &Path, now: Timestamp) -> Result<Self, KeyError> {
         let wrong = |line, reason| KeyError::Line { path: path.into(), line, reason };
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let (mut keys, mut old, mut ids) = (Vec::new(), Vec::new(), HashSet::new());
         for (index, line) in lines {
             let read = match line.split_ascii_whitespace().count() {
-                4 => OldKey::parse(line).map(|key| {
+                4 => OldKey::parse(line, now).map(|key| {
                     let id = key.id.clone();
                     old.push(key);
                     id
@@ -320,6 +332,8 @@ pub fn server_keys_json(server: &ServerName, keys: &SigningKeys, now: Timestamp,
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp(1_795_400_000_000);
+
     #[test]
     fn debug_shows_no_secret() {
         let key = SigningKey::generate("a_1").unwrap();
@@ -333,15 +347,18 @@ mod tests {
         for (text, part) in [
             ("", "k is no key file: no key in it that is in use"),
             ("ed25519 a_1", "k, line 1: expected three words"),
-            ("ed25519 a_1 1 SECR", "the public key is not base64 of 32 bytes"),
+            ("ed25519 a_1 1795300000000 SECR", "the public key is not base64 of 32 bytes"),
             ("ed25519 a_1 SECRET YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no time in ms"),
-            ("ed25519 a_1 1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no key in it that is in use"),
+            ("ed25519 a_1 1795300000 SECR", "k, line 1: the key expired at 1795300000: that is no time in ms"),
+            ("\ned25519 a_1 1795400000001 SECR", "k, line 2: the key is to expire at 1795400000001, in the future"),
+            ("ed25519 a_1 18446744073709551615 SECR", "in the future"),
+            ("ed25519 a_1 1795400000000 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no key in it that is in use"),
             ("\nrsa a_1 SECRET", "line 2: the algorithm is \"rsa\""),
             ("ed25519 a_1 SECRET!", "not base64"),
             ("ed25519 a_1 SECR", "3 bytes, not 32"),
             ("ed25519 a:1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1", "no key version"),
         ] {
-            let error = SigningKeys::parse(text, path).unwrap_err().to_string();
+            let error = SigningKeys::parse(text, path, NOW).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
             assert!(!error.contains("SECR"), "{error}");
         }
