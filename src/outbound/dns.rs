@@ -9,28 +9,31 @@ use std::time::Duration;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::NetError;
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as Refusal, NetError};
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
+use moka::sync::Cache;
 use reqwest::dns::{Addrs, Resolve, Resolving};
+use tokio::time::Instant;
 
 use super::reach::Reach;
 
 /// The service of federation, and its old name, in the order in which they are asked for (Matrix spec, server discovery).
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
-/// Answers remembered, as long as they say themselves.
-const CACHE: u64 = 10_000;
+/// Names remembered, of each kind, as long as their answers say themselves. Anybody can make us ask for any: the least used are forgotten.
+const MAX_NAMES: u64 = 10_000;
 /// However long an answer says it is good for.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 /// The same for "there is none".
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(3600);
 /// One question to one name server.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// Hosts of one service that are tried.
+/// Hosts of one service that are remembered, and tried.
 const MAX_HOSTS: usize = 4;
-/// Addresses of one name that are tried.
+/// Addresses of one name that are remembered, and tried.
 const MAX_ADDRESSES: usize = 16;
 
 /// Why a name led nowhere.
@@ -59,10 +62,20 @@ struct Offer {
     port: u16,
 }
 
-/// A client of the domain name system, with a bounded cache. Cheap to clone.
+/// What is remembered of a name; nothing: there is none.
+#[derive(Clone)]
+struct Known<T> {
+    said: Arc<[T]>,
+    until: Instant,
+}
+
+/// A client of the domain name system. What it remembers is bounded in bytes: of an answer only what may be used, some 30 MB in all. (The
+/// resolver's own cache would keep answers whole, up to 64 KiB each as they arrive, and many times that in memory.) Cheap to clone.
 #[derive(Clone)]
 pub struct Dns {
     resolver: TokioResolver,
+    addresses: Cache<Name, Known<IpAddr>>,
+    services: Cache<Name, Known<SRV>>,
 }
 
 impl Dns {
@@ -93,7 +106,7 @@ impl Dns {
 
     fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
         bound(builder.options_mut());
-        Ok(Self { resolver: builder.build()? })
+        Ok(Self { resolver: builder.build()?, addresses: Cache::new(MAX_NAMES), services: Cache::new(MAX_NAMES) })
     }
 
     /// Whether `host` offers federation as a service, under either name.
@@ -116,36 +129,71 @@ impl Dns {
     }
 
     async fn service(&self, name: &str) -> Result<Vec<Offer>, DnsError> {
-        let answer = match self.resolver.lookup(absolute(name)?, RecordType::SRV).await {
-            Ok(answer) => answer,
-            Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
-            Err(error) => return Err(failed(name, &error)),
+        let absolute = absolute(name)?;
+        let known = match self.services.get(&absolute).filter(|known| Instant::now() < known.until) {
+            Some(known) => known,
+            None => {
+                let answer = self.resolver.lookup(absolute.clone(), RecordType::SRV).await;
+                let known = Known::of(answer, services).map_err(|error| failed(name, &error))?;
+                self.services.insert(absolute, known.clone());
+                known
+            }
         };
-        let records = answer.answers().iter().filter_map(|record| match &record.data {
-            RData::SRV(service) => Some(service),
-            _ => None,
-        });
-        let offers = in_order(records);
+        let offers = in_order(known.said.iter());
+        let offers: Vec<_> = offers.into_iter().map(|to| Offer { host: to.target.clone(), port: to.port }).collect();
         // RFC 2782: a root target says that the service is decidedly not there.
         if !offers.is_empty() && offers.iter().all(|offer| offer.host.is_root()) {
             return Err(DnsError::Nothing(name.into()));
         }
-        Ok(offers.into_iter().filter(|offer| !offer.host.is_root()).take(MAX_HOSTS).collect())
+        Ok(offers.into_iter().filter(|offer| !offer.host.is_root()).collect())
     }
 
-    async fn addresses(&self, name: Name) -> Result<Vec<IpAddr>, DnsError> {
-        match self.resolver.lookup_ip(name.clone()).await {
-            Ok(answer) => Ok(answer.iter().take(MAX_ADDRESSES).collect()),
-            Err(error) if error.is_no_records_found() => Err(DnsError::Nothing(name.to_string())),
-            Err(error) => Err(failed(&name.to_string(), &error)),
+    async fn addresses(&self, name: Name) -> Result<Arc<[IpAddr]>, DnsError> {
+        let known = match self.addresses.get(&name).filter(|known| Instant::now() < known.until) {
+            Some(known) => known,
+            None => {
+                let answer = self.resolver.lookup_ip(name.clone()).await.map(Lookup::from);
+                let known = Known::of(answer, addresses).map_err(|error| failed(&name.to_string(), &error))?;
+                self.addresses.insert(name.clone(), known.clone());
+                known
+            }
+        };
+        if known.said.is_empty() { Err(DnsError::Nothing(name.to_string())) } else { Ok(known.said) }
+    }
+}
+
+impl<T> Known<T> {
+    /// What `take` takes of an answer, for as long as that says it is good, within bounds; that there is nothing, likewise.
+    fn of(answer: Result<Lookup, NetError>, take: impl FnOnce(&Lookup) -> Arc<[T]>) -> Result<Self, NetError> {
+        let now = Instant::now();
+        match answer {
+            Ok(answer) => {
+                Ok(Self { said: take(&answer), until: Instant::from_std(answer.valid_until()).min(now + MAX_TTL) })
+            }
+            Err(NetError::Dns(Refusal::NoRecordsFound(none))) => {
+                let lasts = Duration::from_secs(none.negative_ttl.unwrap_or(0).into());
+                Ok(Self { said: Arc::new([]), until: now + lasts.min(MAX_NEGATIVE_TTL) })
+            }
+            Err(error) => Err(error),
         }
     }
 }
 
+fn addresses(answer: &Lookup) -> Arc<[IpAddr]> {
+    answer.answers().iter().filter_map(|record| record.data.ip_addr()).take(MAX_ADDRESSES).collect()
+}
+
+/// Of very many those that the draw puts first.
+fn services(answer: &Lookup) -> Arc<[SRV]> {
+    let records = answer.answers().iter().filter_map(|record| match &record.data {
+        RData::SRV(service) => Some(service),
+        _ => None,
+    });
+    in_order(records).into_iter().take(MAX_HOSTS).cloned().collect()
+}
+
 fn bound(options: &mut ResolverOpts) {
-    options.cache_size = CACHE;
-    options.positive_max_ttl = Some(MAX_TTL);
-    options.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
+    options.cache_size = 0;
     options.timeout = QUERY_TIMEOUT;
     options.use_hosts_file = ResolveHosts::Always;
     options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
@@ -164,17 +212,17 @@ fn failed(name: &str, error: &NetError) -> DnsError {
 }
 
 /// By priority; among equals by chance, in proportion to their weights (RFC 2782), so that load spreads as its owner wants it.
-fn in_order<'a>(records: impl Iterator<Item = &'a SRV>) -> Vec<Offer> {
+fn in_order<'a>(records: impl Iterator<Item = &'a SRV>) -> Vec<&'a SRV> {
     let mut drawn: Vec<_> = records
         .map(|record| {
             // The least of exponential draws is each one's in proportion to its rate.
             let rate = f64::from(record.weight).max(0.001);
             let draw = -(1.0 - fastrand::f64()).ln() / rate;
-            (record.priority, draw, Offer { host: record.target.clone(), port: record.port })
+            (record.priority, draw, record)
         })
         .collect();
     drawn.sort_by(|a, b| (a.0, a.1).partial_cmp(&(b.0, b.1)).unwrap_or(std::cmp::Ordering::Equal));
-    drawn.into_iter().map(|(_, _, offer)| offer).collect()
+    drawn.into_iter().map(|(_, _, record)| record).collect()
 }
 
 /// What the host of a URL means to a connection.
@@ -209,7 +257,7 @@ impl Guarded {
         for offer in offers {
             match dns.addresses(offer.host).await {
                 Ok(all) => {
-                    let reachable = all.into_iter().filter(|address| reach.allows(*address));
+                    let reachable = all.iter().copied().filter(|address| reach.allows(*address));
                     found.extend(reachable.map(|address| SocketAddr::new(address, offer.port)));
                     error = DnsError::OutOfReach(host.clone());
                 }
@@ -235,6 +283,10 @@ impl Resolve for Guarded {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::net::NoRecords;
+    use hickory_resolver::proto::op::{Query, ResponseCode};
+    use hickory_resolver::proto::rr::Record;
+
     use super::*;
 
     fn record(priority: u16, weight: u16, host: &str) -> SRV {
@@ -247,10 +299,38 @@ mod tests {
             [record(2, 60_000, "last."), record(1, 1, "rare."), record(1, 9, "often."), record(1, 0, "spare.")];
         let mut first = 0;
         for _ in 0..1_000 {
-            let order: Vec<_> = in_order(records.iter()).iter().map(|offer| offer.host.to_string()).collect();
+            let order: Vec<_> = in_order(records.iter()).iter().map(|record| record.target.to_string()).collect();
             assert_eq!(order[3], "last.");
             first += usize::from(order[0] == "often.");
         }
         assert!((850..950).contains(&first), "{first} of 900 expected");
+    }
+
+    fn answer(data: impl Iterator<Item = RData>) -> Lookup {
+        let records = data.map(|data| Record::from_rdata(Name::root(), 60, data));
+        Lookup::new_with_max_ttl(Query::new(), records)
+    }
+
+    #[test]
+    fn of_a_large_answer_only_what_may_be_used_is_remembered() {
+        let all = (0..60_000).map(|n| RData::A(std::net::Ipv4Addr::from_bits(n).into()));
+        let known = Known::of(Ok(answer(all)), addresses).unwrap();
+        assert_eq!(known.said.len(), MAX_ADDRESSES);
+        assert!(known.until <= Instant::now() + MAX_TTL);
+        let all = (0..5_000).map(|n| RData::SRV(record(n, 1, "host.")));
+        let known = Known::of(Ok(answer(all)), services).unwrap();
+        assert_eq!(known.said.iter().map(|record| record.priority).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_remembered_for_an_hour_at_most() {
+        for (said, granted) in [(None, 0), (Some(60), 60), (Some(u32::MAX), 3_600)] {
+            let mut none = NoRecords::new(Query::new(), ResponseCode::NXDomain);
+            none.negative_ttl = said;
+            let before = Instant::now();
+            let known = Known::of(Err(NetError::Dns(Refusal::NoRecordsFound(none))), addresses).unwrap();
+            let lasts = known.until - before;
+            assert!(known.said.is_empty() && (granted..=granted + 5).contains(&lasts.as_secs()), "{lasts:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
 use reqwest::Method;
 use rollcall::config::FederationConfig;
 use rollcall::core::signal::Outcome;
@@ -267,6 +268,18 @@ async fn a_host_that_takes_connections_and_says_nothing_leaves_time_to_reach_its
     // Less than one request may take: whoever waits for .well-known for so long has no time left.
     let report = courier_by(peers, config, key(), GIVE_UP).deliver(&message(3_800)).await.unwrap();
     assert_eq!(report, ended(Outcome::Delivered));
+}
+
+#[tokio::test]
+async fn a_name_is_asked_for_once_within_its_time_and_so_is_one_that_there_is_not() {
+    let world = World::new(&[]).await;
+    world.names.lasts(600);
+    for _ in 0..3 {
+        world.ask("b.example").await.unwrap();
+    }
+    for (name, kind) in [("b.example", RecordType::A), ("_matrix-fed._tcp.b.example", RecordType::SRV)] {
+        assert_eq!(world.names.asked_for(name, kind), 1, "{name}");
+    }
 }
 
 #[tokio::test]
