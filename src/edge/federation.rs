@@ -135,15 +135,17 @@ async fn published(
     schemes: Vec<XMatrix>,
     from: Option<IpAddr>,
 ) -> Result<(XMatrix, PublicKeySet), MatrixError> {
-    let mut refusal = MatrixError::unauthorized("no signature");
+    let mut refusal = None;
     for scheme in schemes {
         match edge.peer_keys.with_key(origin, scheme.key.as_str(), from).await {
             Ok(keys) => return Ok((scheme, keys)),
-            Err(error @ PeerKeyError::Unknown { .. }) => refusal = refuse(&error),
+            // A key that may be new outweighs those that are none.
+            Err(error @ PeerKeyError::Unasked { .. }) => refusal = Some(error),
+            Err(error @ PeerKeyError::Unknown { .. }) => refusal = refusal.or(Some(error)),
             Err(error) => return Err(refuse(&error)),
         }
     }
-    Err(refusal)
+    Err(refusal.map_or_else(|| MatrixError::unauthorized("no signature"), |error| refuse(&error)))
 }
 
 /// A name that a peer goes by, who is listened to. Nobody else speaks for this server.
@@ -207,7 +209,7 @@ fn refuse(error: &PeerKeyError) -> MatrixError {
     match error {
         PeerKeyError::Unknown { .. } => MatrixError::unauthorized(error.to_string()),
         // The reason may tell of our network: it stays in the log.
-        PeerKeyError::Unavailable { server, .. } => {
+        PeerKeyError::Unasked { server, .. } | PeerKeyError::Unavailable { server, .. } => {
             MatrixError::unavailable(format!("the keys of {server} cannot be fetched"), KEYS_RETRY)
         }
     }

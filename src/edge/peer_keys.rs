@@ -1,7 +1,8 @@
 //! Peers' public keys: asked of the peer itself, believed until they expire, remembered within bounds.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -31,17 +32,27 @@ const ASK_AGAIN_MS: u64 = 30_000;
 pub const MAX_KEYS: usize = 32;
 /// Peers that may be asked at once for the sake of one address. Who hosts many servers may send for all of them from one.
 const MAX_FOR_ONE: usize = MAX_STRANGERS / 4;
+/// Of one host, for all ports that strangers may name: a name with another port is another server, and none of them may exist.
+const MAX_FOR_HOST: usize = 4;
 /// For how long a request waits until one of them has answered.
 const ASKING_WAIT: Duration = Duration::from_secs(5);
 /// How long finding and asking a peer may take: its own request waits for this.
-const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why there is no key to check a signature with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerKeyError {
-    /// The peer has no such key: the request is refused.
+    /// The peer was asked for this key and has none such: the request is refused.
     #[error("{server} publishes no key {key}")]
     Unknown {
+        /// Whom it was asked for.
+        server: ServerName,
+        /// Which key.
+        key: String,
+    },
+    /// The peer was asked for another key a moment ago, and this one may be newer: try again in half a minute.
+    #[error("{server} was asked for another key than {key} a moment ago")]
+    Unasked {
         /// Whom it was asked for.
         server: ServerName,
         /// Which key.
@@ -62,6 +73,8 @@ pub enum PeerKeyError {
 struct Answer {
     asked: Timestamp,
     keys: Result<Arc<Keys>, String>,
+    /// For the sake of which key, if it answered.
+    for_key: Option<Box<str>>,
 }
 
 /// The keys of one server: at least one, at most [`MAX_KEYS`].
@@ -93,6 +106,8 @@ pub struct PeerKeys {
     asking: Arc<Semaphore>,
     /// Of these, for the sake of one address.
     shares: Arc<Shares>,
+    /// Of these, at one host.
+    hosts: Arc<Hosts>,
 }
 
 impl PeerKeys {
@@ -101,7 +116,8 @@ impl PeerKeys {
         let known =
             Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
         let asking = Arc::new(Semaphore::new(MAX_STRANGERS));
-        Self { peers, clock, known, asking, shares: Arc::new(Shares::new(MAX_FOR_ONE)) }
+        let shares = Arc::new(Shares::new(MAX_FOR_ONE));
+        Self { peers, clock, known, asking, shares, hosts: Arc::default() }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
@@ -112,25 +128,31 @@ impl PeerKeys {
         key: &str,
         from: Option<IpAddr>,
     ) -> Result<PublicKeySet, PeerKeyError> {
+        // However it is spelled, it is one server, and asked as one.
+        let server = &lowered(server);
         let now = self.clock.now();
         let answer = match self.known.get(server).await {
             Some(answer) if !answer.is_stale(key, now) => answer,
             _ => self.ask(server, key, from).await,
         };
+        let is_asked_for = answer.for_key.as_deref() == Some(shortened(key));
         let unavailable = |reason| PeerKeyError::Unavailable { server: server.clone(), reason };
         let keys = answer.keys.map_err(unavailable)?;
         if keys.valid_until <= now {
             return Err(unavailable("they have expired".into()));
         }
-        match keys.set.contains_key(key) {
-            true => Ok(keys.set.clone()),
-            false => Err(PeerKeyError::Unknown { server: server.clone(), key: key.chars().take(100).collect() }),
+        if keys.set.contains_key(key) {
+            return Ok(keys.set.clone());
         }
+        let (server, key) = (server.clone(), shortened(key).to_owned());
+        // That others asked for keys that they made up, or the server was away a moment ago, is no verdict.
+        Err(if is_asked_for { PeerKeyError::Unknown { server, key } } else { PeerKeyError::Unasked { server, key } })
     }
 
     /// Asks, unless somebody else has while this waited.
     async fn ask(&self, server: &ServerName, key: &str, from: Option<IpAddr>) -> Answer {
-        let busy = || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()) };
+        let busy =
+            || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()), for_key: None };
         // Before it keeps others waiting who need the same server.
         let Ok(_share) = timeout(ASKING_WAIT, self.share(from)).await else { return busy() };
         let answer = self.known.entry_by_ref(server).and_compute_with(async |entry| {
@@ -140,10 +162,14 @@ impl PeerKeys {
                 return Op::Nop;
             }
             // That others are slow says nothing of this server: it is not remembered.
+            let Ok(Ok(_of_host)) = timeout(ASKING_WAIT, self.hosts.of(server).acquire_owned()).await else {
+                return Op::Nop;
+            };
             let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
             let fetched = timeout(ASK_TIMEOUT, self.fetch(server, now)).await;
             let keys = fetched.unwrap_or_else(|_| Err("it takes too long".into())).map(Arc::new);
-            Op::Put(Answer { asked: now, keys: prefer(keys, known, now) })
+            let for_key = keys.is_ok().then(|| shortened(key).into());
+            Op::Put(Answer { asked: now, keys: prefer(keys, known, now), for_key })
         });
         let answer = answer.await.into_entry().map(|entry| entry.into_value());
         // If nobody could be asked, what is remembered is no verdict on a key that may be new.
@@ -166,6 +192,43 @@ impl PeerKeys {
         let document = read_answer(response).await.map_err(|error| error.to_string())?;
         read_keys(server, &document, now)
     }
+}
+
+/// The questions to each host, of whom any are asked.
+#[derive(Default)]
+struct Hosts(Mutex<HashMap<String, Weak<Semaphore>>>);
+
+impl Hosts {
+    /// The permits of the host of `server`.
+    fn of(&self, server: &ServerName) -> Arc<Semaphore> {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = host(server);
+        if let Some(permits) = hosts.get(host).and_then(Weak::upgrade) {
+            return permits;
+        }
+        // They are few: no more than wait, and those wait for seconds.
+        hosts.retain(|_, permits| permits.strong_count() > 0);
+        let permits = Arc::new(Semaphore::new(MAX_FOR_HOST));
+        hosts.insert(host.into(), Arc::downgrade(&permits));
+        permits
+    }
+}
+
+/// Without a port, nor the dot of the root.
+fn host(server: &ServerName) -> &str {
+    let name = server.as_str();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = name.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(name, |(host, _)| host);
+    host.trim_end_matches('.')
+}
+
+fn lowered(server: &ServerName) -> ServerName {
+    ServerName::parse(&server.as_str().to_ascii_lowercase()).unwrap_or_else(|_| server.clone())
+}
+
+/// As much of a key's ID as is worth repeating.
+fn shortened(key: &str) -> &str {
+    &key[..key.floor_char_boundary(100)]
 }
 
 impl Answer {
@@ -192,12 +255,13 @@ fn prefer(new: Result<Arc<Keys>, String>, known: Option<Answer>, now: Timestamp)
 pub fn read_keys(server: &ServerName, document: &[u8], now: Timestamp) -> Result<Keys, String> {
     let object: CanonicalJsonObject = serde_json::from_slice(document).map_err(|error| error.to_string())?;
     let parsed: ServerSigningKeys = serde_json::from_slice(document).map_err(|error| error.to_string())?;
-    if parsed.server_name.as_str() != server.as_str() {
-        return Err(format!("it says that it is {}", parsed.server_name));
+    let name = ServerName::parse(parsed.server_name.as_str()).map_err(|error| error.to_string())?;
+    if !name.as_str().eq_ignore_ascii_case(server.as_str()) {
+        return Err(format!("it says that it is {name}"));
     }
     let keys = parsed.verify_keys.into_iter().take(MAX_KEYS);
     let set: PublicKeySet = keys.map(|(id, key)| (id.to_string(), key.key)).collect();
-    verify_own(server, object, set.clone()).map_err(|error| error.to_string())?;
+    verify_own(&name, object, set.clone()).map_err(|error| error.to_string())?;
     let valid_until = Timestamp(parsed.valid_until_ts.get().into()).min(now.plus(MAX_VALID_MS));
     Ok(Keys { set, valid_until })
 }
@@ -228,6 +292,36 @@ mod tests {
         let keys = read("b.example", &document()).unwrap();
         assert!(keys.set.contains_key("ed25519:a_1"));
         assert_eq!(keys.valid_until, NOW.plus(3_600_000));
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_any_case_of_letters() {
+        read("B.Example", &document()).unwrap();
+    }
+
+    #[test]
+    fn a_host_is_one_whatever_port_a_name_has() {
+        for (server, of) in [
+            ("b.example", "b.example"),
+            ("b.example:8448", "b.example"),
+            ("b.example.:1", "b.example"),
+            ("192.0.2.1:1", "192.0.2.1"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+            ("[2001:db8::1]:8448", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host(&name(server)), of, "{server}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_remembered_for_as_long_as_it_is_asked() {
+        let hosts = Hosts::default();
+        let kept = hosts.of(&name("b.example:1"));
+        for n in 0..100 {
+            drop(hosts.of(&name(&format!("{n}.example"))));
+        }
+        assert!(Arc::ptr_eq(&kept, &hosts.of(&name("b.example:2"))));
+        assert_eq!(hosts.0.lock().unwrap().len(), 2);
     }
 
     #[test]

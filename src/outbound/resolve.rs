@@ -111,10 +111,10 @@ pub trait Resolve: Send + Sync + 'static {
 /// A shared way to find servers.
 pub type SharedResolver = Arc<dyn Resolve>;
 
-/// What the configuration says (`federation.resolve`); others as somebody else knows.
+/// What the configuration says (`federation.resolve`), whatever the case of letters; others as somebody else knows.
 #[derive(Clone, Default)]
 pub struct Configured {
-    map: BTreeMap<ServerName, BaseUrl>,
+    map: BTreeMap<String, BaseUrl>,
     others: Option<SharedResolver>,
 }
 
@@ -122,7 +122,7 @@ impl Configured {
     /// Checks every base URL. Knows nobody else.
     pub fn new(map: &BTreeMap<ServerName, String>) -> Result<Self, ResolveError> {
         let parse = |(server, url): (&ServerName, &String)| {
-            BaseUrl::parse(url).map(|base| (server.clone(), base)).map_err(|reason| unusable(server, url, reason))
+            BaseUrl::parse(url).map(|base| (lowered(server), base)).map_err(|reason| unusable(server, url, reason))
         };
         Ok(Self { map: map.iter().map(parse).collect::<Result<_, _>>()?, others: None })
     }
@@ -137,7 +137,7 @@ impl Configured {
 #[async_trait]
 impl Resolve for Configured {
     async fn find(&self, server: &ServerName) -> Result<Target, ResolveError> {
-        match (self.map.get(server), &self.others) {
+        match (self.map.get(&lowered(server)), &self.others) {
             (Some(base), _) => Ok(Target::of_operator(base.clone())),
             (None, Some(others)) => others.find(server).await,
             (None, None) => {
@@ -145,6 +145,10 @@ impl Resolve for Configured {
             }
         }
     }
+}
+
+fn lowered(server: &ServerName) -> String {
+    server.as_str().to_ascii_lowercase()
 }
 
 pub(super) fn unusable(server: &ServerName, url: &str, reason: String) -> ResolveError {

@@ -149,6 +149,8 @@ impl WellKnown {
     /// # Errors
     /// When too many are being asked.
     pub async fn delegate(&self, host: &str, port: u16) -> Result<Option<ServerName>, ResolveError> {
+        // However it is spelled, it is one host, and asked as one.
+        let host = &*host.to_ascii_lowercase();
         if let Some(entry) = self.known.get(host).await.filter(|entry| entry.is_fresh(self.clock.now())) {
             return Ok(entry.delegate);
         }

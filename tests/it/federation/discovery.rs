@@ -271,6 +271,15 @@ async fn a_host_that_takes_connections_and_says_nothing_leaves_time_to_reach_its
 }
 
 #[tokio::test]
+async fn a_host_is_asked_for_well_known_once_however_it_is_spelled() {
+    let world = World::new(&[]).await;
+    for spelling in ["B.Example", "b.example", "b.EXAMPLE"] {
+        world.ask(spelling).await.unwrap();
+    }
+    assert_eq!(world.site.asked_for(WELL_KNOWN), 1);
+}
+
+#[tokio::test]
 async fn a_name_is_asked_for_once_within_its_time_and_so_is_one_that_there_is_not() {
     let world = World::new(&[]).await;
     world.names.lasts(600);
