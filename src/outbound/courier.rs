@@ -7,28 +7,26 @@ use axum::http::HeaderValue;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
-use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::Outcome;
-use crate::model::{ServerName, Timestamp};
+use crate::model::ServerName;
 use crate::outbound::coding::{Codings, GZIP};
 use crate::outbound::failure::Failure;
-use crate::outbound::http::{self, causes, millis, read_answer};
+use crate::outbound::http::{causes, millis, read_answer};
 use crate::outbound::kept::Kept;
 use crate::outbound::keys::SigningKeys;
 use crate::outbound::lanes::Lanes;
 use crate::outbound::peers::{PeerError, Peers};
 use crate::outbound::sign::{SignError, authorize_put};
 use crate::outbound::trouble::Troubles;
+use crate::outbound::turns::Turns;
+use crate::outbound::waits::{Backoff, beyond, patience};
 use crate::policy::Policy;
 use crate::wire::outbound::OutboundMessage;
-
-/// A longer wait than this is not lengthened any further.
-const MAX_BEYOND: Duration = Duration::from_secs(60);
 
 /// What became of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +52,10 @@ pub struct Courier {
     troubles: Troubles,
     give_up: Duration,
     kept: Kept,
-    requests: Semaphore,
+    turns: Turns,
 }
 
-/// A transaction as every attempt sends it.
+/// A transaction as it is sent.
 struct Prepared {
     path: String,
     authorization: HeaderValue,
@@ -76,6 +74,10 @@ enum Verdict {
     Retry,
     /// It does not take it in gzip.
     AsItIs,
+    /// It may not wait for its turn: too many do.
+    Crowded,
+    /// The stop came before its turn.
+    Stopped,
 }
 
 impl Report {
@@ -102,53 +104,73 @@ impl Courier {
         local: ServerName,
         give_up: Duration,
     ) -> Self {
-        let requests = Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS));
+        let turns = Turns::new(config.concurrency, config.timeout);
         let (lanes, codings, troubles) = (Lanes::default(), Codings::new(), Troubles::new());
         let kept = Kept::new(config.concurrency, config.timeout);
-        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, kept, requests }
+        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, kept, turns }
+    }
+
+    /// [`Self::deliver_until`] the end of time.
+    ///
+    /// # Errors
+    /// When it can never be sent.
+    pub async fn deliver(&self, message: &OutboundMessage) -> Result<Report, SignError> {
+        let report = self.deliver_until(message, &CancellationToken::new()).await?;
+        Ok(report.unwrap_or(Report::of(Outcome::Expired)))
     }
 
     /// Sends `message` until it is answered or too old, and says which. Returns early once no further attempt fits before its
-    /// `not_after`, or its destination has been failing for `give_up`, and at once for one that policy denies. While another one for
-    /// the same destination is under way, it waits. Dropping the future abandons it: sending it again later is harmless. An error
-    /// means that it can never be sent.
-    pub async fn deliver(&self, message: &OutboundMessage) -> Result<Report, SignError> {
-        let prepared = self.prepare(message)?;
-        let report = match timeout(self.left(message), self.lanes.enter(&message.destination)).await {
-            Ok(_lane) => self.carry(message, &prepared).await,
-            Err(_) => Report::of(Outcome::Expired),
+    /// `not_after`, its destination has been failing for `give_up`, or it would have to wait where too many wait already (its link keeps
+    /// what it holds owed), and at once for one that policy denies. While another one for the same destination is under way, it waits.
+    /// `None`: `stop` came while it waited; a request that is under way goes on. Dropping the future abandons it: sending it again later is
+    /// harmless.
+    ///
+    /// # Errors
+    /// When it can never be sent.
+    pub async fn deliver_until(
+        &self,
+        message: &OutboundMessage,
+        stop: &CancellationToken,
+    ) -> Result<Option<Report>, SignError> {
+        let entering = timeout(self.left(message), self.lanes.enter(&message.destination));
+        let report = match stop.run_until_cancelled(entering).await {
+            None => None,
+            Some(Ok(_lane)) => self.carry(message, stop).await?,
+            Some(Err(_)) => Some(Report::of(Outcome::Expired)),
         };
-        if report.outcome == Outcome::Expired {
+        if report.is_some_and(|report| report.outcome == Outcome::Expired) {
             self.troubles.expired(&message.destination);
         }
         Ok(report)
     }
 
-    async fn carry(&self, message: &OutboundMessage, prepared: &Prepared) -> Report {
+    async fn carry(&self, message: &OutboundMessage, stop: &CancellationToken) -> Result<Option<Report>, SignError> {
         let mut pause = Backoff::new(self.config.backoff_min, self.config.backoff_max);
         // At the first attempt alone: whatever becomes of that, no other rests on it.
-        let mut gzip = self.codings.for_peer(&message.destination, &prepared.body).await;
+        let mut may_be_gzip = true;
         loop {
             if self.left(message).is_zero() {
-                return Report::of(Outcome::Expired);
+                return Ok(Some(Report::of(Outcome::Expired)));
             }
-            let gzip = gzip.take();
-            let verdict = self.attempt(message, prepared, gzip.as_ref()).await;
-            if gzip.is_some() && matches!(verdict, Verdict::Retry | Verdict::AsItIs) {
-                self.codings.distrust(&message.destination);
-            }
+            let verdict = self.attempt(message, std::mem::take(&mut may_be_gzip), stop).await?;
             let (wait, asked) = match verdict {
-                Verdict::Done(outcome) => return Report::of(outcome),
-                Verdict::Denied => return Report { is_denied: true, ..Report::of(Outcome::Failed) },
+                Verdict::Done(outcome) => return Ok(Some(Report::of(outcome))),
+                Verdict::Denied => return Ok(Some(Report { is_denied: true, ..Report::of(Outcome::Failed) })),
                 Verdict::Wait(asked) => (asked.saturating_add(beyond(asked)).max(pause.next()), Some(asked)),
                 Verdict::Retry => (pause.next(), None),
                 Verdict::AsItIs => continue,
+                Verdict::Crowded => return Ok(Some(Report::of(Outcome::Expired))),
+                Verdict::Stopped => return Ok(None),
             };
+            let expired = || Ok(Some(Report { retry_after_ms: asked.map(millis), ..Report::of(Outcome::Expired) }));
             let is_given_up = self.troubles.has_failed_for(&message.destination, self.give_up);
             if is_given_up || wait >= self.left(message) {
-                return Report { retry_after_ms: asked.map(millis), ..Report::of(Outcome::Expired) };
+                return expired();
             }
-            sleep(wait).await;
+            let Some(_place) = self.turns.place(length(message)) else { return expired() };
+            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+                return Ok(None);
+            }
         }
     }
 
@@ -156,33 +178,55 @@ impl Courier {
         Duration::from_millis(message.not_after.since(self.clock.now()))
     }
 
+    async fn attempt(
+        &self,
+        message: &OutboundMessage,
+        may_be_gzip: bool,
+        stop: &CancellationToken,
+    ) -> Result<Verdict, SignError> {
+        let destination = &message.destination;
+        if !self.policy.tells(destination) {
+            tracing::debug!("federation.outbound denies this destination");
+            return Ok(Verdict::Denied);
+        }
+        if let Some(rest) = self.troubles.rests_for(destination) {
+            return Ok(Verdict::Wait(rest));
+        }
+        let entering = timeout(self.left(message), self.turns.enter(destination, length(message)));
+        let _turn = match stop.run_until_cancelled(entering).await {
+            None => return Ok(Verdict::Stopped),
+            Some(Ok(None)) => return Ok(Verdict::Crowded),
+            Some(Ok(Some(turn))) => turn,
+            Some(Err(_)) => return Ok(Verdict::Retry),
+        };
+        // The wait for it has taken its time, too.
+        let time = self.left(message).min(self.config.timeout);
+        if time.is_zero() {
+            return Ok(Verdict::Retry);
+        }
+        // Not before: most of what is held waits, and needs no further copies.
+        let prepared = self.prepare(message)?;
+        let gzip = if may_be_gzip { self.codings.for_peer(destination, &prepared.body).await } else { None };
+        let started = Instant::now();
+        let ended = timeout(time, self.exchange(destination, &prepared, gzip.as_ref())).await;
+        self.turns.took(destination, matches!(ended, Ok(Ok(_))), started.elapsed());
+        let verdict = match ended {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(PeerError::NotNow(reason, why))) => self.retry(destination, reason, &why),
+            Ok(Err(PeerError::Never(reason, why))) => self.refused(destination, reason, &why),
+            Err(_) => self.retry(destination, Failure::Timeout, "it takes too long"),
+        };
+        if gzip.is_some() && matches!(verdict, Verdict::Retry | Verdict::AsItIs) {
+            self.codings.distrust(destination);
+        }
+        Ok(verdict)
+    }
+
     fn prepare(&self, message: &OutboundMessage) -> Result<Prepared, SignError> {
         let path = format!("/_matrix/federation/v1/send/{}", percent_encode(&message.txn_id));
         let body = Bytes::copy_from_slice(message.body.get().as_bytes());
         let authorization = authorize_put(self.keys.current(), &self.local, &message.destination, &path, &body)?;
         Ok(Prepared { path, authorization, body })
-    }
-
-    async fn attempt(&self, message: &OutboundMessage, prepared: &Prepared, gzip: Option<&Bytes>) -> Verdict {
-        if !self.policy.tells(&message.destination) {
-            tracing::debug!("federation.outbound denies this destination");
-            return Verdict::Denied;
-        }
-        if let Some(rest) = self.troubles.rests_for(&message.destination) {
-            return Verdict::Wait(rest);
-        }
-        let _permit = self.requests.acquire().await.expect("the semaphore is never closed");
-        // The wait for it has taken its time, too.
-        let time = self.left(message).min(self.config.timeout);
-        if time.is_zero() {
-            return Verdict::Retry;
-        }
-        match timeout(time, self.exchange(&message.destination, prepared, gzip)).await {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(PeerError::NotNow(reason, why))) => self.retry(&message.destination, reason, &why),
-            Ok(Err(PeerError::Never(reason, why))) => self.refused(&message.destination, reason, &why),
-            Err(_) => self.retry(&message.destination, Failure::Timeout, "it takes too long"),
-        }
     }
 
     async fn exchange(
@@ -270,27 +314,12 @@ impl Courier {
     }
 }
 
+fn length(message: &OutboundMessage) -> usize {
+    message.body.get().len()
+}
+
 fn count(reason: Failure) {
     metrics::counter!("rollcall_send_failures_total", "reason" => reason.as_str()).increment(1);
-}
-
-/// How long an answer asks to wait: `retry_after_ms` of its body, or else its `Retry-After`, in seconds or as a date.
-fn patience(answer: &[u8], header: Option<&HeaderValue>, now: Timestamp) -> Option<Duration> {
-    #[derive(Deserialize)]
-    struct Limited {
-        retry_after_ms: Option<u64>,
-    }
-    let body = serde_json::from_slice::<Limited>(answer).ok().and_then(|limited| limited.retry_after_ms);
-    let header = || {
-        let text = header?.to_str().ok()?.trim();
-        text.parse().ok().map(Duration::from_secs).or_else(|| http::until(text, now))
-    };
-    body.map(Duration::from_millis).or_else(header)
-}
-
-/// Somewhat more than was asked for, never less: so that whoever was told the same does not come at the same moment.
-fn beyond(asked: Duration) -> Duration {
-    asked.min(MAX_BEYOND).mul_f64(fastrand::f64() / 4.0)
 }
 
 /// The beginning of what a stranger says, on one line.
@@ -311,26 +340,6 @@ fn percent_encode(text: &str) -> String {
     encoded
 }
 
-/// Exponential back-off, each wait between half and the whole of its step, so that what failed together does not return together.
-#[derive(Debug, Clone)]
-pub(crate) struct Backoff {
-    step: Duration,
-    max: Duration,
-}
-
-impl Backoff {
-    pub(crate) fn new(min: Duration, max: Duration) -> Self {
-        Self { step: min.min(max), max }
-    }
-
-    /// The next wait.
-    pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.step.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.step = (self.step * 2).min(self.max);
-        wait
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,40 +347,5 @@ mod tests {
     #[test]
     fn transaction_ids_are_encoded_whole() {
         assert_eq!(percent_encode("a/b c?~é"), "a%2Fb%20c%3F~%C3%A9");
-    }
-
-    #[test]
-    fn back_off_doubles_up_to_its_bound() {
-        let mut pause = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
-        for whole in [1.0, 2.0, 4.0, 5.0, 5.0] {
-            let wait = pause.next().as_secs_f64();
-            assert!((whole / 2.0..=whole).contains(&wait), "{wait} of {whole}");
-        }
-    }
-
-    #[test]
-    fn what_failed_together_does_not_return_together() {
-        let first = || Backoff::new(Duration::from_secs(1), Duration::from_secs(5)).next();
-        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| first()).collect();
-        assert!(waits.len() > 50, "{} different waits", waits.len());
-    }
-
-    #[test]
-    fn patience_is_the_body_s_then_the_header_s() {
-        let now = Timestamp(1_795_400_000_500);
-        let patience = |body: &[u8], header: &str| patience(body, Some(&HeaderValue::from_str(header).unwrap()), now);
-        assert_eq!(patience(br#"{"retry_after_ms":70}"#, "9"), Some(Duration::from_millis(70)));
-        assert_eq!(patience(b"<html>", "9"), Some(Duration::from_secs(9)));
-        assert_eq!(patience(b"{}", "Mon, 23 Nov 2026 02:13:23 GMT"), Some(Duration::from_millis(2_500)));
-        assert_eq!(patience(b"{}", "Mon, 23 Nov 2020 02:13:23 GMT"), Some(Duration::ZERO));
-        assert_eq!(patience(b"{}", "soon"), None);
-    }
-
-    #[test]
-    fn nobody_comes_sooner_than_asked_nor_much_later() {
-        for _ in 0..100 {
-            assert!(beyond(Duration::from_secs(4)) <= Duration::from_secs(1));
-            assert!(beyond(Duration::from_secs(100_000)) <= MAX_BEYOND / 4);
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`sender`] | the loop around the queue |
-//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what is known of peers that fail; `kept`: to whom connections are |
+//! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what is known of peers that fail; `turns`: whose request is next; `waits`: how long to wait; `kept`: to whom connections are |
 //! | [`failure`] | why they do |
 //! | [`sign`], [`keys`] | say who we are, and check who others are |
 //! | [`peers`] | the way to a server: what the operator says ([`resolve`]), else [`discovery`] with [`well_known`] and [`dns`] |
@@ -26,4 +26,6 @@ pub mod resolve;
 pub mod sender;
 pub mod sign;
 mod trouble;
+mod turns;
+mod waits;
 pub mod well_known;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::sleep;
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt as _};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -17,18 +17,17 @@ use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::{Addressed, PeerSignal};
 use crate::model::{ServerName, TraceId};
-use crate::outbound::courier::{Backoff, Courier, Report};
+use crate::outbound::courier::{Courier, Report};
 use crate::outbound::keys::SigningKeys;
 use crate::outbound::peers::Peers;
+use crate::outbound::turns::held;
+use crate::outbound::waits::Backoff;
 use crate::policy::Policy;
 use crate::wire::envelope::Packer;
 use crate::wire::outbound::OutboundMessage;
 
-/// Deliveries held for each request that may run: most of what is held waits for a peer's next chance, and must not keep others
-/// from theirs. A transaction is at most 512 KiB (`batch.max_bytes`).
-const HELD_PER_REQUEST: usize = 4;
-/// What a queue gives one consumer at most (a limit of some quorum queues).
-const MAX_PREFETCH: usize = 2_000;
+/// For how long requests that are under way at a stop are waited for. `ops.drain_timeout` has to be longer.
+const FINISH: Duration = Duration::from_secs(5);
 /// First wait before the bus is asked again.
 const BUS_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before the bus is asked again.
@@ -68,10 +67,13 @@ struct Work {
     courier: Courier,
     partitions: u16,
     prefetch: u16,
+    /// What came before starts within so long, so that not all of it starts at once.
+    spread: Duration,
 }
 
 impl Sender {
-    /// Runs until `stop`; what is unfinished then stays unacknowledged and comes again to whoever sends next.
+    /// Runs until `stop`, and then until the requests under way are answered, for a few seconds at most. What is unfinished stays
+    /// unacknowledged and comes again to whoever sends next.
     /// Lost subscriptions are renewed. Fails only when the bus was shut down under it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), SubscriptionError> {
         let work = self.into_work();
@@ -98,16 +100,12 @@ impl Sender {
     }
 
     fn into_work(self) -> Work {
-        let held = self.config.concurrency.saturating_mul(HELD_PER_REQUEST).clamp(1, MAX_PREFETCH);
+        // Most of what is held waits for a peer's next chance, and must not keep others from theirs.
+        let prefetch = u16::try_from(held(self.config.concurrency)).unwrap_or(u16::MAX);
+        let spread = self.config.backoff_min;
         let clock = self.clock.clone();
         let courier = Courier::new(clock, self.peers, self.policy, self.keys, self.config, self.local, self.give_up);
-        Work {
-            bus: self.bus,
-            clock: self.clock,
-            courier,
-            partitions: self.partitions,
-            prefetch: u16::try_from(held).expect("MAX_PREFETCH is a u16"),
-        }
+        Work { bus: self.bus, clock: self.clock, courier, partitions: self.partitions, prefetch, spread }
     }
 }
 
@@ -122,29 +120,36 @@ impl Work {
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Stopped,
-                Some(done) = under_way.next(), if !under_way.is_empty() => {
-                    let mut tokens = Vec::new();
-                    let mut next = Some(done);
-                    while let Some(done) = next {
-                        tokens.extend(done);
-                        next = under_way.next().now_or_never().flatten();
-                    }
+                () = stop.cancelled() => break,
+                Some(tokens) = next_run(&mut under_way), if !under_way.is_empty() => {
                     if let Err(error) = subscription.ack(tokens).await {
                         return End::Lost(error);
                     }
                 }
                 delivery = subscription.next() => match delivery {
-                    Ok(delivery) => under_way.push(self.handle(delivery)),
+                    Ok(delivery) => under_way.push(self.handle(delivery, stop)),
                     Err(error) => return End::Lost(error),
                 },
             }
         }
+        let finish = async {
+            while let Some(tokens) = next_run(&mut under_way).await {
+                subscription.ack(tokens).await?;
+            }
+            Ok(())
+        };
+        match timeout(FINISH, finish).await {
+            Ok(Err(error)) => End::Lost(error),
+            Ok(Ok(())) | Err(_) => End::Stopped,
+        }
     }
 
-    /// Sees one delivery to its end; `None`: the bus is closing, leave it unacknowledged.
-    async fn handle(&self, delivery: Delivery) -> Option<Token> {
+    /// Sees one delivery to its end; `None`: the bus is closing, or `stop` came while it waited: leave it unacknowledged.
+    async fn handle(&self, delivery: Delivery, stop: &CancellationToken) -> Option<Token> {
         delivery.count_redelivery();
+        if delivery.redelivered {
+            stop.run_until_cancelled(sleep(self.spread.mul_f64(fastrand::f64()))).await?;
+        }
         let message = match decode(&delivery.body) {
             Ok(message) => message,
             Err(reason) => return self.bury(delivery, reason).await,
@@ -156,8 +161,9 @@ impl Work {
             txn_id = %message.txn_id,
             trace_id = trace.map(tracing::field::display),
         );
-        match self.courier.deliver(&message).instrument(span.clone()).await {
-            Ok(report) => {
+        match self.courier.deliver_until(&message, stop).instrument(span.clone()).await {
+            Ok(None) => None,
+            Ok(Some(report)) => {
                 let receipt = self.receipt(&message, report, trace);
                 self.publish(receipt).instrument(span).await.then_some(delivery.token)
             }
@@ -207,6 +213,17 @@ impl Work {
             sleep(pause.next()).await;
         }
     }
+}
+
+/// Waits until one is done, and says what is to be acknowledged of all that are; `None`: none is under way.
+async fn next_run(under_way: &mut (impl Stream<Item = Option<Token>> + Unpin)) -> Option<Vec<Token>> {
+    let mut next = Some(under_way.next().await?);
+    let mut tokens = Vec::new();
+    while let Some(done) = next {
+        tokens.extend(done);
+        next = under_way.next().now_or_never().flatten();
+    }
+    Some(tokens)
 }
 
 fn decode(body: &[u8]) -> Result<OutboundMessage, String> {

@@ -8,7 +8,8 @@ use axum::http::{Request, StatusCode};
 use rollcall::clock::{Clock as _, SystemClock};
 use rollcall::config::{FederationConfig, FederationVia, ServerLists, ServerRules};
 use rollcall::core::signal::Outcome;
-use rollcall::model::Timestamp;
+use rollcall::lifecycle::spawn;
+use rollcall::model::{ServerName, Timestamp};
 use rollcall::outbound::courier::{Courier, Report};
 use rollcall::outbound::discovery::Ports;
 use rollcall::outbound::dns::Dns;
@@ -20,7 +21,9 @@ use rollcall::wire::outbound::OutboundMessage;
 use ruma::api::federation::authentication::XMatrix;
 use ruma::serde::Base64;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::edge::PATIENCE;
 use super::name;
 use super::peer::{Answer, Peer};
 
@@ -217,9 +220,39 @@ async fn a_peer_that_never_answers_well_gets_it_until_it_is_too_old() {
 #[tokio::test]
 async fn a_peer_that_hangs_holds_it_no_longer_than_its_time() {
     let peer = Peer::start("b.example", vec![Answer::Never]).await;
-    let expired = tokio::time::timeout(Duration::from_secs(8), deliver(&peer, 400)).await;
+    let expired = timeout(Duration::from_secs(8), deliver(&peer, 400)).await;
     assert_eq!(expired.expect("config.timeout is 10 s, its own time 0.4 s"), ended(Outcome::Expired));
     assert_eq!(peer.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn more_silent_peers_than_requests_leave_those_who_answer_their_turn() {
+    let (silent, quick) = (Peer::start("b.example", vec![Answer::Never]).await, Peer::start("c.example", vec![]).await);
+    let mut config = config("c.example", &quick.base);
+    let names: Vec<_> = (0..10).map(|number| name(&format!("{number}.example"))).collect();
+    config.resolve.extend(names.iter().map(|name| (name.clone(), silent.base.clone())));
+    let courier = Arc::new(courier_by(peers(&config), config, key(), GIVE_UP));
+    let to = |destination: &ServerName| OutboundMessage { destination: destination.clone(), ..message(60_000) };
+    let (delivered, quick) = (ended(Outcome::Delivered), to(&quick.name));
+    assert_eq!(courier.deliver(&quick).await.unwrap(), delivered);
+    let begin = |destination: &ServerName| {
+        let (courier, message) = (courier.clone(), to(destination));
+        spawn("a transaction", async move { courier.deliver(&message).await.unwrap() })
+    };
+    let mut waiting: Vec<_> = names.iter().map(begin).collect();
+    let end = Instant::now() + PATIENCE;
+    // Being new, two of them may be sent to.
+    while silent.seen().len() < 2 {
+        assert!(Instant::now() < end, "nothing was sent");
+        sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..10 {
+        assert_eq!(timeout(PATIENCE, courier.deliver(&quick)).await.expect("a turn").unwrap(), delivered);
+    }
+    for transaction in &mut waiting {
+        assert!(!transaction.is_finished());
+        transaction.abort();
+    }
 }
 
 #[tokio::test]

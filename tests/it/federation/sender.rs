@@ -14,6 +14,7 @@ use rollcall::outbound::sender::Sender;
 use rollcall::policy::Policy;
 use rollcall::wire::envelope::Packet;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +107,42 @@ async fn a_sender_that_ends_in_between_leaves_it_to_the_next() {
     let seen = peer.seen();
     assert_eq!((seen.len(), &seen[0].uri, &seen[0].body), (2, &seen[1].uri, &seen[1].body));
     stop.cancel();
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_is_under_way_and_leaves_what_waits_to_the_next() {
+    let gate = Arc::new(Notify::new());
+    let own = Own::start().await;
+    let peer = Peer::start("b.example", vec![Answer::When(gate.clone())]).await;
+    let failing = Peer::start("c.example", vec![Answer::Now(StatusCode::BAD_GATEWAY, String::new())]).await;
+    let mut sender = sender(&own, &peer);
+    sender.config.resolve.insert(failing.name.clone(), failing.base.clone());
+    sender.config.backoff_min = Duration::from_secs(60);
+    sender.config.backoff_max = Duration::from_secs(60);
+    sender.peers = peers(&sender.config);
+    publish(&own, message("1", 300_000)).await;
+    publish(&own, message("2", 300_000).replace("b.example", "c.example")).await;
+    let stop = CancellationToken::new();
+    let task = spawn("sender", sender.run(stop.clone()));
+    let end = Instant::now() + PATIENCE;
+    while peer.seen().is_empty() || failing.seen().is_empty() {
+        assert!(Instant::now() < end, "nothing was sent");
+        sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    publish(&own, message("3", 300_000)).await;
+    assert!(!task.is_finished());
+    gate.notify_one();
+    let stopped = Instant::now();
+    task.await.unwrap().unwrap();
+    assert!(stopped.elapsed() < Duration::from_secs(4), "nothing but a back-off is left");
+    assert_eq!(receipt(&own).await, ("1".into(), Outcome::Delivered));
+    for txn_id in ["2", "3"] {
+        let left = own.take(Queue::Outbound).await;
+        let left: serde_json::Value = serde_json::from_slice(&left.body).unwrap();
+        assert_eq!(left["txn_id"], txn_id);
+    }
+    assert_eq!((peer.seen().len(), failing.seen().len()), (1, 1));
 }
 
 fn ok() -> Answer {
