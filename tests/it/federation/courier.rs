@@ -226,6 +226,19 @@ async fn a_peer_that_hangs_holds_it_no_longer_than_its_time() {
 }
 
 #[tokio::test]
+async fn a_peer_that_answers_byte_by_byte_holds_it_no_longer_than_its_time() {
+    let peer = Peer::start("b.example", vec![Answer::Dribble]).await;
+    let expired = timeout(PATIENCE, deliver(&peer, 1_000)).await;
+    assert_eq!(expired.expect("its own time is 1 s"), ended(Outcome::Expired));
+    let mut config = config("b.example", &peer.base);
+    config.timeout = Duration::from_secs(1);
+    // Whether it counts as an answer or not, it ends: whoever has failed once gets no second attempt.
+    let courier = courier_by(peers(&config), config, key(), Duration::ZERO);
+    timeout(PATIENCE, courier.deliver(&message(60_000))).await.expect("a request has 1 s").unwrap();
+    assert_eq!(peer.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn more_silent_peers_than_requests_leave_those_who_answer_their_turn() {
     let (silent, quick) = (Peer::start("b.example", vec![Answer::Never]).await, Peer::start("c.example", vec![]).await);
     let mut config = config("c.example", &quick.base);

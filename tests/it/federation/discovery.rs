@@ -271,6 +271,18 @@ async fn a_host_that_takes_connections_and_says_nothing_leaves_time_to_reach_its
 }
 
 #[tokio::test]
+async fn a_host_whose_well_known_comes_byte_by_byte_leaves_time_to_reach_its_server() {
+    let world = World::new(&[]).await;
+    world.site.dribble(WELL_KNOWN);
+    let ports = Ports { well_known: world.site.address.port(), federation: world.server.address.port() };
+    let config = config(&world.authority, &[&world.site_at, &world.server_at]);
+    let config = FederationConfig { timeout: Duration::from_secs(4), ..config };
+    let peers = Peers::new(&config, world.names.dns(), Arc::new(world.clock.clone()), ports).unwrap();
+    let report = courier_by(peers, config, key(), GIVE_UP).deliver(&message(3_800)).await.unwrap();
+    assert_eq!((report, world.site.asked_for(WELL_KNOWN)), (ended(Outcome::Delivered), 1));
+}
+
+#[tokio::test]
 async fn a_host_is_asked_for_well_known_once_however_it_is_spelled() {
     let world = World::new(&[]).await;
     for spelling in ["B.Example", "b.example", "b.EXAMPLE"] {

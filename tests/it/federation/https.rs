@@ -1,6 +1,6 @@
 //! HTTPS servers made for tests, with certificates of an authority of the test's own, and what they were asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,6 +73,8 @@ struct Shared {
     connections: Mutex<usize>,
     asked: Mutex<Vec<Asked>>,
     answers: Mutex<HashMap<String, Answer>>,
+    /// Paths whose answers come byte by byte, for ever.
+    dribbling: Mutex<HashSet<String>>,
 }
 
 /// A server on loopback. Whatever no answer was given for is 200 `{}`, but `.well-known` is 404.
@@ -101,6 +103,11 @@ impl Https {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), (*value).to_owned())).collect();
         let answer = (StatusCode::from_u16(status).unwrap(), headers, body.to_owned());
         self.shared.answers.lock().unwrap().insert(path.to_owned(), answer);
+    }
+
+    /// The answer of `path` begins at once and never ends.
+    pub(crate) fn dribble(&self, path: &str) {
+        self.shared.dribbling.lock().unwrap().insert(path.to_owned());
     }
 
     /// It says that `server` stands in for it.
@@ -175,6 +182,9 @@ async fn answer(
     let path = parts.uri.path().to_owned();
     let host = parts.headers["host"].to_str().unwrap().to_owned();
     shared.asked.lock().unwrap().push(Asked { sni, host, path: path.clone() });
+    if shared.dribbling.lock().unwrap().contains(&path) {
+        return super::peer::dribble();
+    }
     let known = shared.answers.lock().unwrap().get(&path).cloned();
     let usual = || match path.starts_with("/.well-known/") {
         true => (StatusCode::NOT_FOUND, Vec::new(), String::new()),

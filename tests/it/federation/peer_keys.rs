@@ -216,3 +216,14 @@ async fn a_server_that_says_nothing_holds_a_question_for_keys_no_longer_than_its
     assert!(unanswered.to_string().ends_with("it takes too long"), "{unanswered:?}");
     assert!(started.elapsed() >= ASK_TIMEOUT && started.elapsed() < 2 * ASK_TIMEOUT, "{:?}", started.elapsed());
 }
+
+#[tokio::test]
+async fn keys_that_come_byte_by_byte_hold_a_question_no_longer_than_its_time() {
+    let peer = Peer::start("b.example", vec![]).await;
+    peer.dribbles();
+    let config = FederationConfig { timeout: Duration::from_secs(1), ..config("b.example", &peer.base) };
+    let keys = PeerKeys::new(peers(&config), Arc::new(Moved::new()));
+    let answer = timeout(ASK_TIMEOUT / 2, keys.with_key(&peer.name, "ed25519:p_1", None)).await.expect("it is cut off");
+    assert!(matches!(answer, Err(PeerKeyError::Unavailable { .. })), "{answer:?}");
+    assert_eq!(peer.asked_for_keys(), 1);
+}
