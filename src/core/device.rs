@@ -9,10 +9,13 @@ use crate::model::{Presence, Timestamp};
 /// What is known of one device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Device {
-    /// What it set last; `None`: never said.
+    /// What it set last, explicitly; `None`: never.
     set: Option<Presence>,
     /// Orders changes of `set`.
     set_at: Stamp,
+    /// What its last activity implies, as by /sync.
+    implied: Option<Presence>,
+    implied_at: Timestamp,
     /// Since when it has been idle, as the device said itself.
     idle_since: Option<Timestamp>,
     idle_at: Stamp,
@@ -38,13 +41,15 @@ impl Device {
         counts
     }
 
-    /// C4. As by /sync: never overrides an explicit `busy`, `unavailable` or `offline`.
-    pub(super) fn heard_from(&mut self, presence: Option<Presence>, stamp: &Stamp, now: Timestamp) {
-        self.touch(stamp.ts);
-        let explicit = matches!(self.set, Some(Presence::Busy | Presence::Unavailable | Presence::Offline));
-        if !explicit && supersedes(stamp, &self.set_at, now) {
-            self.set = Some(presence.unwrap_or(Presence::Online));
-            // Not `set_at = stamp`: only what was set explicitly defends itself against older events.
+    /// C4. As by /sync. Kept apart from what was set, which it never overrides; of two of one moment the higher presence counts.
+    pub(super) fn heard_from(&mut self, presence: Option<Presence>, at: Timestamp, now: Timestamp) {
+        self.touch(at);
+        let presence = presence.unwrap_or(Presence::Online);
+        let is_ahead = |at: Timestamp| at > now.plus(Settings::SKEW_MS);
+        let outdoes_clock = is_ahead(self.implied_at) && !is_ahead(at);
+        if outdoes_clock || (at, Some(presence)) > (self.implied_at, self.implied) {
+            self.implied = Some(presence);
+            self.implied_at = at;
         }
     }
 
@@ -85,12 +90,19 @@ impl Device {
 
     /// What it contributes at `horizon`; `None`: it never said anything.
     pub(super) fn presence(&self, horizon: Timestamp, settings: &Settings) -> Option<Presence> {
-        let set = self.set?;
+        let set = self.chosen()?;
         if horizon >= self.heard.plus(settings.offline_after_ms) {
             return Some(Presence::Offline);
         }
         let idle = self.idle_since.is_some_and(|since| horizon >= since.plus(settings.idle_after_ms));
         Some(if set == Presence::Online && idle { Presence::Unavailable } else { set })
+    }
+
+    /// What it set, or implied since. An explicit `busy`, `unavailable` or `offline` stays until it sets anew.
+    fn chosen(&self) -> Option<Presence> {
+        let is_explicit = matches!(self.set, Some(Presence::Busy | Presence::Unavailable | Presence::Offline));
+        let implied = self.implied.filter(|_| !is_explicit && self.implied_at > self.set_at.ts);
+        implied.or(self.set)
     }
 
     /// Whether its user acts on it right now.
@@ -122,7 +134,7 @@ impl Device {
         let idle = self.idle_since.map(|since| since.plus(settings.idle_after_ms));
         let candidates =
             [Some(self.heard.plus(settings.offline_after_ms)), Some(self.active.plus(settings.granularity_ms)), idle];
-        self.set?;
+        self.chosen()?;
         candidates.into_iter().flatten().filter(|at| *at > horizon).min()
     }
 

@@ -142,7 +142,7 @@ impl User {
                 self.tell_changes(me, turn, Cause::Explicit);
             }
             UserSignal::Activity { device, set_presence, stamp } => {
-                self.device(device.clone()).heard_from(set_presence, &stamp, turn.now);
+                self.device(device.clone()).heard_from(set_presence, stamp.ts, turn.now);
                 self.device_spoke(me, turn);
                 self.imply_session(me, device, stamp.ts, turn);
             }

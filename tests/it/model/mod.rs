@@ -37,6 +37,7 @@ enum Operation {
     Activity {
         user: usize,
         device: usize,
+        implied: Option<Presence>,
     },
     Idle {
         user: usize,
@@ -73,11 +74,13 @@ fn operation() -> impl Strategy<Value = Operation> {
     use Operation::{Activity, Answer, Idle, List, Outage, Repeat, Restart, Session, Set, Tick};
     let presence =
         prop::sample::select(vec![Presence::Offline, Presence::Unavailable, Presence::Online, Presence::Busy]);
+    let implied = prop::option::of(presence.clone());
     let (user, device) = (0..USERS.len(), 0..DEVICES.len());
     prop_oneof![
         4 => (user.clone(), device.clone(), presence, any::<u8>())
             .prop_map(|(user, device, presence, message)| Set { user, device, presence, message }),
-        2 => (user.clone(), device.clone()).prop_map(|(user, device)| Activity { user, device }),
+        3 => (user.clone(), device.clone(), implied)
+            .prop_map(|(user, device, implied)| Activity { user, device, implied }),
         1 => (user.clone(), device, any::<bool>()).prop_map(|(user, device, on)| Idle { user, device, on }),
         2 => (user.clone(), prop::bool::weighted(0.7)).prop_map(|(user, on)| Session { user, on }),
         4 => (user.clone(), user.clone(), prop::bool::weighted(0.7)).prop_map(|(user, target, on)| List { user, target, on }),
@@ -126,9 +129,9 @@ impl Run {
                 let status_msg = rollcall::core::signal::MessageEdit::Set(message.to_string().into());
                 self.tell(user, UserSignal::Status { device: device(DEVICES[at]), presence, status_msg, stamp });
             }
-            Operation::Activity { user, device: at } => {
+            Operation::Activity { user, device: at, implied } => {
                 let stamp = self.home(user).stamp(now);
-                self.tell(user, UserSignal::Activity { device: device(DEVICES[at]), set_presence: None, stamp });
+                self.tell(user, UserSignal::Activity { device: device(DEVICES[at]), set_presence: implied, stamp });
             }
             Operation::Idle { user, device: at, on } => {
                 let stamp = self.home(user).stamp(now);

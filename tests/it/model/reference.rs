@@ -31,6 +31,8 @@ pub struct Reference {
 #[derive(Default, Clone, Copy)]
 struct Device {
     set: Option<Presence>,
+    /// By activity since it was set.
+    implied: Option<Presence>,
     heard: Timestamp,
     idle_since: Option<Timestamp>,
 }
@@ -39,13 +41,13 @@ impl Reference {
     pub fn perform(&mut self, now: Timestamp, operation: &Operation) {
         match *operation {
             Operation::Set { user, device, presence, message } => {
-                self.devices.insert((user, device), Device { set: Some(presence), heard: now, idle_since: None });
+                self.devices.insert((user, device), Device { set: Some(presence), heard: now, ..Device::default() });
                 self.messages.insert(user, message);
             }
-            Operation::Activity { user, device } => {
+            Operation::Activity { user, device, implied } => {
                 let device = self.devices.entry((user, device)).or_default();
                 device.heard = now;
-                device.set = device.set.or(Some(Presence::Online));
+                device.implied = Some(implied.unwrap_or(Presence::Online));
                 self.heard.insert(user, now);
             }
             Operation::Idle { user, device, on } => {
@@ -94,7 +96,7 @@ impl Reference {
 
     /// Nobody ever heard of the user: whether that is unknown or offline is nobody's business.
     pub fn was_never_there(&self, user: usize) -> bool {
-        !self.devices.iter().any(|((of, _), device)| *of == user && device.set.is_some())
+        !self.devices.iter().any(|((of, _), device)| *of == user && device.chosen().is_some())
     }
 
     pub fn lists(&self, user: usize, target: usize) -> bool {
@@ -109,8 +111,15 @@ impl Reference {
 }
 
 impl Device {
+    fn chosen(&self) -> Option<Presence> {
+        match self.set {
+            None | Some(Presence::Online) => self.implied.or(self.set),
+            explicit => explicit,
+        }
+    }
+
     fn presence(&self, now: Timestamp) -> Option<Presence> {
-        let set = self.set?;
+        let set = self.chosen()?;
         if now.since(self.heard) >= OFFLINE_MS {
             return Some(Presence::Offline);
         }

@@ -35,7 +35,7 @@ fn user_act(world: &mut World, user: UserId, act: UserAct) {
         UserAct::Status(device, presence, status_msg) => UserSignal::Status { device, presence, status_msg, stamp },
         UserAct::Idle(device, idle_ms) => UserSignal::Idle { device, idle_ms, stamp },
         UserAct::Kind(device, kind) => UserSignal::Device { device, device_type: kind.map(Into::into), stamp },
-        UserAct::Active(device) => UserSignal::Activity { device, set_presence: None, stamp },
+        UserAct::Active(device, set_presence) => UserSignal::Activity { device, set_presence, stamp },
         UserAct::Start(device, lease_ms) => {
             let action = SessionAction::Start { lease_ms, edge: Some("edge".into()) };
             UserSignal::Session { device, action, stamp }

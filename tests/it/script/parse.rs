@@ -47,7 +47,7 @@ pub enum UserAct {
     Status(DeviceId, Presence, MessageEdit),
     Idle(DeviceId, Option<u64>),
     Kind(DeviceId, Option<String>),
-    Active(DeviceId),
+    Active(DeviceId, Option<Presence>),
     Start(DeviceId, u64),
     Stop(DeviceId),
     List(Vec<UserId>, bool),
@@ -97,7 +97,10 @@ fn user_act(line: &str, words: &[&str]) -> Result<UserAct, String> {
     match words {
         ["on", on, "idle", time] => Ok(UserAct::Idle(device(on)?, Some(ms(time)?))),
         ["on", on, "back"] => Ok(UserAct::Idle(device(on)?, None)),
-        ["on", on, "active"] => Ok(UserAct::Active(device(on)?)),
+        ["on", on, "active"] => Ok(UserAct::Active(device(on)?, None)),
+        ["on", on, "active", "as", presence] => {
+            Ok(UserAct::Active(device(on)?, Some(Presence::parse(presence).ok_or("no presence")?)))
+        }
         ["on", on, "is", "gone"] => Ok(UserAct::Kind(device(on)?, None)),
         ["on", on, "is", kind] => Ok(UserAct::Kind(device(on)?, Some((*kind).into()))),
         ["on", on, "starts"] => Ok(UserAct::Start(device(on)?, LEASE_MS)),
