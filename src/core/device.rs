@@ -22,9 +22,9 @@ pub struct Device {
     /// Its kind, such as `mobile`.
     kind: Option<Box<str>>,
     kind_at: Stamp,
-    /// Its last activity.
-    active: Timestamp,
-    /// Until when it counts as heard: its last activity, or the end of its lease.
+    /// When its user last acted on it, beside setting a presence, as far as its activity tells.
+    acted: Timestamp,
+    /// Until when it counts as heard: its last word, or the end of its lease.
     heard: Timestamp,
 }
 
@@ -32,7 +32,7 @@ impl Device {
     /// C1. Explicit: whether it counted (was newer than what was there).
     pub(super) fn set_presence(&mut self, presence: Presence, stamp: Stamp, now: Timestamp) -> bool {
         let counts = supersedes(&stamp, &self.set_at, now);
-        self.touch(stamp.ts);
+        self.heard = self.heard.max(stamp.ts);
         if counts {
             self.set = Some(presence);
             self.idle_since = None;
@@ -43,8 +43,11 @@ impl Device {
 
     /// C4. As by /sync. Kept apart from what was set, which it never overrides; of two of one moment the higher presence counts.
     pub(super) fn heard_from(&mut self, presence: Option<Presence>, at: Timestamp, now: Timestamp) {
-        self.touch(at);
+        self.heard = self.heard.max(at);
         let presence = presence.unwrap_or(Presence::Online);
+        if presence > Presence::Unavailable {
+            self.acted = self.acted.max(at);
+        }
         let is_ahead = |at: Timestamp| at > now.plus(Settings::SKEW_MS);
         let outdoes_clock = is_ahead(self.implied_at) && !is_ahead(at);
         if outdoes_clock || (at, Some(presence)) > (self.implied_at, self.implied) {
@@ -61,7 +64,7 @@ impl Device {
         self.idle_since = idle_ms.map(|ms| stamp.ts.minus(ms));
         self.heard = self.heard.max(stamp.ts);
         if idle_ms.is_none() {
-            self.touch(stamp.ts);
+            self.acted = self.acted.max(stamp.ts);
         }
         self.idle_at = stamp;
     }
@@ -108,7 +111,7 @@ impl Device {
     /// Whether its user acts on it right now.
     pub(super) fn is_active(&self, horizon: Timestamp, settings: &Settings) -> bool {
         let reachable = matches!(self.presence(horizon, settings), Some(Presence::Online | Presence::Busy));
-        reachable && self.idle_since.is_none() && horizon < self.active.plus(settings.granularity_ms)
+        reachable && self.idle_since.is_none() && horizon < self.active().plus(settings.granularity_ms)
     }
 
     /// Its kind, such as `mobile` (C3).
@@ -121,8 +124,13 @@ impl Device {
         self.idle_since
     }
 
+    /// When its user last acted on it. A client that is idle, or goes on behind a user who wants not to be seen, says nothing of that.
     pub(super) fn active(&self) -> Timestamp {
-        self.active
+        if matches!(self.set, Some(Presence::Unavailable | Presence::Offline)) {
+            return self.set_at.ts;
+        }
+        let acted = self.idle_since.map_or(self.acted, |since| self.acted.min(since));
+        acted.max(self.set_at.ts)
     }
 
     pub(super) fn heard(&self) -> Timestamp {
@@ -133,14 +141,9 @@ impl Device {
     pub(super) fn next_change(&self, horizon: Timestamp, settings: &Settings) -> Option<Timestamp> {
         let idle = self.idle_since.map(|since| since.plus(settings.idle_after_ms));
         let candidates =
-            [Some(self.heard.plus(settings.offline_after_ms)), Some(self.active.plus(settings.granularity_ms)), idle];
+            [Some(self.heard.plus(settings.offline_after_ms)), Some(self.active().plus(settings.granularity_ms)), idle];
         self.chosen()?;
         candidates.into_iter().flatten().filter(|at| *at > horizon).min()
-    }
-
-    fn touch(&mut self, at: Timestamp) {
-        self.active = self.active.max(at);
-        self.heard = self.heard.max(at);
     }
 }
 

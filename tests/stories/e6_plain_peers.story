@@ -22,7 +22,6 @@ advance 30s
     103.9s a → b: push @john:a online since 103s
 @mary:a on DESK offline
 advance 80s
-    124.9s a → b: push @mary:a offline since 4s
     163.9s a → b: push @john:a online since 163s
     181.0s to @john:a: @alice:b unknown
 @john:a reads list

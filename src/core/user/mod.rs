@@ -293,13 +293,13 @@ enum Cause {
     Inferred,
 }
 
-/// Whether somebody who knows `told` would notice `new`: mere activity counts once in a while.
+/// Whether somebody who knows `told` would notice `new`: mere activity counts once in a while, and never of who is offline.
 pub(super) fn is_noticeable(told: &Status, new: &Status, granularity_ms: u64) -> bool {
     told.presence != new.presence
         || told.currently_active != new.currently_active
         || told.status_msg != new.status_msg
         || told.device_types != new.device_types
-        || new.last_active.since(told.last_active) >= granularity_ms
+        || new.presence != Presence::Offline && new.last_active.since(told.last_active) >= granularity_ms
 }
 
 fn evict_oldest(devices: &mut Vec<(DeviceId, Device)>) {
