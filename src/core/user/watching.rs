@@ -24,7 +24,7 @@ impl User {
         let leases = self.state.sessions.iter().filter(|session| session.device == *device);
         let rest = leases.map(|session| session.until).max().unwrap_or_default();
         if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {
-            if until > Timestamp(0) { device.lease_until(until) } else { device.cut_lease(rest, turn.now) }
+            if until > Timestamp(0) { device.lease_until(until) } else { device.cut_lease(rest, stamp.ts) }
         }
         self.dirty.state = true;
         self.tell_changes(me, turn, Cause::Inferred);
