@@ -20,10 +20,8 @@ advance 10s
     online active on mobile, known for 5s
 @john:a on PHONE is gone
 advance 2m
-    40.6s to @john:a: @alice:b online active
     49.9s a → b: push @john:a offline since 19s
     50.9s to @alice:b: @john:a offline since 20s
-    94.6s b → a: push @alice:b online since 64s
-    95.7s to @john:a: @alice:b online since 65s
-    114.6s b → a: reminder (mine 1, yours 1)
-    119.6s a → b: answer
+    74.9s a → b: unpoll @alice:b
+    104.9s a → b: reminder (mine 1, yours 0)
+    109.6s b → a: answer

@@ -151,7 +151,11 @@ impl User {
                 self.device_spoke(me, turn);
             }
             UserSignal::Device { device, device_type, stamp } => {
+                let gone = device_type.is_none().then(|| (device.clone(), stamp.clone()));
                 self.device(device).set_kind(device_type, stamp, turn.now);
+                if let Some((device, stamp)) = gone {
+                    self.depart(me, &device, &stamp, turn);
+                }
                 self.device_spoke(me, turn);
             }
             UserSignal::Session { device, action, stamp } => self.session(me, &device, action, &stamp, turn),

@@ -50,6 +50,16 @@ pub(super) fn imply(sessions: &mut Vec<Session>, device: DeviceId, at: Timestamp
     }
 }
 
+/// The device is gone: forgets those that are not newer than that.
+pub(super) fn depart(sessions: &mut Vec<Session>, device: &DeviceId, stamp: &Stamp, now: Timestamp) {
+    let is_newer = |session: &Session| {
+        let is_implied = session.stamp == Stamp::default();
+        let implied_later = session.until.minus(Settings::IMPLIED_LEASE_MS) > stamp.ts;
+        if is_implied { implied_later } else { !supersedes(stamp, &session.stamp, now) }
+    };
+    sessions.retain(|session| session.device != *device || is_newer(session));
+}
+
 fn end_everywhere(sessions: &mut [Session], device: &DeviceId, stamp: &Stamp, now: Timestamp) -> bool {
     let is_older = |session: &&mut Session| {
         session.device == *device && session.edge.is_some() && supersedes(stamp, &session.stamp, now)

@@ -14,6 +14,7 @@ impl User {
         turn: &mut Turn<'_>,
     ) {
         let until = match &action {
+            SessionAction::Start { .. } if self.is_gone_since(device, stamp.ts) => return,
             SessionAction::Start { lease_ms, .. } => stamp.ts.plus(*lease_ms),
             SessionAction::Stop | SessionAction::Leave { .. } => Timestamp(0),
         };
@@ -21,8 +22,7 @@ impl User {
         if !sessions::apply(&mut self.state.sessions, device, action, until, stamp, turn.now) {
             return;
         }
-        let leases = self.state.sessions.iter().filter(|session| session.device == *device);
-        let rest = leases.map(|session| session.until).max().unwrap_or_default();
+        let rest = self.last_lease(device);
         if let Some((_, device)) = self.state.devices.iter_mut().find(|(id, _)| id == device) {
             if until > Timestamp(0) { device.lease_until(until) } else { device.cut_lease(rest, stamp.ts) }
         }
@@ -34,9 +34,31 @@ impl User {
         }
     }
 
+    /// C3: the device is gone, and cares no longer. Sessions that are newer stay.
+    pub(super) fn depart(&mut self, me: &UserId, id: &DeviceId, stamp: &Stamp, turn: &mut Turn<'_>) {
+        sessions::depart(&mut self.state.sessions, id, stamp, turn.now);
+        let rest = self.last_lease(id);
+        if let Some((_, device)) = self.state.devices.iter_mut().find(|(known, _)| known == id) {
+            device.cut_lease(rest, Timestamp(0));
+        }
+        self.update_watching(me, turn);
+    }
+
+    fn last_lease(&self, device: &DeviceId) -> Timestamp {
+        let leases = self.state.sessions.iter().filter(|session| session.device == *device);
+        leases.map(|session| session.until).max().unwrap_or_default()
+    }
+
+    fn is_gone_since(&self, id: &DeviceId, at: Timestamp) -> bool {
+        self.state.devices.iter().any(|(known, device)| known == id && device.is_gone_since(at))
+    }
+
     /// Whoever is heard of cares about the list for a while, unless they said that they do not. It is no lease: whether the device is
     /// there is judged by when it was heard.
     pub(super) fn imply_session(&mut self, me: &UserId, device: DeviceId, at: Timestamp, turn: &mut Turn<'_>) {
+        if self.is_gone_since(&device, at) {
+            return;
+        }
         if sessions::imply(&mut self.state.sessions, device, at, turn.now) {
             self.dirty.state = true;
             self.update_watching(me, turn);

@@ -1,6 +1,6 @@
 //! Who is polled, and when (E1, E5).
 
-use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal, UserSignal};
+use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal, SessionAction, UserSignal};
 use rollcall::model::{Presence, Serial};
 use rollcall::wire::envelope::Job;
 use serde_json::{Value, json};
@@ -47,6 +47,26 @@ fn who_is_heard_of_cares_about_the_list_for_a_while() {
     heard(&mut b, now);
     let seen = said(&pass(&mut now, 10, &mut a, &mut b));
     assert!(seen.iter().all(|line| !line.contains("poll")), "who said that they do not care is believed: {seen:?}");
+}
+
+/// C3: nobody is left to care, however long the lease was.
+#[test]
+fn a_device_that_is_gone_cares_no_longer() {
+    let (mut now, mut a, mut b) = friends();
+    b.session(now, BOB, HOUR);
+    pass(&mut now, 10, &mut a, &mut b);
+    let (early, late) = (b.stamp(now), b.stamp(now.plus(1_000)));
+    now = now.plus(1_000);
+    b.tell(now, BOB, UserSignal::Device { device: device("PHONE"), device_type: None, stamp: late });
+    // Said before, read after.
+    let start = || SessionAction::Start { lease_ms: 3_600_000, edge: Some("edge".into()) };
+    b.tell(now, BOB, UserSignal::Session { device: device("PHONE"), action: start(), stamp: early.clone() });
+    b.tell(now, BOB, UserSignal::Activity { device: device("PHONE"), set_presence: None, stamp: early });
+    let seen = said(&pass(&mut now, 60, &mut a, &mut b));
+    assert_eq!(seen, ["b.example: unpoll @alice:a.example"], "after the linger");
+    b.session(now, BOB, HOUR);
+    let seen = said(&pass(&mut now, 10, &mut a, &mut b));
+    assert!(seen.contains(&"b.example: poll @alice:a.example".to_owned()), "it is back: {seen:?}");
 }
 
 /// It says when a device was heard, and no more: whoever falls silent is offline as soon as ever.
