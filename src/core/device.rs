@@ -149,6 +149,12 @@ impl Device {
         word.max(self.leased)
     }
 
+    /// The last time that it said anything, or had a lease.
+    pub(super) fn last_word(&self) -> Timestamp {
+        let words = [self.set_at.ts, self.idle_at.ts, self.kind_at.ts, self.heard, self.leased, self.gone_at];
+        words.into_iter().max().unwrap_or_default()
+    }
+
     /// The next moment after `horizon` at which time alone changes what it contributes.
     pub(super) fn next_change(&self, horizon: Timestamp, settings: &Settings) -> Option<Timestamp> {
         let idle = self.idle_since.map(|since| since.plus(settings.idle_after_ms));

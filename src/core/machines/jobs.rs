@@ -78,7 +78,7 @@ impl Machines {
     fn compact_users(&mut self, now: Timestamp) {
         let mut useless = Vec::new();
         for (number, Member { user, .. }) in self.users.iter_mut() {
-            user.compact(now, &self.settings);
+            user.compact(now, self.users_horizon, &self.settings);
             note_dirty(number, user, &mut self.dirty_users);
             if user.is_useless() {
                 useless.push(number);

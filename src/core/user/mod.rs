@@ -92,6 +92,8 @@ pub(super) struct Dirty {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UserState {
     devices: Vec<(DeviceId, Device)>,
+    /// The last activity on devices that were forgotten.
+    active: Timestamp,
     message: Option<Box<str>>,
     message_at: Stamp,
     sessions: Vec<Session>,
@@ -191,9 +193,28 @@ impl User {
         devices.chain(sessions).chain(waits).min()
     }
 
-    /// Forgets tombstones that are old enough.
-    pub fn compact(&mut self, now: Timestamp, settings: &Settings) {
+    /// Forgets tombstones that are old enough, and devices of which nothing was heard for as long, up to `horizon`.
+    pub fn compact(&mut self, now: Timestamp, horizon: Timestamp, settings: &Settings) {
         self.dirty.relations |= self.relations.compact(now, settings.rules());
+        self.dirty.state |= self.forget_devices(now.min(horizon), settings);
+        if self.state.devices.is_empty() {
+            self.dirty.state |= sessions::forget(&mut self.state.sessions, now.min(horizon));
+        }
+    }
+
+    /// Whoever watches notices nothing of it: such a device has been offline for long, and when somebody last acted on it is kept.
+    fn forget_devices(&mut self, horizon: Timestamp, settings: &Settings) -> bool {
+        let is_old = |device: &Device| horizon.since(device.last_word()) >= Settings::TOMBSTONE_MS;
+        let is_any_old = self.state.devices.iter().any(|(_, device)| is_old(device));
+        // Unless that is yet to be told.
+        if !is_any_old || self.merged(horizon, settings).presence < self.state.told.presence {
+            return false;
+        }
+        let UserState { devices, active, .. } = &mut self.state;
+        for (_, device) in devices.extract_if(.., |(_, device)| is_old(device)) {
+            *active = device.active().max(*active);
+        }
+        true
     }
 
     /// Whether a device was ever heard: looks at what handling a signal begins with.
@@ -253,8 +274,8 @@ impl User {
     }
 
     fn merged(&self, horizon: Timestamp, settings: &Settings) -> Status {
-        let mut status =
-            Status { presence: Presence::Offline, status_msg: self.state.message.clone(), ..Status::default() };
+        let (status_msg, last_active) = (self.state.message.clone(), self.state.active);
+        let mut status = Status { presence: Presence::Offline, status_msg, last_active, ..Status::default() };
         for (_, device) in &self.state.devices {
             status.last_active = status.last_active.max(device.active());
             status.currently_active |= device.is_active(horizon, settings);

@@ -50,6 +50,13 @@ pub(super) fn imply(sessions: &mut Vec<Session>, device: DeviceId, at: Timestamp
     }
 }
 
+/// Forgets what has ended; whether there was any. An end is remembered for as long as a start of before it might run.
+pub(super) fn forget(sessions: &mut Vec<Session>, now: Timestamp) -> bool {
+    let before = sessions.len();
+    sessions.retain(|session| session.until > now || now.since(session.stamp.ts) < LEASE_MAX_MS);
+    sessions.len() < before
+}
+
 /// The device is gone: forgets those that are not newer than that.
 pub(super) fn depart(sessions: &mut Vec<Session>, device: &DeviceId, stamp: &Stamp, now: Timestamp) {
     let is_newer = |session: &Session| {
@@ -77,7 +84,7 @@ fn put(sessions: &mut Vec<Session>, new: Session, now: Timestamp) -> bool {
         Some(at) if !supersedes(&new.stamp, &sessions[at].stamp, now) => return false,
         Some(at) => sessions[at] = new,
         None => {
-            sessions.retain(|session| session.until > now || now.since(session.stamp.ts) < LEASE_MAX_MS);
+            forget(sessions, now);
             if sessions.len() >= Settings::MAX_DEVICES {
                 let oldest = (0..sessions.len()).min_by_key(|at| sessions[*at].until).unwrap_or(0);
                 sessions.swap_remove(oldest);

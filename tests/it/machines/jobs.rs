@@ -174,3 +174,46 @@ fn a_day_is_remembered_by_hour() {
     let rows = a.rows.keys().filter(|key| key.kind == RowKind::Hour).count();
     assert_eq!(rows, 1);
 }
+
+#[test]
+fn devices_are_forgotten_after_a_week_and_with_them_whom_nobody_knows() {
+    let (mut now, mut a, mut b) = watched();
+    let carol = "@carol:a.example";
+    a.session(now, carol, HOUR);
+    a.list(now, ALICE, &[BOB], &[]);
+    for who in [ALICE, carol] {
+        a.set(now, who, Presence::Online, None);
+    }
+    let set_at = now;
+    pass(&mut now, 2 * 3_600, &mut a, &mut b);
+    let rows = |a: &Server, who: &str| {
+        let kinds = [RowKind::User, RowKind::Relations];
+        kinds.into_iter().filter(|kind| a.rows.contains_key(&user_key(*kind, &user(who)))).count()
+    };
+    for (days, left) in [(6, 1), (2, 0)] {
+        now = now.plus(days * 24 * HOUR_MS);
+        a.tick(now);
+        a.job(now, Job::Compact);
+        assert_eq!(rows(&a, carol), left, "after {days} more days");
+    }
+    assert_eq!(rows(&a, ALICE), 2, "she lists somebody");
+    a.restart(now);
+    let alice = a.sees(now, ALICE, ALICE).unwrap().status;
+    assert_eq!((alice.presence, alice.last_active), (Presence::Offline, set_at));
+    a.set(now, ALICE, Presence::Unavailable, None);
+    assert_eq!(a.sees(now, ALICE, ALICE).unwrap().status.presence, Presence::Unavailable);
+}
+
+#[test]
+fn a_device_is_not_forgotten_before_its_silence_was_told() {
+    let (now, mut a, _) = watched();
+    a.set(now, ALICE, Presence::Online, None);
+    let later = now.plus(8 * 24 * HOUR_MS);
+    // A beat, and no look at whom it expires yet.
+    a.machines.handle_users_beat(later, later);
+    a.job(later, Job::Compact);
+    a.restart(later);
+    a.tick(later);
+    a.tick(later.plus(10_000));
+    assert_eq!(a.sees(later, ALICE, ALICE).unwrap().status.presence, Presence::Offline);
+}
