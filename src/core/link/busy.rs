@@ -33,7 +33,16 @@ pub(super) struct Busy {
     pub(super) unwanted: BTreeSet<Box<str>>,
     pub(super) permits: Permits,
     pub(super) words: Words,
+    /// Whose turn it was last, where a transaction has not room for everything that waits.
+    pub(super) turn: usize,
     pub(super) dirty: Dirty,
+}
+
+impl Busy {
+    /// How many polls and unpolls wait.
+    pub(super) fn asks(&self) -> usize {
+        self.pending.len() + self.again.len() + self.unwanted.len()
+    }
 }
 
 /// Which rows no longer say what the machine knows.
@@ -52,7 +61,7 @@ impl Rare for Busy {
     }
 
     fn is_none(&self) -> bool {
-        let asks = !self.pending.is_empty() || !self.again.is_empty() || !self.unwanted.is_empty();
+        let asks = self.asks() > 0;
         let doubts = !self.doubtful.is_empty();
         let tells = self.window.opened().is_some() || self.window.len() > 0 || !self.owed.is_empty();
         let written = !self.dirty.state

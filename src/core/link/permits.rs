@@ -168,6 +168,11 @@ impl Permits {
         asked
     }
 
+    /// How many leave with the next transactions.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -119,11 +119,15 @@ impl Link {
     /// acknowledged.
     fn flush(&mut self, reason: FlushReason, turn: &mut Turn<'_>) {
         let (cap, max_bytes) = self.bounds(turn.settings);
-        let taken = self.busy.window.take(cap, max_bytes);
+        let [statuses, asks, permits] = self.shares(cap);
+        let taken = if statuses > 0 { self.busy.window.take(statuses, max_bytes) } else { Vec::new() };
         let bytes: usize = taken.iter().map(|(_, waiting)| waiting.size).sum();
-        let (polls, unpolls) = self.take_pending(cap.saturating_sub(taken.len()), max_bytes.saturating_sub(bytes));
+        let (polls, unpolls) = match asks {
+            0 => Default::default(),
+            most => self.take_pending(most, max_bytes.saturating_sub(bytes)),
+        };
         let entries = taken.len() + polls.len() + unpolls.len();
-        let permissions = self.busy.permits.take(cap.saturating_sub(entries).min(edus_left(taken.len(), max_bytes)));
+        let permissions = self.busy.permits.take(permits.min(edus_left(taken.len(), max_bytes)));
         self.busy.window.close_if_empty();
         self.open_for_more(turn.now);
         if entries == 0 && permissions.is_empty() && !self.busy.words.are_ready() {
@@ -143,10 +147,17 @@ impl Link {
         if self.busy.permits.has_ready() { (cap.min(MAX_BESIDE), bytes.min(MAX_BYTES_BESIDE)) } else { (cap, bytes) }
     }
 
+    /// How many statuses, polls and unpolls, and permission EDUs leave together: what waits of each, and all of them fairly where that is
+    /// more than `cap`. Where there is not room for one of each, they take turns.
+    fn shares(&mut self, cap: usize) -> [usize; 3] {
+        let waiting = [self.busy.window.len(), self.busy.asks(), self.busy.permits.ready()];
+        self.busy.turn = (self.busy.turn + 1) % waiting.len();
+        share(cap, waiting, self.busy.turn)
+    }
+
     /// Opens the window if something waits for it beside statuses.
     pub(super) fn open_for_more(&mut self, now: Timestamp) {
-        let asks = !self.busy.pending.is_empty() || !self.busy.again.is_empty() || !self.busy.unwanted.is_empty();
-        if asks || self.busy.permits.has_ready() || self.busy.words.are_ready() {
+        if self.busy.asks() > 0 || self.busy.permits.has_ready() || self.busy.words.are_ready() {
             self.busy.window.open(now);
         }
     }
@@ -327,7 +338,39 @@ impl Link {
     }
 }
 
+/// Whoever wants least is served first, and leaves to the others what it does not need; with room for less than one of each, `first` is.
+fn share(cap: usize, waiting: [usize; 3], first: usize) -> [usize; 3] {
+    let mut order = [first, (first + 1) % 3, (first + 2) % 3];
+    if cap >= waiting.len() {
+        order.sort_by_key(|kind| waiting[*kind]);
+    }
+    let (mut left, mut sharers) = (cap, waiting.iter().filter(|count| **count > 0).count());
+    let mut shares = [0; 3];
+    for kind in order.into_iter().filter(|kind| waiting[*kind] > 0) {
+        shares[kind] = waiting[kind].min(left.div_ceil(sharers));
+        left -= shares[kind];
+        sharers -= 1;
+    }
+    shares
+}
+
 /// How many permission EDUs fit beside so many pushes and bytes of pushes, polls and unpolls.
 fn edus_left(pushes: usize, bytes: usize) -> usize {
     MAX_EDUS.saturating_sub(pushes / MAX_EDU_ENTRIES + bytes / FULL_EDU_BYTES + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn nobody_gets_nothing_for_ever_and_no_room_is_wasted() {
+        assert_eq!(share(5_000, [6_000, 10, 3], 0), [4_987, 10, 3]);
+        assert_eq!(share(5_000, [6_000, 6_000, 6_000], 1).iter().sum::<usize>(), 5_000);
+        assert_eq!(share(5_000, [6_000, 0, 0], 2), [5_000, 0, 0]);
+        assert_eq!(share(3, [9, 9, 9], 0), [1, 1, 1]);
+        assert_eq!([0, 1, 2].map(|first| share(1, [9, 9, 9], first)), [[1, 0, 0], [0, 1, 0], [0, 0, 1]]);
+        assert_eq!([0, 1, 2].map(|first| share(1, [9, 0, 9], first)), [[1, 0, 0], [0, 0, 1], [0, 0, 1]]);
+        assert_eq!(share(0, [9, 9, 9], 0), [0, 0, 0]);
+    }
 }

@@ -4,8 +4,8 @@ use rollcall::core::signal::{Outcome, PeerSignal};
 use rollcall::model::{Presence, Timestamp};
 use serde_json::json;
 
-use super::{HOUR, known, presence, pushes, watched};
-use crate::support::pair::{START, Server, deliver, pass, receive, said, server, settings};
+use super::{ALICE, BOB, HOUR, known, presence, pushes, watched};
+use crate::support::pair::{START, Server, defaults, deliver, lines, pass, receive, said, server, settings};
 
 #[test]
 fn ten_changes_of_one_user_leave_as_one_entry() {
@@ -288,4 +288,48 @@ fn a_clock_that_was_ahead_and_came_back_freezes_nobody() {
     a.set(now, alice, Presence::Busy, None);
     pass(&mut now, 30, &mut a, &mut b);
     assert_eq!(presence(&b, alice), Presence::Busy, "the window opened an hour ahead");
+}
+
+/// After many a 413, or with `batch.max_entries` as small: statuses alone would fill every transaction.
+#[test]
+fn polls_and_questions_have_their_turn_beside_many_statuses() {
+    for most in [1, 2, 3, 8] {
+        let mut small = defaults();
+        small.max_entries = most;
+        let (mut a, mut b) = (Server::with("a.example", small), Server::with("b.example", defaults()));
+        let mut now = START;
+        let users: Vec<String> = (0..20).map(|n| format!("@user{n}:a.example")).collect();
+        let listed: Vec<&str> = users.iter().map(String::as_str).collect();
+        b.list(now, BOB, &listed, &[]);
+        b.session(now, BOB, HOUR);
+        for name in &users {
+            a.list(now, name, &[BOB], &[]);
+        }
+        pass(&mut now, 60, &mut a, &mut b);
+        b.list(now, "@carol:b.example", &[ALICE], &[]);
+        a.list(now, ALICE, &[BOB, "@carol:b.example"], &[]);
+        a.session(now, ALICE, HOUR);
+        let mut said = Vec::new();
+        for n in 0..40u64 {
+            now = now.plus(1_000);
+            for name in &users {
+                a.set(now, name, Presence::Online, Some(&n.to_string()));
+            }
+            a.tick(now);
+            // One transaction a second: more waits than leaves.
+            if let Some((transaction, body)) = a.sent() {
+                receive(now, &server("a.example"), &transaction, &mut b);
+                a.receipt(now, &transaction, Outcome::Delivered);
+                let lines = lines(&body);
+                assert!(lines.len() <= most, "{lines:?}");
+                said.extend(lines);
+            }
+            b.tick(now);
+            deliver(now, &mut b, &mut a);
+        }
+        for what in ["invite @alice:a.example", "poll @carol:b.example", "push @user"] {
+            let count = said.iter().filter(|line| line.starts_with(what)).count();
+            assert!(count > 0, "{most}: {what}: {said:?}");
+        }
+    }
 }
