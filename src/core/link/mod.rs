@@ -225,8 +225,7 @@ impl Link {
     fn heard(&mut self, turn: &mut Turn<'_>) {
         self.note_heard(turn);
         if self.state.transit.attempts > 0 {
-            self.state.transit.attempts = 0;
-            self.state.transit.retry_at = turn.now;
+            self.state.transit.encourage(turn.now);
             self.busy.dirty.state = true;
         }
     }

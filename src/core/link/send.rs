@@ -85,6 +85,7 @@ impl Link {
         let longest = turn.settings.backoff_max_ms.max(Settings::PATIENCE_MAX_MS);
         transit.retry_at = transit.retry_at.min(turn.now.plus(longest));
         transit.lapses_at = transit.lapses_at.min(turn.now.plus(turn.settings.resend_ms));
+        transit.refused_until = transit.refused_until.min(turn.now.plus(turn.settings.resend_ms));
         if let Some(live) = &mut transit.live {
             live.not_after = live.not_after.min(turn.now.plus(turn.settings.resend_ms));
         }
@@ -248,6 +249,9 @@ impl Link {
                 self.state.transit.attempts = self.state.transit.attempts.saturating_add(1);
                 let asked = retry_after_ms.unwrap_or(0).min(Settings::PATIENCE_MAX_MS);
                 self.state.transit.retry_at = turn.now.plus(self.backoff_ms(turn.settings).max(asked));
+                let refused_until = turn.now.plus(turn.settings.resend_ms);
+                self.state.transit.refused_until =
+                    if outcome == Outcome::Expired { Timestamp(0) } else { refused_until };
                 self.take_back(row, turn);
             }
         }
@@ -260,8 +264,8 @@ impl Link {
             self.watchdog.asking.delivered(row.seq, turn.now, turn.settings.short_ms);
         }
         // It left after all of this.
-        let transit = &mut *self.state.transit;
-        (transit.attempts, transit.retry_at, transit.lapses_at) = (0, Timestamp(0), Timestamp(0));
+        self.state.transit.lapses_at = Timestamp(0);
+        self.state.transit.forgive(Timestamp(0));
         self.busy.asked_at = Timestamp(0);
         for (user, polled) in
             row.polls.iter().map(|user| (user, Polled::Yes)).chain(row.unpolls.iter().map(|user| (user, Polled::No)))

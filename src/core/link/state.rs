@@ -46,10 +46,33 @@ pub(super) struct Transit {
     pub(super) lapses_at: Timestamp,
     /// Entries of a transaction at most, after a 413.
     pub(super) cap: Option<u32>,
+    /// The last failure was a refusal: the peer is there, and that it talks is no reason to try it sooner than this.
+    pub(super) refused_until: Timestamp,
 }
 
 impl Transit {
-    const NONE: Self = Self { live: None, attempts: 0, retry_at: Timestamp(0), lapses_at: Timestamp(0), cap: None };
+    const NONE: Self = Self {
+        live: None,
+        attempts: 0,
+        retry_at: Timestamp(0),
+        lapses_at: Timestamp(0),
+        cap: None,
+        refused_until: Timestamp(0),
+    };
+
+    /// The peer said something: it is back. But who refuses what it is sent was never away, and goes on being left alone for a while.
+    pub(super) fn encourage(&mut self, now: Timestamp) {
+        if self.refused_until > Timestamp(0) {
+            self.retry_at = self.retry_at.min(self.refused_until);
+        } else {
+            self.forgive(now);
+        }
+    }
+
+    /// The peer may be tried again from `at` on, as if it had never failed.
+    pub(super) fn forgive(&mut self, at: Timestamp) {
+        (self.attempts, self.retry_at, self.refused_until) = (0, at, Timestamp(0));
+    }
 }
 
 impl Rare for Transit {
@@ -83,8 +106,10 @@ mod tests {
     use crate::wire::envelope::{decode, encode};
 
     /// As rows were written when everything had room of its own.
-    type Flat =
-        (Option<Live>, u32, Timestamp, Timestamp, Option<u32>, Serial, Timestamp, Timestamp, Option<u64>, MaybeTime);
+    type Flat = (
+        (Option<Live>, u32, Timestamp, Timestamp, Option<u32>, Timestamp),
+        (Serial, Timestamp, Timestamp, Option<u64>, MaybeTime),
+    );
 
     #[test]
     fn what_few_links_have_takes_room_in_rows_as_ever() {
@@ -93,15 +118,18 @@ mod tests {
         let time = MaybeTime::from(Timestamp(8));
         let rows: [Flat; 2] = [
             Flat::default(),
-            (Some(live), 3, Timestamp(1), Timestamp(2), Some(4), seq, Timestamp(6), Timestamp(7), Some(60_000), time),
+            (
+                (Some(live), 3, Timestamp(1), Timestamp(2), Some(4), Timestamp(9)),
+                (seq, Timestamp(6), Timestamp(7), Some(60_000), time),
+            ),
         ];
         for flat in rows {
             let state: LinkState = decode(&encode(&flat)).unwrap();
-            assert_eq!(state.transit.is_resting(), flat.0.is_none());
+            assert_eq!(state.transit.is_resting(), flat.0.0.is_none());
             assert_eq!(encode(&state), encode(&flat));
         }
         let mut forever = Flat::default();
-        forever.8 = Some(u64::MAX);
+        forever.1.3 = Some(u64::MAX);
         assert_eq!(decode::<LinkState>(&encode(&forever)).unwrap().promise_ms, Some(u32::MAX));
     }
 }

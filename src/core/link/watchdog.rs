@@ -196,8 +196,8 @@ impl Link {
         (dog.pulse.heard, dog.silent, dog.asking.tries) = (now, false, 0);
         let failing = dog.asking.failing.get().filter(|failing| failing.plus(2 * settings.short_ms) < since);
         dog.asking.failing = failing.into();
-        self.state.transit.attempts = 0;
-        self.state.transit.retry_at = self.state.transit.retry_at.min(now);
+        let at = self.state.transit.retry_at.min(now);
+        self.state.transit.forgive(at);
         self.busy.dirty.state = true;
     }
 

@@ -1,5 +1,6 @@
 //! The machines of two servers, against each other. No bus, no store, no real time.
 
+mod backoff;
 mod devices;
 mod first_appearance;
 mod found;

@@ -142,26 +142,6 @@ fn a_failing_peer_is_backed_off_from_and_what_changes_is_owed_at_once() {
 }
 
 #[test]
-fn anything_heard_from_the_peer_ends_the_back_off() {
-    let (mut now, mut a, mut b) = watched();
-    a.set(now, "@alice:a.example", Presence::Online, None);
-    now = now.plus(5_000);
-    a.tick(now);
-    for _ in 0..8 {
-        let Some((transaction, _)) = a.sent() else { break };
-        a.receipt(now, &transaction, Outcome::Failed);
-        now = now.plus(700_000);
-        a.tick(now);
-        now = now.plus(5_000);
-        a.tick(now);
-    }
-    let (transaction, _) = a.sent().unwrap();
-    a.receipt(now, &transaction, Outcome::Failed);
-    a.peer(now, &server("b.example"), PeerSignal::Heard);
-    assert!(!pass(&mut now, 6, &mut a, &mut b).is_empty(), "tried within a window");
-}
-
-#[test]
 fn a_peer_gets_the_time_that_it_asks_for_up_to_an_hour() {
     const MINUTE: u64 = 60_000;
     for (asked, waited) in [(20 * MINUTE, 20 * MINUTE), (24 * 60 * MINUTE, 60 * MINUTE)] {
