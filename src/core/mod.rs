@@ -20,5 +20,5 @@ pub mod user;
 
 pub use effect::{Effects, Flush, FlushReason, Lapse, Output, Transaction, Update};
 pub use holds::HoldId;
-pub use machines::{Hour, JobTotals, Machines, RestoreError, Totals};
+pub use machines::{Hour, JobTotals, Machines, PassedOver, RestoreError, Totals};
 pub use settings::Settings;

@@ -115,6 +115,12 @@ pub const METRICS: &[Metric] = &[
         "job",
         "What periodic jobs found to do: users forgotten (expire), repairs (audit), peers tried (probe)",
     ),
+    counter(
+        "rollcall_passed_over_total",
+        "bound",
+        "What a fixed bound left no room for: entries of a list (list), users of whom one peer is told (served), or whom one of its \
+         transactions asks for (polls)",
+    ),
     counter("rollcall_updates_sent_total", "", "Messages with updates that workers sent to edges"),
     counter("rollcall_updates_received_total", "", "Messages with updates that this edge took"),
     counter(

@@ -25,6 +25,7 @@ pub(super) fn begin() {
     each("rollcall_receipts_total", "outcome", Outcome::ALL.map(Outcome::as_str).into_iter().chain(["denied"]));
     each("rollcall_job_runs_total", "job", schedule::NAMES);
     each("rollcall_job_findings_total", "job", ["expire", "audit", "probe"]);
+    each("rollcall_passed_over_total", "bound", ["list", "served", "polls"]);
     each("rollcall_updates_dropped_total", "reason", ["nobody", "unreadable", "overflow"]);
     each("rollcall_connections_refused_total", "by", ["all", "address"]);
     each("rollcall_limited_total", "by", ["user", "address"]);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::{counter, gauge};
 
-use crate::core::{JobTotals, Machines, Totals};
+use crate::core::{JobTotals, Machines, PassedOver, Totals};
 use crate::model::{Partition, Timestamp};
 use crate::store::Lease;
 
@@ -34,7 +34,9 @@ impl Board {
         let standing = Standing { epoch: lease.epoch, horizon: machines.horizon(), totals: machines.totals() };
         let mut standings = self.lock();
         let before = standings.insert(lease.partition, standing);
-        count_jobs(before.map(|before| before.totals.jobs).unwrap_or_default(), standing.totals.jobs);
+        let before = before.map(|before| before.totals).unwrap_or_default();
+        count_jobs(before.jobs, standing.totals.jobs);
+        count_passed_over(before.passed_over, standing.totals.passed_over);
         measure(&standings);
     }
 
@@ -58,6 +60,14 @@ fn count_jobs(before: JobTotals, now: JobTotals) {
     ];
     for (job, before, now) in found {
         counter!("rollcall_job_findings_total", "job" => job).increment(now.saturating_sub(before));
+    }
+}
+
+fn count_passed_over(before: PassedOver, now: PassedOver) {
+    let bounds =
+        [("list", before.list, now.list), ("served", before.served, now.served), ("polls", before.polls, now.polls)];
+    for (bound, before, now) in bounds {
+        counter!("rollcall_passed_over_total", "bound" => bound).increment(now.saturating_sub(before));
     }
 }
 

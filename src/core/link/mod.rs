@@ -37,7 +37,6 @@ use self::state::Live;
 use self::told::Told;
 pub(super) use self::watchdog::Standing;
 use self::watchdog::Watchdog;
-use super::HoldId;
 use super::deadlines::Armed;
 use super::effect::{Flush, Output};
 use super::holds::Holds;
@@ -45,6 +44,7 @@ use super::rarely::Rarely;
 use super::rows::{SentRow, delete, put, sent_key};
 use super::settings::Settings;
 use super::signal::{Addressed, Extension, Inbound, LinkSignal, Outcome, PeerSignal, Permission, UserSignal};
+use super::{HoldId, PassedOver};
 use crate::model::{MaybeTime, Serial, ServerName, Timestamp, TraceId, UserId};
 
 /// What a link needs to know to handle one signal.
@@ -75,6 +75,8 @@ pub struct Turn<'a> {
     pub trace: Option<TraceId>,
     /// What audits found wrong and put right.
     pub repairs: &'a mut u64,
+    /// What a bound left no room for.
+    pub passed_over: &'a mut PassedOver,
 }
 
 impl Turn<'_> {
@@ -241,6 +243,8 @@ impl Link {
         for permission in inbound.permissions {
             self.permission(&permission, seq, turn);
         }
+        let extra = |users: &[UserId]| users.len().saturating_sub(Settings::MAX_POLLS) as u64;
+        turn.passed_over.polls += extra(&inbound.poll) + extra(&inbound.unpoll);
         let polled: BTreeSet<UserId> = inbound.poll.into_iter().take(Settings::MAX_POLLS).collect();
         if is_news && inbound.extension.as_ref().is_some_and(|extension| extension.full) {
             self.replace(&polled, &inbound.push, order, turn);

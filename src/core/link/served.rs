@@ -35,6 +35,8 @@ impl Link {
     pub(super) fn polled(&mut self, user: UserId, order: Option<Serial>, turn: &mut Turn<'_>) {
         if self.told.len() < Settings::MAX_SERVED || self.told.contains(&user) {
             self.tell_watched(user, true, order, turn);
+        } else {
+            turn.passed_over.served += 1;
         }
     }
 
@@ -97,7 +99,7 @@ impl Link {
     ) {
         // What is owed is newer than what comes again late: the older must not pass for it.
         let owed = self.busy.owed.get(&user).copied().unwrap_or_default();
-        if serial <= self.settled(&user) || serial < owed || promise && !self.promise(&user) {
+        if serial <= self.settled(&user) || serial < owed || promise && !self.promise(&user, turn) {
             return;
         }
         if self.is_failing(turn.now) {
@@ -121,11 +123,12 @@ impl Link {
     }
 
     /// Whether there is room for the promise.
-    fn promise(&mut self, user: &UserId) -> bool {
+    fn promise(&mut self, user: &UserId, turn: &mut Turn<'_>) -> bool {
         if self.told.contains(user) {
             return true;
         }
         if self.told.len() >= Settings::MAX_SERVED {
+            turn.passed_over.served += 1;
             return false;
         }
         self.told.promise(user.clone());

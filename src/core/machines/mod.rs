@@ -32,7 +32,7 @@ pub use self::jobs::JobTotals;
 pub use self::restore::RestoreError;
 use self::suspicion::Suspicion;
 use self::table::{Named, Table};
-pub use self::totals::Totals;
+pub use self::totals::{PassedOver, Totals};
 
 /// All machines of one partition.
 ///
@@ -71,6 +71,7 @@ pub struct Machines {
     dirty_users: Vec<u32>,
     dirty_links: Vec<u32>,
     chores: Chores,
+    passed_over: PassedOver,
     day: Day,
 }
 
@@ -130,6 +131,7 @@ impl Machines {
             dirty_users: Vec::new(),
             dirty_links: Vec::new(),
             chores: Chores::new(epoch),
+            passed_over: PassedOver::default(),
             day: Day::default(),
         }
     }
@@ -283,6 +285,7 @@ impl Machines {
             at,
             trace,
             repairs: self.chores.repairs(),
+            passed_over: &mut self.passed_over,
         };
         handle(id, user, &mut turn);
         let expiry = user.poll_timeout(self.users_horizon, &self.settings);
@@ -318,6 +321,7 @@ impl Machines {
             at,
             trace,
             repairs: self.chores.repairs(),
+            passed_over: &mut self.passed_over,
         };
         handle(link, &mut turn);
         link.guard(now);

@@ -2,6 +2,17 @@
 
 use super::{Hour, JobTotals, Machines};
 
+/// What a bound left no room for, since the partition has had this owner. Nobody is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PassedOver {
+    /// Entries past [`crate::core::Settings::MAX_LIST`] of a presence list.
+    pub list: u64,
+    /// Polls of local users past the [`crate::core::Settings::MAX_SERVED`] that one peer may watch, and promises of them.
+    pub served: u64,
+    /// Polls and unpolls past [`crate::core::Settings::MAX_POLLS`] of one transaction.
+    pub polls: u64,
+}
+
 /// What `rollcall status` counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -19,6 +30,8 @@ pub struct Totals {
     pub remotes: usize,
     /// What periodic jobs found to do, since the partition has had this owner.
     pub jobs: JobTotals,
+    /// What a bound left no room for.
+    pub passed_over: PassedOver,
     /// The last day by hour, in no order.
     pub hours: [Hour; 24],
 }
@@ -34,6 +47,7 @@ impl Machines {
             owed: self.links.iter().map(|(_, link)| link.owed()).sum(),
             remotes: self.links.iter().map(|(_, link)| link.remotes()).sum(),
             jobs: self.chores.totals(),
+            passed_over: self.passed_over,
             hours: self.day.hours(),
         }
     }

@@ -39,7 +39,10 @@ impl User {
 
     /// Whether the edit counts.
     fn edit_entry(&mut self, me: &UserId, target: &UserId, on: bool, stamp: &Stamp, turn: &mut Turn<'_>) -> bool {
-        let Some((was, is)) = self.relations.edit(target, on, stamp, turn.now) else { return false };
+        let Some((was, is)) = self.relations.edit(target, on, stamp, turn.now) else {
+            turn.passed_over.list += u64::from(on && !self.relations.has_room_for(target));
+            return false;
+        };
         self.dirty.relations = true;
         match (was, is) {
             (_, EntryState::Asked) => ask(me, target, true, turn),

@@ -19,6 +19,7 @@ use self::updates::Updates;
 use self::watchers::Observers;
 use serde::{Deserialize, Serialize};
 
+use super::PassedOver;
 use super::deadlines::Armed;
 use super::device::{Device, supersedes};
 use super::effect::Output;
@@ -45,6 +46,8 @@ pub struct Turn<'a> {
     pub trace: Option<TraceId>,
     /// What audits found wrong and put right.
     pub repairs: &'a mut u64,
+    /// What a bound left no room for.
+    pub passed_over: &'a mut PassedOver,
 }
 
 impl Turn<'_> {

@@ -220,7 +220,7 @@ impl Relations {
     ) -> Option<(Option<EntryState>, EntryState)> {
         let known = self.list.get(target);
         let stale = known.is_some_and(|entry| !supersedes(stamp, &entry.stamp, now));
-        if stale || known.is_none() && self.list.len() >= Settings::MAX_LIST {
+        if stale || !self.has_room_for(target) {
             return None;
         }
         let was = known.map(|entry| entry.state);
@@ -234,6 +234,10 @@ impl Relations {
         let answered = known.map_or(Serial::default(), |entry| entry.answered);
         self.list.insert(target.clone(), Entry { state, shares, stamp: stamp.clone(), answered });
         Some((was, state))
+    }
+
+    pub(super) fn has_room_for(&self, target: &UserId) -> bool {
+        self.list.len() < Settings::MAX_LIST || self.list.contains_key(target)
     }
 
     /// The user's word on `observer`. Newest wins, a refusal wins a tie. Whether it counts.

@@ -1,11 +1,12 @@
 //! Presence lists (C5, C6): what an edit asks of the other side, and what the answer changes.
 
-use rollcall::core::signal::UserSignal;
+use rollcall::core::Settings;
+use rollcall::core::signal::{Inbound, PeerSignal, UserSignal};
 use rollcall::model::{Presence, Serial};
 use rollcall::wire::envelope::Job;
 
-use super::{ALICE, BOB, HOUR, friends};
-use crate::support::pair::{START, Server, defaults, pass, said, user};
+use super::{ALICE, BOB, HOUR, friends, watched};
+use crate::support::pair::{START, Server, defaults, pass, said, server, user};
 
 fn strangers() -> (Server, Server) {
     (Server::with("a.example", defaults()), Server::with("b.example", defaults()))
@@ -233,4 +234,25 @@ fn many_questions_leave_in_transactions_that_peers_take() {
     );
     let asked = said(&seen).iter().filter(|line| line.contains("invite")).count();
     assert_eq!(asked, 400, "within one window");
+}
+
+#[test]
+fn what_a_list_has_no_room_for_is_counted() {
+    let (now, mut a, _) = watched();
+    let many: Vec<String> = (0..=Settings::MAX_LIST).map(|n| format!("@user{n}:b.example")).collect();
+    let listed: Vec<&str> = many.iter().map(String::as_str).collect();
+    a.list(now, ALICE, &listed, &[]);
+    assert_eq!(a.list_of(now, ALICE).len(), Settings::MAX_LIST);
+    assert_eq!(a.machines.totals().passed_over.list, 1);
+    a.list(now, ALICE, &[], &listed);
+    assert_eq!(a.machines.totals().passed_over.list, 1, "nothing is lost by taking off whom it does not name");
+}
+
+#[test]
+fn what_a_transaction_polls_too_many_of_is_counted() {
+    let (now, mut a, _) = watched();
+    let poll = (0..Settings::MAX_POLLS + 3).map(|n| user(&format!("@user{n}:a.example"))).collect();
+    let inbound = Inbound { poll, ..Inbound::default() };
+    a.peer(now, &server("b.example"), PeerSignal::Transaction(Box::new(inbound)));
+    assert_eq!(a.machines.totals().passed_over.polls, 3);
 }
