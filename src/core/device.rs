@@ -51,13 +51,11 @@ impl Device {
     /// C4. As by /sync. Kept apart from what was set, which it never overrides; of two of one moment the higher presence counts.
     pub(super) fn heard_from(&mut self, presence: Option<Presence>, at: Timestamp, now: Timestamp) {
         self.hear(at, now);
-        let presence = presence.unwrap_or(Presence::Online);
+        let (at, presence) = (not_ahead(at, now), presence.unwrap_or(Presence::Online));
         if presence > Presence::Unavailable {
             self.acted = self.acted.max(at);
         }
-        let is_ahead = |at: Timestamp| at > now.plus(Settings::SKEW_MS);
-        let outdoes_clock = is_ahead(self.implied_at) && !is_ahead(at);
-        if outdoes_clock || (at, Some(presence)) > (self.implied_at, self.implied) {
+        if (at, Some(presence)) > (self.implied_at, self.implied) {
             self.implied = Some(presence);
             self.implied_at = at;
         }
@@ -78,7 +76,7 @@ impl Device {
     /// C3. `None` for the kind: the device is gone.
     pub(super) fn set_kind(&mut self, kind: Option<Box<str>>, stamp: Stamp, now: Timestamp) {
         if kind.is_none() {
-            self.gone_at = self.gone_at.max(stamp.ts);
+            self.gone_at = self.gone_at.max(not_ahead(stamp.ts, now));
         }
         if supersedes(&stamp, &self.kind_at, now) {
             self.kind = kind;
@@ -168,12 +166,13 @@ impl Device {
     }
 
     fn hear(&mut self, at: Timestamp, now: Timestamp) {
-        self.heard = self.heard.max(at);
-        if self.gone_at > now.plus(Settings::SKEW_MS) {
-            // Said by a clock that was ahead and came back.
-            self.gone_at = Timestamp(0);
-        }
+        self.heard = self.heard.max(not_ahead(at, now));
     }
+}
+
+/// A clock that is ahead, and will come back, leaves nothing behind that outdoes what is said then for long.
+fn not_ahead(at: Timestamp, now: Timestamp) -> Timestamp {
+    at.min(now.plus(Settings::SKEW_MS))
 }
 
 /// Newest wins. What bears a time further ahead than clocks may differ is of a clock that was ahead and came back: what is said now
@@ -266,5 +265,18 @@ mod tests {
         assert_eq!(device.presence(NOW, &settings), Some(Presence::Offline), "heard before it was gone");
         device.heard_from(None, stamp(2).ts, NOW);
         assert_eq!(device.presence(NOW, &settings), Some(Presence::Online));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_soon_forgotten() {
+        let settings = settings();
+        let hour = NOW.plus(3_600_000);
+        let mut device = Device::default();
+        device.set_kind(None, Stamp { ts: hour, id: "x".into() }, NOW);
+        device.heard_from(Some(Presence::Offline), hour, NOW);
+        let later = NOW.plus(Settings::SKEW_MS + 1);
+        assert!(!device.is_gone_since(later));
+        device.heard_from(None, later, later);
+        assert_eq!(device.presence(later, &settings), Some(Presence::Online));
     }
 }

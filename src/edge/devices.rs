@@ -79,6 +79,10 @@ pub(crate) async fn put_device(
     let device = own_device(&caller, path)?;
     let body = edge.client_bodies.read(Some(caller.user.clone()), &headers, body, MAX_CLIENT_BODY).await?;
     let signals = body.take_apart(|fields| device_signals(&edge, &device, fields))?;
+    if signals.iter().any(|signal| matches!(signal, UserSignal::Device { device_type: None, .. })) {
+        // Gone: an open stream would renew its session, and bring it back.
+        edge.streams.end(&caller.user, &device);
+    }
     edge.tell(&caller.user, followed, signals).await?;
     Ok(Json(json!({})))
 }

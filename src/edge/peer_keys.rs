@@ -1,8 +1,7 @@
 //! Peers' public keys: asked of the peer itself, believed until they expire, remembered within bounds.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -107,7 +106,7 @@ pub struct PeerKeys {
     /// Of these, for the sake of one address.
     shares: Arc<Shares>,
     /// Of these, at one host.
-    hosts: Arc<Hosts>,
+    hosts: Arc<Shares<String>>,
 }
 
 impl PeerKeys {
@@ -117,7 +116,7 @@ impl PeerKeys {
             Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
         let asking = Arc::new(Semaphore::new(MAX_STRANGERS));
         let shares = Arc::new(Shares::new(MAX_FOR_ONE));
-        Self { peers, clock, known, asking, shares, hosts: Arc::default() }
+        Self { peers, clock, known, asking, shares, hosts: Arc::new(Shares::new(MAX_FOR_HOST)) }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
@@ -162,9 +161,7 @@ impl PeerKeys {
                 return Op::Nop;
             }
             // That others are slow says nothing of this server: it is not remembered.
-            let Ok(Ok(_of_host)) = timeout(ASKING_WAIT, self.hosts.of(server).acquire_owned()).await else {
-                return Op::Nop;
-            };
+            let Ok(_of_host) = timeout(ASKING_WAIT, self.place_at_host(server)).await else { return Op::Nop };
             let Ok(Ok(_permit)) = timeout(ASKING_WAIT, self.asking.acquire()).await else { return Op::Nop };
             let fetched = timeout(ASK_TIMEOUT, self.fetch(server, now)).await;
             let keys = fetched.unwrap_or_else(|_| Err("it takes too long".into())).map(Arc::new);
@@ -182,6 +179,13 @@ impl PeerKeys {
         Some(share.await.expect("the semaphore is never closed"))
     }
 
+    /// A place among those who ask the host of `server` under names with ports: strangers can make up thousands of those. Without a port
+    /// there is one, which they keep from nothing.
+    async fn place_at_host(&self, server: &ServerName) -> Option<OwnedSemaphorePermit> {
+        let place = self.hosts.of_owner(host_with_port(server)?.into()).acquire_owned();
+        Some(place.await.expect("the semaphore is never closed"))
+    }
+
     async fn fetch(&self, server: &ServerName, now: Timestamp) -> Result<Keys, String> {
         let request = self.peers.request(Method::GET, server, "/_matrix/key/v2/server").await;
         let request = request.map_err(|error| error.to_string())?;
@@ -194,32 +198,10 @@ impl PeerKeys {
     }
 }
 
-/// The questions to each host, of whom any are asked.
-#[derive(Default)]
-struct Hosts(Mutex<HashMap<String, Weak<Semaphore>>>);
-
-impl Hosts {
-    /// The permits of the host of `server`.
-    fn of(&self, server: &ServerName) -> Arc<Semaphore> {
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = host(server);
-        if let Some(permits) = hosts.get(host).and_then(Weak::upgrade) {
-            return permits;
-        }
-        // They are few: no more than wait, and those wait for seconds.
-        hosts.retain(|_, permits| permits.strong_count() > 0);
-        let permits = Arc::new(Semaphore::new(MAX_FOR_HOST));
-        hosts.insert(host.into(), Arc::downgrade(&permits));
-        permits
-    }
-}
-
-/// Without a port, nor the dot of the root.
-fn host(server: &ServerName) -> &str {
-    let name = server.as_str();
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    let host = name.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(name, |(host, _)| host);
-    host.trim_end_matches('.')
+/// The host of a name that has a port.
+fn host_with_port(server: &ServerName) -> Option<&str> {
+    let (host, port) = server.as_str().rsplit_once(':')?;
+    port.bytes().all(|byte| byte.is_ascii_digit()).then(|| host.trim_end_matches('.'))
 }
 
 fn lowered(server: &ServerName) -> ServerName {
@@ -302,26 +284,15 @@ mod tests {
     #[test]
     fn a_host_is_one_whatever_port_a_name_has() {
         for (server, of) in [
-            ("b.example", "b.example"),
-            ("b.example:8448", "b.example"),
-            ("b.example.:1", "b.example"),
-            ("192.0.2.1:1", "192.0.2.1"),
-            ("[2001:db8::1]", "[2001:db8::1]"),
-            ("[2001:db8::1]:8448", "[2001:db8::1]"),
+            ("b.example", None),
+            ("b.example:8448", Some("b.example")),
+            ("b.example.:1", Some("b.example")),
+            ("192.0.2.1:1", Some("192.0.2.1")),
+            ("[2001:db8::1]", None),
+            ("[2001:db8::1]:8448", Some("[2001:db8::1]")),
         ] {
-            assert_eq!(host(&name(server)), of, "{server}");
+            assert_eq!(host_with_port(&name(server)), of, "{server}");
         }
-    }
-
-    #[test]
-    fn a_host_is_remembered_for_as_long_as_it_is_asked() {
-        let hosts = Hosts::default();
-        let kept = hosts.of(&name("b.example:1"));
-        for n in 0..100 {
-            drop(hosts.of(&name(&format!("{n}.example"))));
-        }
-        assert!(Arc::ptr_eq(&kept, &hosts.of(&name("b.example:2"))));
-        assert_eq!(hosts.0.lock().unwrap().len(), 2);
     }
 
     #[test]

@@ -281,7 +281,10 @@ impl Courier {
                 let asked = patience(&answer, header.as_ref(), self.clock.now());
                 asked.map_or(retry, |asked| self.rest(destination, status, asked))
             }
-            status if status.is_server_error() => self.retry(destination, reason, &why),
+            // Of a body that was slow to come nothing was looked at.
+            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                self.retry(destination, reason, &why)
+            }
             // Only what it says to the thing itself is its word.
             _ if was_gzip => {
                 count(reason);

@@ -6,9 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use futures_util::future::join_all;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Refusal, NetError};
@@ -33,7 +32,7 @@ const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(3600);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Hosts of one service that are remembered, and tried.
 const MAX_HOSTS: usize = 4;
-/// Addresses of one name that are remembered, and tried.
+/// Addresses of one name that are tried, and remembered of each family.
 const MAX_ADDRESSES: usize = 16;
 
 /// Why a name led nowhere.
@@ -74,7 +73,7 @@ struct Known<T> {
 #[derive(Clone)]
 pub struct Dns {
     resolver: TokioResolver,
-    addresses: Cache<Name, Known<IpAddr>>,
+    addresses: Cache<(Name, RecordType), Known<IpAddr>>,
     services: Cache<Name, Known<SRV>>,
 }
 
@@ -148,17 +147,26 @@ impl Dns {
         Ok(offers.into_iter().filter(|offer| !offer.host.is_root()).collect())
     }
 
-    async fn addresses(&self, name: Name) -> Result<Arc<[IpAddr]>, DnsError> {
-        let known = match self.addresses.get(&name).filter(|known| Instant::now() < known.until) {
-            Some(known) => known,
-            None => {
-                let answer = self.resolver.lookup_ip(name.clone()).await.map(Lookup::from);
-                let known = Known::of(answer, addresses).map_err(|error| failed(&name.to_string(), &error))?;
-                self.addresses.insert(name.clone(), known.clone());
-                known
-            }
-        };
-        if known.said.is_empty() { Err(DnsError::Nothing(name.to_string())) } else { Ok(known.said) }
+    async fn addresses(&self, name: Name) -> Result<Vec<IpAddr>, DnsError> {
+        let families = [RecordType::AAAA, RecordType::A].map(|family| self.of_family(&name, family));
+        let answers = join_all(families).await;
+        let all: Vec<_> = answers.iter().flatten().flat_map(|known| known.said.iter().copied()).collect();
+        // That one failed does not mean that there is none.
+        match answers.into_iter().find_map(Result::err) {
+            Some(error) if all.is_empty() => Err(failed(&name.to_string(), &error)),
+            None if all.is_empty() => Err(DnsError::Nothing(name.to_string())),
+            _ => Ok(all),
+        }
+    }
+
+    async fn of_family(&self, name: &Name, family: RecordType) -> Result<Known<IpAddr>, NetError> {
+        let key = (name.clone(), family);
+        if let Some(known) = self.addresses.get(&key).filter(|known| Instant::now() < known.until) {
+            return Ok(known);
+        }
+        let known = Known::of(self.resolver.lookup(name.clone(), family).await, addresses)?;
+        self.addresses.insert(key, known.clone());
+        Ok(known)
     }
 }
 
@@ -196,7 +204,6 @@ fn bound(options: &mut ResolverOpts) {
     options.cache_size = 0;
     options.timeout = QUERY_TIMEOUT;
     options.use_hosts_file = ResolveHosts::Always;
-    options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
 }
 
 /// The name from the root on: the system's search domains are for its own people, and would lead strangers into its network.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::board::{Board, Standing};
@@ -33,9 +34,11 @@ const ACQUIRE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Unacknowledged packets of signals, per queue.
 const SIGNALS_PREFETCH: u16 = 128;
-/// It doubles with every time that the store fails, up to this: each attempt takes an epoch, and epochs that run ahead of the clock would
-/// leave those of a restored backup behind what peers have seen.
+/// It doubles with every ownership that ends badly, up to this: each takes an epoch of the deployment's, and epochs that run ahead of the
+/// clock would leave those of a restored backup behind what peers have seen.
 const FAILING_PAUSE: Duration = Duration::from_secs(5);
+/// An ownership that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(60);
 /// How long a worker leaves a partition alone that takes somebody to mend it: what it holds is of a later release, or damaged.
 const HELPLESS_PAUSE: Duration = Duration::from_secs(60);
 
@@ -103,22 +106,28 @@ impl Worker {
     async fn tend(self: Arc<Self>, partition: Partition, pool: Pool, stop: CancellationToken) {
         let mut failing = ACQUIRE_PAUSE;
         while !stop.is_cancelled() {
-            let mut pause = ACQUIRE_PAUSE;
+            let begun = Instant::now();
             let held = self.hold_once(partition, &pool, &stop).await;
-            if held.is_ok() {
+            if begun.elapsed() >= STEADY {
                 failing = ACQUIRE_PAUSE;
             }
+            let mut pause = failing;
             match held {
                 Ok(Ended::Stopped) => return,
-                Ok(Ended::Lost(reason)) => tracing::warn!(%partition, reason, "ownership ended, starting over"),
-                Ok(Ended::Taken) => {}
+                Ok(Ended::Lost(reason)) => {
+                    tracing::warn!(%partition, reason, "ownership ended, starting over");
+                    failing = (2 * failing).min(FAILING_PAUSE);
+                }
+                Ok(Ended::Taken) => pause = ACQUIRE_PAUSE,
                 Ok(Ended::Outdated(version)) => {
                     tracing::error!(%partition, version, "a message of a later release: leaving the partition to others");
                     pause = HELPLESS_PAUSE;
                 }
                 Err(error) => {
                     tracing::error!(%partition, %error, "cannot own the partition");
-                    pause = if matches!(error, StoreError::Unusable(_)) { HELPLESS_PAUSE } else { failing };
+                    if matches!(error, StoreError::Unusable(_)) {
+                        pause = HELPLESS_PAUSE;
+                    }
                     failing = (2 * failing).min(FAILING_PAUSE);
                 }
             }

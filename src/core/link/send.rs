@@ -151,7 +151,7 @@ impl Link {
     /// How many statuses, polls and unpolls, and permission EDUs leave together: what waits of each, and all of them fairly where that is
     /// more than `cap`. Where there is not room for one of each, they take turns.
     fn shares(&mut self, cap: usize) -> [usize; 3] {
-        let waiting = [self.busy.window.len(), self.busy.asks(), self.busy.permits.ready()];
+        let waiting = [self.busy.window.len(), self.busy.asks(), self.busy.permits.ready().min(MAX_EDUS)];
         self.busy.turn = (self.busy.turn + 1) % waiting.len();
         share(cap, waiting, self.busy.turn)
     }

@@ -303,6 +303,17 @@ async fn a_name_is_asked_for_once_within_its_time_and_so_is_one_that_there_is_no
     }
 }
 
+/// A name that has addresses of one family only, and those could not be told: that there are none of the other is no answer.
+#[tokio::test]
+async fn an_answer_that_failed_is_not_taken_for_none() {
+    let world = World::new(&[]).await;
+    world.names.lasts(600);
+    world.names.breaks_for(Some(RecordType::A));
+    assert!(world.ask("b.example").await.is_err());
+    world.names.breaks_for(None);
+    world.ask("b.example").await.unwrap();
+}
+
 #[tokio::test]
 async fn nobody_who_is_asked_for_well_known_stays_connected() {
     let world = World::new(&[]).await;

@@ -16,6 +16,7 @@ type Zone = HashMap<String, Vec<RData>>;
 struct Shared {
     zone: Mutex<Zone>,
     broken: Mutex<bool>,
+    broken_for: Mutex<Option<RecordType>>,
     /// For how long its answers are good, in seconds.
     lasts: Mutex<u32>,
     asked: Mutex<Vec<(String, RecordType)>>,
@@ -68,6 +69,11 @@ impl NameServer {
         asked.iter().filter(|(asked, of)| *asked == format!("{name}.") && *of == kind).count()
     }
 
+    /// From now on it fails at questions for such records, or no longer.
+    pub(crate) fn breaks_for(&self, kind: Option<RecordType>) {
+        *self.shared.broken_for.lock().unwrap() = kind;
+    }
+
     /// From now on it fails at every question.
     pub(crate) fn breaks(&self) {
         *self.shared.broken.lock().unwrap() = true;
@@ -85,7 +91,9 @@ async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
     loop {
         let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
         let question = Message::from_vec(&buffer[..length]).unwrap();
-        let answer = match *shared.broken.lock().unwrap() {
+        let is_broken_for =
+            *shared.broken_for.lock().unwrap() == question.queries.first().map(|query| query.query_type());
+        let answer = match *shared.broken.lock().unwrap() || is_broken_for {
             true => Message::error_msg(question.metadata.id, question.metadata.op_code, ResponseCode::ServFail),
             false => answer(&question, &shared),
         };
