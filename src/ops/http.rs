@@ -35,7 +35,7 @@ pub struct OpsState {
 /// For how long requests under way have their time after a stop: who sent half of one holds nobody up.
 const FINISHING: Duration = Duration::from_secs(3);
 
-/// Serves on `listener` until `stop`; requests under way are finished, within [`FINISHING`].
+/// Serves on `listener` until `stop`; requests under way have a few seconds to finish.
 ///
 /// # Errors
 /// The listener's.
