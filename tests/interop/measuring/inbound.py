@@ -46,7 +46,7 @@ async def run(binary: Path, given):
         voice = Voice.invented(f"127.0.1.1:{free_port('127.0.1.1')}")
         users = [f"@user{n}:{voice.name}" for n in range(given.users)]
         peer = await bed.listen(Host(voice, bed.certificate, HostedRoom(voice, users)))
-        await bed.start_rollcall({peer.name: peer.url}, 'log.filter = "warn"')
+        await bed.start_rollcall_among_peers('log.filter = "warn"')
         await bed.start_synapse()
         async with AtSynapse(bed, peer, users) as theirs, AtRollcall(bed, peer, users) as ours:
             for edus, pushes, count in _SHAPES:
@@ -126,7 +126,7 @@ class Host(Peer):
     """A peer with a room."""
 
     def __init__(self, voice: Voice, certificate, room: HostedRoom):
-        super().__init__(voice, certificate, free_port("127.0.1.1"))
+        super().__init__(voice, certificate)
         self.room = room
 
     def other(self, method, path, body):

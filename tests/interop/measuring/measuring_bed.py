@@ -16,6 +16,8 @@ from rollcall import Rollcall
 from wire import SEND
 
 _AT_ONCE = 4
+# What the addresses of peers begin with.
+PEERS = "127.0.1."
 
 
 class MeasuringBed(Owner):
@@ -25,7 +27,14 @@ class MeasuringBed(Owner):
         self._binary = binary
 
     async def set_up(self):
-        self.certificate = make_certificate(self.folder, ["127.0.0.1"])
+        peers = [f"{PEERS}{n}" for n in range(1, 255)]
+        self.certificate = make_certificate(self.folder, ["127.0.0.1", *peers])
+
+    async def start_rollcall_among_peers(self, extra: str):
+        """It finds peers as it would anywhere: by name, TLS and certificate. Synapse looks at no certificate."""
+        chain, _ = self.certificate
+        found = f'federation.allow_private = ["127.0.0.0/8"]\nfederation.extra_roots = ["{chain}"]\n'
+        await self.start_rollcall({}, found + extra)
 
     async def start_rollcall(self, peers: dict[str, str], extra: str = "", certificate=None):
         """With the defaults, but for `extra`."""

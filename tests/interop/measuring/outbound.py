@@ -10,7 +10,7 @@ from pathlib import Path
 
 from children import free_port, until
 from keys import Voice
-from measuring_bed import MeasuringBed, Putter
+from measuring_bed import PEERS, MeasuringBed, Putter
 from meter import Meter
 from peers import Peer
 
@@ -49,13 +49,12 @@ def options(parser: argparse.ArgumentParser):
 
 async def run(binary: Path, given):
     async with MeasuringBed(binary) as bed:
-        first = Voice.invented(f"127.0.1.1:{free_port('127.0.1.1')}")
-        names = [first.name, *(f"127.0.1.{n}:{free_port(f'127.0.1.{n}')}" for n in range(2, max(given.peers) + 1))]
-        peers = [
-            await bed.listen(Peer(first.as_server(name), bed.certificate, free_port(name.split(":")[0])))
-            for name in names
-        ]
-        await bed.start_rollcall({peer.name: peer.url for peer in peers}, 'list.accept = "everyone"')
+        addresses = [f"{PEERS}{n}" for n in range(1, max(given.peers) + 1)]
+        first, *more = [f"{address}:{free_port(address)}" for address in addresses]
+        voice = Voice.invented(first)
+        voices = [voice, *(voice.as_server(name) for name in more)]
+        peers = [await bed.listen(Peer(voice, bed.certificate)) for voice in voices]
+        await bed.start_rollcall_among_peers('list.accept = "everyone"')
         await bed.start_synapse()
         ours = [Putter.at_rollcall(bed, f"user{n}") for n in range(given.users)]
         theirs = await bed.register(given.users)

@@ -3,7 +3,6 @@
 import json
 import re
 
-from children import url
 from keys import Voice
 from wire import SEND, Listener, Seen, read_message, request_line
 
@@ -12,14 +11,12 @@ _IN_GZIP = re.compile(rb"\r\ncontent-encoding: *gzip\r\n", re.IGNORECASE)
 
 
 class Peer(Listener):
-    """One server. Over TLS under its name, as Synapse finds it, and in plain text beside it, as rollcall is told to."""
+    """One server, found by its name and over TLS by both."""
 
-    def __init__(self, voice: Voice, certificate, plain_port: int):
+    def __init__(self, voice: Voice, certificate):
         address, port = voice.name.split(":")
         super().__init__((address, int(port)), certificate)
         self.voice = voice
-        self.plain = Listener((address, plain_port))
-        self.plain.serve = self.serve
         # What it was told last of each user.
         self.shown: dict[str, tuple] = {}
         # Whether it says that it takes gzip, as rollcall does.
@@ -29,18 +26,6 @@ class Peer(Listener):
     @property
     def name(self) -> str:
         return self.voice.name
-
-    @property
-    def url(self) -> str:
-        return url(self.plain.address)
-
-    async def open(self):
-        await super().open()
-        await self.plain.open()
-
-    async def close(self):
-        await super().close()
-        await self.plain.close()
 
     def forget(self):
         """Counts from here. What it knows of users stays."""
