@@ -79,6 +79,13 @@ impl Live {
         let _ = self.blocked.clone().wait_for(|blocked| !blocked).await;
     }
 
+    /// Says farewell to the broker. A connection that is only forgotten would live on, with its thread, for as long as any of its
+    /// channels does.
+    pub(super) async fn close(&self) {
+        let farewell = self.connection.close(200, "rollcall needs it no longer".into());
+        let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+    }
+
     fn is_usable(&self) -> bool {
         self.connection.status().connected()
     }
@@ -153,7 +160,7 @@ impl Line {
         timeout(patience, self.live()).await.map_err(|_| format!("no connection within {patience:?}"))
     }
 
-    /// Gives a connection up that no longer does its work, though it looks alive.
+    /// Gives a connection up that no longer does its work, though it looks alive. It is the caller's to close.
     pub(super) fn condemn(&self, live: &Arc<Live>) {
         // Somebody who holds the lock is connecting anew already.
         let Ok(mut state) = self.state.try_lock() else { return };
@@ -166,8 +173,7 @@ impl Line {
     pub(super) async fn close(&self) {
         let live = self.state.lock().await.live.take();
         if let Some(live) = live {
-            let farewell = live.connection.close(200, "rollcall stops".into());
-            let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+            live.close().await;
         }
     }
 

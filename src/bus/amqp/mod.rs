@@ -89,6 +89,7 @@ impl Amqp {
         let consuming = Line::connect(client, consume, addresses, config.tls.clone()).await?;
         let (reply_sender, replies) = mpsc::channel(REPLIES);
         let publisher = Publisher::new(publishing, topology.clone(), config, reply_sender, closed.clone());
+        publisher.prepare().await;
         Ok(Arc::new(Self {
             publisher: Arc::new(publisher),
             consuming,

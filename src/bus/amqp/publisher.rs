@@ -19,6 +19,7 @@ use lapin::{BasicProperties, Channel, Consumer};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::confirms::{Confirms, Fate, Letter};
 use super::line::{Line, Live};
@@ -29,7 +30,7 @@ use crate::lifecycle;
 /// What every reply address begins with. Replies to anything else are not sent: an address comes from outside and must not name a
 /// queue of ours.
 const REPLY_ADDRESSES: &str = "amq.rabbitmq.reply-to.";
-/// How long a reply may wait for a channel. Its reader waits no longer than `edge.apply_wait` for all of it.
+/// How long a reply may wait while somebody opens a channel. Its reader waits no longer than `edge.apply_wait` for all of it.
 const REPLY_PATIENCE: Duration = Duration::from_millis(250);
 /// How long a caller that gives up waits for a look at the channel, which others take at every publish.
 const LOOK_PATIENCE: Duration = Duration::from_millis(250);
@@ -54,6 +55,8 @@ struct Open {
     confirmed: Channel,
     /// Of the same channel.
     confirms: Confirms,
+    /// Takes what is replied on the same channel, which would not close as long as it does.
+    _replied: AbortOnDropHandle<()>,
     /// Apart, because a reply's confirm would interest nobody, and lapin keeps confirms that nobody awaits.
     replies: Channel,
 }
@@ -114,16 +117,22 @@ impl Publisher {
         }
     }
 
+    /// Opens its channels before anybody needs them: replies are sent on what is open.
+    pub(super) async fn prepare(&self) {
+        if let Ok(Err(error)) = timeout(self.patience, self.open()).await {
+            tracing::debug!(%error, "no channel to publish on yet");
+        }
+    }
+
     /// Sends a reply, or drops it when the broker does not take it at once.
     pub(super) async fn reply(&self, address: &str, body: &[u8]) {
         if self.closed.is_cancelled() || !address.starts_with(REPLY_ADDRESSES) {
             return;
         }
         let Ok(key) = ShortString::try_new(address) else { return };
-        let Ok(Ok(open)) = timeout(REPLY_PATIENCE, self.open()).await else { return };
-        if open.live.is_blocked() {
-            return;
-        }
+        // A connection is not begun for it: the patience would break it off.
+        let Ok(open) = timeout(REPLY_PATIENCE, self.open.lock()).await else { return };
+        let Some(open) = open.clone().filter(|open| open.is_usable() && !open.live.is_blocked()) else { return };
         let options = BasicPublishOptions::default();
         // The first poll puts the frames into lapin's queue; when they are written interests nobody.
         let _ = open.replies.basic_publish("".into(), key, options, body, BasicProperties::default()).now_or_never();
@@ -209,6 +218,8 @@ impl Publisher {
             && let Some(open) = current.take_if(|open| is_to_blame(open) && !open.live.is_blocked())
         {
             self.line.condemn(&open.live);
+            // Its channels go after the connection.
+            drop(lifecycle::spawn("farewell to a connection", async move { open.live.close().await }));
         }
         PublishError::Unconfirmed(self.patience, reason)
     }
@@ -235,10 +246,10 @@ impl Open {
         let address = Headers::REPLY_HERE.into();
         // Direct reply-to works only on the channel that the requests are published on.
         let consumer = confirmed.basic_consume(address, "replies".into(), options, FieldTable::default()).await?;
-        lifecycle::spawn("broker replies", pass_replies_on(consumer, sink));
+        let replied = AbortOnDropHandle::new(lifecycle::spawn("broker replies", pass_replies_on(consumer, sink)));
         let replies = live.connection().create_channel().await?;
         let confirms = Confirms::new(confirmed.clone(), window);
-        Ok(Self { live, confirmed, confirms, replies })
+        Ok(Self { live, confirmed, confirms, _replied: replied, replies })
     }
 
     fn is_usable(&self) -> bool {

@@ -7,4 +7,5 @@ mod faults;
 mod operators;
 mod tls;
 mod transfer;
+mod unconfirmed;
 mod updates;
