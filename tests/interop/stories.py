@@ -45,7 +45,8 @@ async def a_push_without_last_active_ago_is_understood(bed: Bed):
     carol = await bed.neighbour(bob, "carol4")
     await alice.list(carol.id)
     await carol.set("unavailable", "never active")
-    await alice.lists(carol.id, "unavailable", "never active")
+    entry = await alice.lists(carol.id, "unavailable", "never active")
+    assert "last_active_ago" not in entry, entry
     # It tells servers what it tells clients.
     assert (await carol.asks(carol.id)).last_active_ago is None
 

@@ -14,7 +14,7 @@ advance 10s
 @john:a on DESK online
 @john:a on DESK starts for 1h
 advance 10s
-    40.6s to @alice:b: @john:a offline since 1795400040s
+    40.6s to @alice:b: @john:a offline
     44.9s a → b: push @john:a online active; poll @alice:b
     45.9s to @alice:b: @john:a online active
     49.6s b → a: push @alice:b online active

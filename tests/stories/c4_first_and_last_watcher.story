@@ -12,8 +12,8 @@ advance 10s
     39.6s b → a: push @alice:b offline
 @mary:a on DESK starts for 1h
 advance 10s
-    40.6s to @john:a: @alice:b offline since 1795400040s
-    41.0s to @mary:a: @alice:b offline since 1795400040s
+    40.6s to @john:a: @alice:b offline
+    41.0s to @mary:a: @alice:b offline
 @john:a on PHONE stops
 advance 40s
 @mary:a on DESK stops

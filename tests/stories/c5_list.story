@@ -14,11 +14,11 @@ advance 30s
     9.6s b → a: unpoll @john:a; accept @john:a by @alice:b
     14.6s a → b: poll @alice:b
     19.3s b → a: push @alice:b offline
-    20.3s to @john:a: @alice:b offline since 1795400020s
+    20.3s to @john:a: @alice:b offline
 @john:a reads list
-    @alice:b accepted offline since 1795400029s, known for 10s
+    @alice:b accepted offline, known for 10s
     @carol:c asked unknown
 c sends a push @carol:c online
 @john:a reads list
-    @alice:b accepted offline since 1795400029s, known for 10s
+    @alice:b accepted offline, known for 10s
     @carol:c asked online since 0s

@@ -17,6 +17,6 @@ advance 10s
 @john:a on PHONE online "three"
 @jane:a on DESK online
 advance 10s
-    40.6s to @alice:b: @jane:a offline since 1795400040s, @john:a offline since 1795400040s
+    40.6s to @alice:b: @jane:a offline, @john:a offline
     44.9s a → b: push @jane:a online active, @john:a online active "three"
     45.9s to @alice:b: @jane:a online active, @john:a online active "three"

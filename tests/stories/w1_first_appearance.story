@@ -21,8 +21,8 @@ advance 10s
 @jane:a on DESK online
 @jane:a on DESK starts for 1h
 advance 10s
-    40.6s to @alice:b: @john:a offline since 1795400040s
-    40.6s to @bob:b: @jane:a offline since 1795400040s, @john:a offline since 1795400040s
+    40.6s to @alice:b: @john:a offline
+    40.6s to @bob:b: @jane:a offline, @john:a offline
     44.9s a → b: push @jane:a online active, @john:a online active; poll @alice:b, @bob:b
     45.9s to @alice:b: @john:a online active
     45.9s to @bob:b: @jane:a online active, @john:a online active

@@ -17,6 +17,6 @@ advance 10s
     39.6s b → a: push @alice:b online active, @bob:b busy active, @carol:b offline
 @carol:b on WEB online
 advance 10s
-    40.6s to @john:a: @alice:b online active, @bob:b busy active, @carol:b offline since 1795400040s
+    40.6s to @john:a: @alice:b online active, @bob:b busy active, @carol:b offline
     44.6s b → a: push @carol:b online active
     45.7s to @john:a: @carol:b online active

@@ -13,7 +13,7 @@ advance 15s
     31.0s to @john:a: @mary:a offline
     34.9s a → b: poll @alice:b, @bob:b
     39.6s b → a: push @alice:b offline, @bob:b offline
-    40.6s to @john:a: @alice:b offline since 1795400040s, @bob:b offline since 1795400040s
+    40.6s to @john:a: @alice:b offline, @bob:b offline
 @alice:b on LAPTOP online
 @bob:b on PHONE busy
 advance 10s

@@ -24,7 +24,7 @@ advance 40m
     39.5s c → a: push @carol:c offline
     39.6s d → a: push @dora:d offline
     39.6s b → a: push @alice:b offline
-    40.5s to @john:a: @alice:b offline since 1795400040s, @carol:c offline since 1795400040s, @dora:d offline since 1795400040s
+    40.5s to @john:a: @alice:b offline, @carol:c offline, @dora:d offline
     332.8s a → d: reminder (mine 0, yours 1)
     334.6s b → a: reminder (mine 1, yours 0)
     337.6s d → a: answer

@@ -19,6 +19,8 @@ use super::{DEVICE_TYPE_BYTES, DEVICE_TYPES_MAX, MAX_INTEGER, MESSAGE_MAX};
 /// So many bad parts of one transaction are put aside one by one; of the rest only the number is told.
 pub const MAX_REJECTS: usize = 100;
 
+/// Nobody was active so early.
+const YEAR_AFTER_1970: Timestamp = Timestamp(365 * 24 * 3_600_000);
 const PRESENCES: &str = "one of online, unavailable, busy, offline";
 
 /// Reads the presence part of a transaction that `origin` sent to `local` and that arrived at `now`. EDUs of other types are
@@ -168,7 +170,12 @@ impl Reader<'_> {
             Ok(None) => (None, Vec::new()),
             Err(fault) => (None, vec![fault]),
         };
-        for fault in faults {
+        // Put aside once, whatever is wrong with it: no byte of a transaction is kept twice.
+        let more = faults.len().saturating_sub(1);
+        for mut fault in faults.into_iter().take(1) {
+            if more > 0 {
+                fault.text += &format!(" (and {more} more in it)");
+            }
             self.rejects.add(raw, fault, place);
         }
         extension
@@ -176,13 +183,16 @@ impl Reader<'_> {
 
     fn push(&self, entry: Push<'_>) -> Result<(UserId, Status), Fault> {
         let user = user_of("user_id", &entry.user_id, self.origin)?;
-        // Servers leave the age out when it is 0.
-        let age = entry.last_active_ago.unwrap_or_default();
+        let currently_active = entry.currently_active.unwrap_or(false);
         let status = Status {
             presence: presence(&entry.presence)?,
             status_msg: entry.status_msg.map(|text| truncated(&text).into()),
-            last_active: self.now.minus(age.0),
-            currently_active: entry.currently_active.unwrap_or(false),
+            last_active: match entry.last_active_ago {
+                Some(age) => active(self.now, age.0),
+                None if currently_active => self.now,
+                None => Timestamp(0),
+            },
+            currently_active,
             device_types: device_types(entry.device_types.unwrap_or_default()),
         };
         Ok((user, status))
@@ -237,6 +247,12 @@ fn user_of(field: &str, text: &str, server: &ServerName) -> Result<UserId, Fault
         return Ok(user);
     }
     Err(Fault::foreign(field, user.as_str(), user.server_str(), server))
+}
+
+/// When a user was active `age` ms before `now`. Who never was is said to have been in 1970, by one clock or another, or not at all.
+fn active(now: Timestamp, age: u64) -> Timestamp {
+    let moment = now.minus(age);
+    if moment < YEAR_AFTER_1970 { Timestamp(0) } else { moment }
 }
 
 fn presence(text: &str) -> Result<Presence, Fault> {

@@ -47,6 +47,7 @@ fn todays_servers_are_understood() {
     assert_eq!(rejects, []);
     let active =
         |presence, currently_active| Status { presence, last_active: NOW, currently_active, ..Status::default() };
+    // An age of less than nothing is none.
     let expected = [
         (user("@x:a.example"), active(Presence::Busy, true)),
         (user("@y:a.example"), active(Presence::Unavailable, false)),
@@ -150,6 +151,37 @@ fn a_flood_of_bad_entries_is_counted_not_kept() {
 }
 
 #[test]
+fn an_object_is_put_aside_once_however_much_of_it_is_wrong() {
+    let object = json!({"v": 1, "seq": [7, 8], "query": vec!["x"; 1_000], "pad": "x".repeat(1 << 20)});
+    let (inbound, rejects) = receive(&[presence(json!({"push": [], "rollcall": object}))]);
+    assert_eq!(inbound.extension.map(|extension| extension.seq.counter), Some(8));
+    let [reject] = rejects.as_slice() else { panic!("{} of them", rejects.len()) };
+    assert!(
+        reject
+            .reason
+            .ends_with(r#""query": "x" is not a user ID: leading sigil is incorrect or missing (and 999 more in it)"#)
+    );
+}
+
+#[test]
+fn who_was_never_active_is_not_said_to_have_been() {
+    let push = |age: Value| json!({"user_id": "@x:a.example", "presence": "online", "last_active_ago": age});
+    let day = 24 * 3_600_000;
+    for (age, last_active) in [
+        (Value::Null, Timestamp(0)),
+        // By a clock of theirs, and at a time on the way, that are not ours.
+        (NOW.0.into(), Timestamp(0)),
+        ((NOW.0 - day).into(), Timestamp(0)),
+        ((NOW.0 + day).into(), Timestamp(0)),
+        (0.into(), NOW),
+        ((NOW.0 - 400 * day).into(), Timestamp(400 * day)),
+    ] {
+        let (inbound, rejects) = receive(&[presence(json!({"push": [push(age.clone())]}))]);
+        assert_eq!((inbound.push[0].1.last_active, rejects), (last_active, vec![]), "{age}");
+    }
+}
+
+#[test]
 fn long_messages_are_cut_and_odd_device_types_dropped() {
     let entry = json!({"user_id": "@x:a.example", "presence": "online", "status_msg": "é".repeat(600),
         "rollcall.device_types": ["", "mobile", "x".repeat(33)]});
@@ -237,7 +269,8 @@ fn statuses() -> impl Strategy<Value = Status> {
     let presences = [Presence::Offline, Presence::Unavailable, Presence::Online, Presence::Busy];
     let message = proptest::option::of(any::<String>().prop_map(|text| truncate(&text)));
     let types = proptest::collection::btree_set("[a-z\"\\\\\\x01]{1,8}".prop_map(Into::into), 0..=8);
-    (proptest::sample::select(presences.to_vec()), message, 0..=NOW.0, any::<bool>(), types).prop_map(
+    let moments = proptest::option::of(400 * 24 * 3_600_000..=NOW.0).prop_map(Option::unwrap_or_default);
+    (proptest::sample::select(presences.to_vec()), message, moments, any::<bool>(), types).prop_map(
         |(presence, status_msg, ms, currently_active, device_types)| Status {
             presence,
             status_msg,

@@ -20,7 +20,9 @@ pub fn check(data: &[u8]) {
     let Some((inbound, rejects)) = read(data) else { return };
     in_bounds(&inbound);
     assert!(rejects.len() <= MAX_REJECTS);
-    assert!(rejects.iter().all(|reject| reject.reason.len() <= REASON_MAX && reject.body.len() <= data.len()));
+    assert!(rejects.iter().all(|reject| reject.reason.len() <= REASON_MAX));
+    let aside: usize = rejects.iter().map(|reject| reject.body.len()).sum();
+    assert!(aside <= data.len(), "no byte is put aside twice");
     if data.len() <= REBUILT_MAX && inbound.permissions.len() <= 50 {
         says_the_same_again(&inbound);
     }
