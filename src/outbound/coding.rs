@@ -153,4 +153,14 @@ mod tests {
         codings.heard(&peer, &accepts(GZIP));
         assert!(codings.for_peer(&peer, &body()).await.is_some());
     }
+
+    #[test]
+    fn who_takes_gzip_is_remembered_up_to_a_bound() {
+        let codings = Codings::new();
+        for n in 0..PEERS + 100 {
+            codings.heard(&ServerName::parse(&format!("{n}.example")).unwrap(), &accepts(GZIP));
+        }
+        codings.0.run_pending_tasks();
+        assert!(codings.0.entry_count() <= PEERS);
+    }
 }

@@ -51,6 +51,8 @@ pub struct Courier {
     codings: Codings,
     troubles: Troubles,
     give_up: Duration,
+    /// An attempt that had less time than this says nothing of its peer when that has passed.
+    fair: Duration,
     kept: Kept,
     turns: Turns,
 }
@@ -107,7 +109,9 @@ impl Courier {
         let turns = Turns::new(config.concurrency, config.timeout);
         let (lanes, codings, troubles) = (Lanes::default(), Codings::new(), Troubles::new());
         let kept = Kept::new(config.concurrency, config.timeout);
-        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, kept, turns }
+        // Whoever is prompt answers within this. Where no transaction has as much time as a request, a part of its own is enough.
+        let fair = config.timeout.min(config.resend) / 4;
+        Self { clock, peers, policy, keys, config, local, lanes, codings, troubles, give_up, fair, kept, turns }
     }
 
     /// [`Self::deliver_until`] the end of time.
@@ -209,6 +213,10 @@ impl Courier {
         let gzip = if may_be_gzip { self.codings.for_peer(destination, &prepared.body).await } else { None };
         let started = Instant::now();
         let ended = timeout(time, self.exchange(destination, &prepared, gzip.as_ref())).await;
+        // The transaction's own end came too soon. Perhaps the peer has taken it.
+        if ended.is_err() && time < self.fair {
+            return Ok(Verdict::Retry);
+        }
         self.turns.took(destination, matches!(ended, Ok(Ok(_))), started.elapsed());
         let verdict = match ended {
             Ok(Ok(verdict)) => verdict,

@@ -2,6 +2,7 @@
 //! that is out of [`Reach`]: so what was checked is what is connected to, whatever the name meant a moment ago.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Refusal, NetError};
+use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 use moka::sync::Cache;
 use reqwest::dns::{Addrs, Resolve, Resolving};
 use tokio::time::Instant;
@@ -22,6 +24,8 @@ use super::reach::Reach;
 
 /// The service of federation, and its old name, in the order in which they are asked for (Matrix spec, server discovery).
 const SERVICES: [&str; 2] = ["_matrix-fed._tcp", "_matrix._tcp"];
+/// The kinds of addresses, in the order in which they are tried.
+const FAMILIES: [RecordType; 2] = [RecordType::AAAA, RecordType::A];
 /// Names remembered, of each kind, as long as their answers say themselves. Anybody can make us ask for any: the least used are forgotten.
 const MAX_NAMES: u64 = 10_000;
 /// However long an answer says it is good for.
@@ -69,16 +73,18 @@ struct Known<T> {
 }
 
 /// A client of the domain name system. What it remembers is bounded in bytes: of an answer only what may be used, some 30 MB in all. (The
-/// resolver's own cache would keep answers whole, up to 64 KiB each as they arrive, and many times that in memory.) Cheap to clone.
+/// resolver's own cache would keep answers whole, up to 64 KiB each as they arrive, and many times that in memory.) A name that the hosts file
+/// has (`/etc/hosts`, as it was at the start) is at what stands there alone. Cheap to clone.
 #[derive(Clone)]
 pub struct Dns {
     resolver: TokioResolver,
+    hosts: Arc<Hosts>,
     addresses: Cache<(Name, RecordType), Known<IpAddr>>,
     services: Cache<Name, Known<SRV>>,
 }
 
 impl Dns {
-    /// Asks whom the system says (`/etc/resolv.conf`), and `/etc/hosts` first.
+    /// Asks whom the system says (`/etc/resolv.conf`).
     ///
     /// # Errors
     /// When that cannot be read.
@@ -105,7 +111,19 @@ impl Dns {
 
     fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
         bound(builder.options_mut());
-        Ok(Self { resolver: builder.build()?, addresses: Cache::new(MAX_NAMES), services: Cache::new(MAX_NAMES) })
+        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
+        let (addresses, services) = (Cache::new(MAX_NAMES), Cache::new(MAX_NAMES));
+        Ok(Self { resolver: builder.build()?, hosts, addresses, services })
+    }
+
+    /// The same, with this hosts file in place of the system's.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn with_hosts(self, file: impl io::Read) -> io::Result<Self> {
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(file)?;
+        Ok(Self { hosts: Arc::new(hosts), ..self })
     }
 
     /// Whether `host` offers federation as a service, under either name.
@@ -148,7 +166,11 @@ impl Dns {
     }
 
     async fn addresses(&self, name: Name) -> Result<Vec<IpAddr>, DnsError> {
-        let families = [RecordType::AAAA, RecordType::A].map(|family| self.of_family(&name, family));
+        let listed = self.listed(&name);
+        if !listed.is_empty() {
+            return Ok(listed);
+        }
+        let families = FAMILIES.map(|family| self.of_family(&name, family));
         let answers = join_all(families).await;
         let all: Vec<_> = answers.iter().flatten().flat_map(|known| known.said.iter().copied()).collect();
         // That one failed does not mean that there is none.
@@ -157,6 +179,12 @@ impl Dns {
             None if all.is_empty() => Err(DnsError::Nothing(name.to_string())),
             _ => Ok(all),
         }
+    }
+
+    /// What the hosts file says of a name, in either family.
+    fn listed(&self, name: &Name) -> Vec<IpAddr> {
+        let of_family = |family| self.hosts.lookup_static_host(&Query::query(name.clone(), family));
+        FAMILIES.into_iter().filter_map(of_family).flat_map(|lookup| addresses(&lookup).to_vec()).collect()
     }
 
     async fn of_family(&self, name: &Name, family: RecordType) -> Result<Known<IpAddr>, NetError> {
@@ -203,7 +231,8 @@ fn services(answer: &Lookup) -> Arc<[SRV]> {
 fn bound(options: &mut ResolverOpts) {
     options.cache_size = 0;
     options.timeout = QUERY_TIMEOUT;
-    options.use_hosts_file = ResolveHosts::Always;
+    // It would ask for the family that the file does not have.
+    options.use_hosts_file = ResolveHosts::Never;
 }
 
 /// The name from the root on: the system's search domains are for its own people, and would lead strangers into its network.
@@ -291,7 +320,7 @@ impl Resolve for Guarded {
 #[cfg(test)]
 mod tests {
     use hickory_resolver::net::NoRecords;
-    use hickory_resolver::proto::op::{Query, ResponseCode};
+    use hickory_resolver::proto::op::ResponseCode;
     use hickory_resolver::proto::rr::Record;
 
     use super::*;

@@ -172,4 +172,14 @@ mod tests {
         drop(large);
         assert!(turns.place(1).is_some());
     }
+
+    #[test]
+    fn the_pace_of_peers_is_remembered_up_to_a_bound() {
+        let turns = Turns::new(1, SECOND);
+        for n in 0..PEERS + 100 {
+            turns.took(&name(&format!("{n}.example")), true, SECOND);
+        }
+        turns.known.run_pending_tasks();
+        assert!(turns.known.entry_count() <= PEERS);
+    }
 }

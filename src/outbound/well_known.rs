@@ -112,7 +112,9 @@ impl Entry {
 pub fn lifetime(headers: &HeaderMap, now: Timestamp) -> Duration {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let seconds = |text: &str| text.trim().trim_matches('"').parse().ok().map(Duration::from_secs);
-    let directives = text(CACHE_CONTROL).map(str::to_ascii_lowercase).unwrap_or_default();
+    // Several lines are one list (RFC 9110, section 5.3).
+    let lines: Vec<_> = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok()).collect();
+    let directives = lines.join(",").to_ascii_lowercase();
     let mut directives =
         directives.split(',').map(|directive| directive.trim().split_once('=').unwrap_or((directive.trim(), "")));
     let said = if directives.clone().any(|(name, _)| matches!(name, "no-store" | "no-cache")) {

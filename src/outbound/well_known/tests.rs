@@ -1,4 +1,6 @@
 use super::*;
+use crate::clock::SystemClock;
+use crate::outbound::dns::Dns;
 
 const NOW: Timestamp = Timestamp(1_795_400_000_000);
 
@@ -17,6 +19,7 @@ fn an_answer_is_good_for_as_long_as_its_headers_say() {
     assert_eq!(seconds(&[("cache-control", "max-age=7200")]), 7_200);
     assert_eq!(seconds(&[("cache-control", "public, Max-Age=\"7200\"")]), 7_200);
     assert_eq!(seconds(&[("cache-control", "max-age=7200"), ("age", "1200")]), 6_000);
+    assert_eq!(seconds(&[("cache-control", "public"), ("cache-control", "max-age=7200")]), 7_200);
     // Two hours after NOW; max-age comes first.
     assert_eq!(seconds(&[("expires", "Mon, 23 Nov 2026 04:13:20 GMT")]), 7_200);
     assert_eq!(seconds(&[("expires", "Mon, 23 Nov 2026 04:13:20 GMT"), ("cache-control", "max-age=900")]), 900);
@@ -39,6 +42,7 @@ fn an_answer_that_must_not_be_kept_is_kept_for_five_minutes() {
     for header in ["no-store", "no-cache", "max-age=0", "max-age=1", "max-age=nonsense", "max-age=900, no-store"] {
         assert_eq!(seconds(&[("cache-control", header)]), 300, "{header}");
     }
+    assert_eq!(seconds(&[("cache-control", "max-age=900"), ("cache-control", "no-store")]), 300);
     assert_eq!(seconds(&[("cache-control", "max-age=900"), ("age", "9000")]), 300);
     assert_eq!(seconds(&[("expires", "0")]), 300);
     assert_eq!(seconds(&[("expires", "Mon, 23 Nov 2020 04:13:20 GMT")]), 300);
@@ -116,6 +120,17 @@ fn the_last_word_of_who_cannot_be_asked_holds_for_two_days_at_most() {
         entry = Entry::after(Answer::Failed, Some(entry), now);
     }
     assert_eq!(entry.delegate, None);
+}
+
+#[tokio::test]
+async fn hosts_are_remembered_up_to_a_bound() {
+    let clients = Clients::new(&Dns::of_servers(&[]).unwrap(), TIMEOUT, 0, &[], &[]).unwrap();
+    let well_known = WellKnown::new(Arc::new(clients), Arc::new(SystemClock), TIMEOUT);
+    for n in 0..MAX_HOSTS + 100 {
+        well_known.known.insert(format!("{n}.example"), Entry::after(Answer::None, None, NOW)).await;
+    }
+    well_known.known.run_pending_tasks().await;
+    assert!(well_known.known.entry_count() <= MAX_HOSTS);
 }
 
 #[test]

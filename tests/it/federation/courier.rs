@@ -268,6 +268,34 @@ async fn more_silent_peers_than_requests_leave_those_who_answer_their_turn() {
     }
 }
 
+/// Or else whoever is sent something at its last moment would be taken for slow, and get nothing in gzip for a while.
+#[tokio::test]
+async fn a_peer_that_had_no_time_to_answer_is_what_it_was() {
+    let offers = Answer::OffersGzip(StatusCode::OK, "{}".into());
+    let peer = Peer::start("b.example", vec![offers.clone(), Answer::Never, offers]).await;
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config("b.example", &peer.base);
+    config.resolve.insert(name("c.example"), format!("http://{}", slow.local_addr().unwrap()));
+    let courier = Arc::new(courier_by(peers(&config), config, key(), Duration::ZERO));
+    let body = format!(r#"{{"edus":{:?}}}"#, (0..1_000).collect::<Vec<_>>());
+    let large = |good_for_ms| OutboundMessage { body: serde_json::from_str(&body).unwrap(), ..message(good_for_ms) };
+    for (good_for_ms, outcome) in [(30_000, Outcome::Delivered), (1_000, Outcome::Expired)] {
+        assert_eq!(courier.deliver(&large(good_for_ms)).await.unwrap(), ended(outcome));
+    }
+    // One that hangs up is slow; then it has the one place of those who are.
+    let to_slow = OutboundMessage { destination: name("c.example"), ..message(30_000) };
+    let hang_up = async { drop(slow.accept().await.unwrap()) };
+    let (hung_up, ()) = futures_util::future::join(courier.deliver(&to_slow), hang_up).await;
+    assert_eq!(hung_up.unwrap(), ended(Outcome::Expired));
+    let sending = courier.clone();
+    let holding = spawn("a transaction", async move { sending.deliver(&to_slow).await.unwrap() });
+    let _held = slow.accept().await.unwrap();
+    assert_eq!(courier.deliver(&large(5_000)).await.unwrap(), ended(Outcome::Delivered));
+    let is_gzip: Vec<_> = peer.seen().iter().map(|seen| seen.headers.contains_key("content-encoding")).collect();
+    assert_eq!(is_gzip, [false, true, true]);
+    holding.abort();
+}
+
 #[tokio::test]
 async fn a_peer_that_is_away_costs_it_its_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -303,6 +303,22 @@ async fn a_name_is_asked_for_once_within_its_time_and_so_is_one_that_there_is_no
     }
 }
 
+/// Whatever DNS says of the family that the file does not have.
+#[tokio::test]
+async fn a_name_in_the_hosts_file_is_where_that_says_and_dns_is_not_asked() {
+    let mut world = World::new(&["m.example"]).await;
+    world.names.address("m.example", &["::1"]);
+    let hosts = format!("{} m.example\n", world.server_at);
+    let dns = world.names.dns().with_hosts(hosts.as_bytes()).unwrap();
+    let config = config(&world.authority, &[&world.server_at]);
+    world.peers = Peers::new(&config, dns, Arc::new(world.clock.clone()), Ports::default()).unwrap();
+    let name = format!("m.example:{}", world.server.address.port());
+    assert_eq!(world.reach(&name, &world.server).await, named("m.example", &name));
+    for family in [RecordType::A, RecordType::AAAA] {
+        assert_eq!(world.names.asked_for("m.example", family), 0, "{family}");
+    }
+}
+
 /// A name that has addresses of one family only, and those could not be told: that there are none of the other is no answer.
 #[tokio::test]
 async fn an_answer_that_failed_is_not_taken_for_none() {

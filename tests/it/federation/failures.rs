@@ -86,6 +86,21 @@ async fn a_peer_that_is_given_up_costs_one_attempt_a_transaction() {
 }
 
 #[tokio::test]
+async fn a_peer_that_had_no_time_to_answer_has_not_failed() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let silent = Peer::start("b.example", vec![Answer::Never]).await;
+    let config = config("b.example", &silent.base);
+    // That is little of the minute that a transaction has, and then most of its time.
+    let short = FederationConfig { resend: Duration::from_millis(600), ..config.clone() };
+    for (config, failed) in [(config, 0), (short, 1)] {
+        assert_eq!(deliver(config, "b.example", 400).await, ended(Outcome::Expired));
+        assert_eq!(failures(&handle), failed);
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_asks_for_patience_is_not_given_up_and_one_that_is_back_has_all_its_chances() {
     let says = |status, body: &str| Answer::Now(status, body.into());
     let limited = says(StatusCode::TOO_MANY_REQUESTS, r#"{"retry_after_ms":300}"#);

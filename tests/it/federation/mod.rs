@@ -23,6 +23,7 @@ mod stream;
 mod tls;
 mod trusted;
 mod visibility;
+mod well_known;
 mod whoami;
 
 use rollcall::model::ServerName;
