@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use reqwest::Url;
 use wildmatch::WildMatch;
 
 use crate::config::{ServerLists, ServerRules};
@@ -26,7 +27,7 @@ struct Side {
     deny: Names,
 }
 
-/// Names and patterns, in lower case.
+/// Names as [`spelled`], and patterns in lower case.
 #[derive(Debug)]
 struct Names {
     exact: HashSet<Box<str>>,
@@ -77,33 +78,41 @@ impl Side {
     }
 
     fn permits(&self, server: &ServerName) -> bool {
-        let name = server.as_str().to_ascii_lowercase();
-        self.allow.hold(&name) && !self.deny.hold(&name)
+        let (name, host) = spelled(server.as_str());
+        self.allow.hold(&name, &host) && !self.deny.hold(&name, &host)
     }
 }
 
 impl Names {
     fn new(patterns: &[String]) -> Self {
-        let lower = patterns.iter().map(|pattern| pattern.to_ascii_lowercase());
-        let (globs, exact): (Vec<_>, Vec<_>) = lower.partition(|pattern| pattern.contains(['*', '?']));
+        let (globs, exact): (Vec<_>, Vec<_>) = patterns.iter().partition(|pattern| pattern.contains(['*', '?']));
         Self {
-            exact: exact.into_iter().map(Into::into).collect(),
-            globs: globs.iter().map(|pattern| WildMatch::new(pattern)).collect(),
+            exact: exact.into_iter().map(|name| spelled(name).0.into()).collect(),
+            globs: globs.into_iter().map(|pattern| WildMatch::new(&pattern.to_ascii_lowercase())).collect(),
         }
     }
 
     /// A server is meant by its name or by its host alone: another port makes no other neighbour.
-    fn hold(&self, name: &str) -> bool {
-        let host = host_of(name);
+    fn hold(&self, name: &str, host: &str) -> bool {
         [name, host]
             .into_iter()
             .any(|text| self.exact.contains(text) || self.globs.iter().any(|glob| glob.matches(text)))
     }
 }
 
-/// The name without its port.
-fn host_of(name: &str) -> &str {
-    <&ruma::ServerName>::try_from(name).map_or(name, ruma::ServerName::host)
+/// The host of `server` as whoever connects to it understands it, however it is spelled.
+pub(crate) fn host_of(server: &ServerName) -> String {
+    spelled(server.as_str()).1
+}
+
+/// A server name, and its host alone, as they are compared. A host has many spellings that lead to the same machine (another case, a dot at
+/// the end, `[2001:db8:0::1]`, `0x7f.1`): this is the one that whoever connects makes of them.
+fn spelled(name: &str) -> (String, String) {
+    let host = <&ruma::ServerName>::try_from(name).map_or(name, ruma::ServerName::host);
+    let port = name.strip_prefix(host).unwrap_or_default();
+    let url = Url::parse(&format!("https://{}/", host.trim_end_matches('.'))).ok();
+    let plain = url.as_ref().and_then(Url::host_str).map_or_else(|| host.to_ascii_lowercase(), str::to_owned);
+    (format!("{plain}{port}"), plain)
 }
 
 /// All but `b.example` are listened to.
@@ -145,6 +154,21 @@ mod tests {
         ] {
             assert_eq!(policy.hears(&server(name)), heard, "{name}");
             assert!(policy.tells(&server(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_the_same_however_it_is_spelled() {
+        let denied = ["b.example", "*.b.example", "[2001:DB8::1]", "192.0.2.1", "c.example.:8448"];
+        let policy = Policy::new(&ServerLists { inbound: rules(&["*"], &denied), outbound: rules(&["*"], &[]) });
+        for name in ["b.example.", "B.example.:8448", "x.b.example.", "[2001:db8:0::1]", "[2001:db8::0:1]:8448"] {
+            assert!(!policy.hears(&server(name)), "{name}");
+        }
+        for name in ["192.0.2.1", "0xc0000201", "192.0.513:1", "3221225985", "c.example:8448"] {
+            assert!(!policy.hears(&server(name)), "{name}");
+        }
+        for name in ["c.example", "bb.example", "192.0.2.2", "[2001:db8::2]", "b.example.org"] {
+            assert!(policy.hears(&server(name)), "{name}");
         }
     }
 

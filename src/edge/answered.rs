@@ -60,4 +60,14 @@ mod tests {
         assert_eq!(once("b.example", "2", Ok(())).await, (true, Ok(())));
         assert_eq!(once("c.example", "1", Ok(())).await, (true, Ok(())), "another's ID is another's");
     }
+
+    #[tokio::test]
+    async fn what_was_answered_is_remembered_up_to_a_bound() {
+        let (answered, origin) = (Answered::new(), ServerName::parse("b.example").unwrap());
+        for n in 0..MAX + 100 {
+            answered.once(origin.clone(), &n.to_string(), async { Ok(()) }).await.unwrap();
+        }
+        answered.0.run_pending_tasks().await;
+        assert!(answered.0.entry_count() <= MAX);
+    }
 }

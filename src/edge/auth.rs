@@ -1,15 +1,16 @@
 //! Who a client is.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::{HeaderMap, Uri, header, request::Parts};
 
 use super::EdgeState;
 use super::error::MatrixError;
+use super::request;
 use super::whoami::{HomeserverError, Whoami};
 use crate::config::{EdgeAuth, HomeserverConfig, Secret};
 use crate::model::{DeviceId, ServerName, UserId};
@@ -42,12 +43,14 @@ pub(crate) struct Credentials {
     pub(crate) token: Secret,
     /// For whom an application service acts: query parameters of [`ASSERTIONS`], in that order.
     pub(crate) asserted: Vec<(&'static str, String)>,
+    /// The address that shows it; `None`: bound by no share.
+    pub(crate) from: Option<IpAddr>,
 }
 
 impl Credentials {
-    fn of(headers: &HeaderMap, uri: &Uri) -> Result<Self, MatrixError> {
+    fn of(headers: &HeaderMap, uri: &Uri, from: Option<IpAddr>) -> Result<Self, MatrixError> {
         let token = bearer(headers).ok_or_else(MatrixError::missing_token)?;
-        Ok(Self { token: Secret::new(token), asserted: asserted(uri)? })
+        Ok(Self { token: Secret::new(token), asserted: asserted(uri)?, from })
     }
 }
 
@@ -90,15 +93,6 @@ impl Authenticator {
         matches!(self, Self::Dev { .. })
     }
 
-    /// How long a good answer is believed.
-    pub(crate) fn forgets_after(&self) -> Duration {
-        match self {
-            // It believes everything, always.
-            Self::Dev { .. } => Duration::from_secs(24 * 3600),
-            Self::Whoami(whoami) => whoami.forgets_after(),
-        }
-    }
-
     /// 401: nobody; 503: who knows cannot be asked.
     pub(crate) async fn authenticate(&self, shown: &Credentials) -> Result<Caller, MatrixError> {
         match self {
@@ -106,13 +100,23 @@ impl Authenticator {
             Self::Whoami(whoami) => whoami.caller(shown).await,
         }
     }
+
+    /// Until when a client that was let in need not be looked at again. Errors as of [`Self::authenticate`].
+    pub(crate) async fn good_until(&self, shown: &Credentials) -> Result<Instant, MatrixError> {
+        match self {
+            // What it believes does not change.
+            Self::Dev { .. } => Ok(Instant::now() + Duration::from_secs(24 * 3600)),
+            Self::Whoami(whoami) => whoami.good_until(shown).await,
+        }
+    }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Credentials {
+impl FromRequestParts<Arc<EdgeState>> for Credentials {
     type Rejection = MatrixError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MatrixError> {
-        Self::of(&parts.headers, &parts.uri)
+    async fn from_request_parts(parts: &mut Parts, edge: &Arc<EdgeState>) -> Result<Self, MatrixError> {
+        let from = request::caller(edge, &parts.extensions, &parts.headers);
+        Self::of(&parts.headers, &parts.uri, from)
     }
 }
 
@@ -120,7 +124,7 @@ impl FromRequestParts<Arc<EdgeState>> for Caller {
     type Rejection = MatrixError;
 
     async fn from_request_parts(parts: &mut Parts, edge: &Arc<EdgeState>) -> Result<Self, MatrixError> {
-        let caller = edge.auth.authenticate(&Credentials::of(&parts.headers, &parts.uri)?).await?;
+        let caller = edge.auth.authenticate(&Credentials::from_request_parts(parts, edge).await?).await?;
         edge.limits.user(&caller.user)?;
         Ok(caller)
     }
@@ -152,7 +156,7 @@ mod tests {
         if let Some(value) = header {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        let shown = Credentials::of(&headers, &Uri::from_static("/"))?;
+        let shown = Credentials::of(&headers, &Uri::from_static("/"), None)?;
         dev(shown.token.expose(), &ServerName::parse("a.example").unwrap())
     }
 

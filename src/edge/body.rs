@@ -55,9 +55,19 @@ impl Budget {
         self.units.clone().acquire_many_owned(self.cost(bytes)).await.expect("the semaphore is never closed")
     }
 
-    fn cost(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT).min(self.all)).unwrap_or(u32::MAX)
+    /// So many bytes, if they are free.
+    pub(crate) fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.units.clone().try_acquire_many_owned(self.cost(bytes)).ok()
     }
+
+    fn cost(&self, bytes: usize) -> u32 {
+        units(bytes).min(u32::try_from(self.all).unwrap_or(u32::MAX))
+    }
+}
+
+/// As how many units so many bytes count.
+pub(crate) fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 /// A body, and its room for as long as it is held.

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -93,16 +94,20 @@ pub(crate) async fn get_list(
     caller: Caller,
     Extension(followed): Extension<Followed>,
     user: OneUser,
-) -> Answer {
+) -> Result<Response, MatrixError> {
     let user = user_id(user)?;
     caller.must_be(&user)?;
+    let turn = edge.lists.turn().await;
     let now = edge.clock.now();
     let list = edge.reader.list(&user, now).await.map_err(|error| store_error(&error))?;
+    let entries = list.into_iter().map(|(user, accepted, known)| entry(&user, accepted, &known, now));
+    let answer = edge.lists.answer(&user, entries)?;
+    drop(turn);
     // The list is there: it is not withheld because polling could not start.
     if let Err(error) = edge.hint(&user, followed, devices::start(&edge, caller.device, None)).await {
         tracing::debug!(?error, "the list was read, but polling did not start");
     }
-    Ok(Json(list.into_iter().map(|(user, accepted, known)| entry(&user, accepted, &known, now)).collect()))
+    Ok(answer)
 }
 
 fn entry(user: &UserId, accepted: bool, known: &Known, now: Timestamp) -> Value {

@@ -38,7 +38,7 @@ pub(crate) async fn post_events(
         signals.iter_mut().for_each(|signal| signal.set_trace(trace));
     }
     let accepted = signals.len();
-    edge.publisher.publish(Pack { signals, letters: Vec::new() }).await?;
+    edge.publisher.publish(Pack { signals, ..Pack::default() }).await?;
     Ok(Json(json!({ "accepted": accepted, "rejected": listed(&rejects) })))
 }
 

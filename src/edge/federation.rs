@@ -114,6 +114,7 @@ async fn take_trusted(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: 
     let body = uncoded(edge, coding, body).await?;
     let txn_id = arrival.txn_id.clone();
     let (origin, pack) = read(edge, named, body.bytes.clone(), arrival).await?;
+    let pack = Pack { body: Some(body), ..pack };
     edge.answered.once(origin, &txn_id, async { edge.publisher.enqueue(pack).map(drop) }).await
 }
 
@@ -248,7 +249,7 @@ fn read_now(
     let signal = PeerSignal::Transaction(Box::new(inbound));
     let signal = Addressed { to: origin.clone(), at: arrival.now, reply: None, trace: arrival.trace, signal };
     let letters = rejects.into_iter().map(|reject| dead(reject, arrival.trace)).collect();
-    Ok((origin, Pack { signals: vec![Routed::Peer(signal)], letters }))
+    Ok((origin, Pack { signals: vec![Routed::Peer(signal)], letters, body: None }))
 }
 
 fn dead(reject: Reject, trace: Option<TraceId>) -> Outgoing {

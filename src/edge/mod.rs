@@ -27,6 +27,7 @@ mod federation;
 pub mod inflate;
 mod json;
 mod limits;
+mod lists;
 pub mod peer_keys;
 mod places;
 mod publisher;
@@ -68,6 +69,7 @@ use self::applied::Applied;
 use self::auth::Authenticator;
 use self::body::{Bodies, Budget};
 use self::limits::Limits;
+use self::lists::Lists;
 use self::publisher::{Pack, Publisher};
 use self::request::Followed;
 use self::stream::Streams;
@@ -166,6 +168,7 @@ pub struct EdgeState {
     edge_bodies: Bodies,
     peer_bodies: Bodies,
     checking: Budget,
+    lists: Lists,
     /// Turns to inflate a body.
     inflating: Arc<Semaphore>,
     stamps: AtomicU64,
@@ -216,6 +219,7 @@ impl EdgeState {
             edge_bodies: Bodies::new(MAX_EDGE_BODIES, MAX_EDGE_BODIES, body_timeout),
             peer_bodies: Bodies::new(MAX_PEER_BODIES, MAX_PEER_BODIES_OF_ONE, body_timeout),
             checking: Budget::new(MAX_CHECKING),
+            lists: Lists::new(),
             inflating: Arc::new(Semaphore::new(INFLATING)),
             stamps: AtomicU64::new(0),
             streams,
@@ -241,7 +245,7 @@ impl EdgeState {
         if let (Some(Routed::User(last)), Some(waiter)) = (signals.last_mut(), &waiter) {
             last.reply = Some(waiter.id());
         }
-        self.publisher.publish(Pack { signals, letters: Vec::new() }).await?;
+        self.publisher.publish(Pack { signals, ..Pack::default() }).await?;
         if let Some(waiter) = waiter {
             let applied = waiter.wait(self.config.apply_wait).await;
             tracing::debug!(applied, "confirmed");
@@ -258,7 +262,7 @@ impl EdgeState {
     /// The same however much waits.
     async fn say(&self, user: &UserId, followed: Followed, signals: Vec<UserSignal>) -> Result<(), MatrixError> {
         let signals = self.address(user, followed, signals);
-        self.publisher.publish(Pack { signals, letters: Vec::new() }).await
+        self.publisher.publish(Pack { signals, ..Pack::default() }).await
     }
 
     /// Bytes that wait for clients of streams: what tests of bounds ask for.

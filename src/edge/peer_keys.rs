@@ -15,11 +15,13 @@ use tokio::time::timeout;
 
 use super::shares::Shares;
 use crate::clock::SharedClock;
+use crate::lifecycle;
 use crate::model::{ServerName, Timestamp};
 use crate::outbound::http::{causes, read_answer};
 use crate::outbound::peers::Peers;
 use crate::outbound::sign::verify_own;
 use crate::outbound::well_known::MAX_STRANGERS;
+use crate::policy;
 
 /// Servers remembered. Anybody can make us ask for any name: the least used are forgotten.
 const MAX_SERVERS: u64 = 10_000;
@@ -148,12 +150,25 @@ impl PeerKeys {
         Err(if is_asked_for { PeerKeyError::Unknown { server, key } } else { PeerKeyError::Unasked { server, key } })
     }
 
-    /// Asks, unless somebody else has while this waited.
+    /// Asks for the sake of `from`. Who hangs up meanwhile takes nothing back: what the server says is remembered all the same, or a
+    /// stranger who never waits would have it asked each time.
     async fn ask(&self, server: &ServerName, key: &str, from: Option<IpAddr>) -> Answer {
-        let busy =
-            || Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()), for_key: None };
         // Before it keeps others waiting who need the same server.
-        let Ok(_share) = timeout(ASKING_WAIT, self.share(from)).await else { return busy() };
+        let Ok(share) = timeout(ASKING_WAIT, self.share(from)).await else { return self.busy() };
+        let (keys, server, key) = (self.clone(), server.clone(), key.to_owned());
+        let asking = lifecycle::spawn("question for keys", async move {
+            let _share = share;
+            keys.ask_once(&server, &key).await
+        });
+        asking.await.unwrap_or_else(|_| self.busy())
+    }
+
+    fn busy(&self) -> Answer {
+        Answer { asked: self.clock.now(), keys: Err("too many servers are being asked".into()), for_key: None }
+    }
+
+    /// Asks, unless somebody else has while this waited.
+    async fn ask_once(&self, server: &ServerName, key: &str) -> Answer {
         let answer = self.known.entry_by_ref(server).and_compute_with(async |entry| {
             let now = self.clock.now();
             let known = entry.map(|entry| entry.into_value());
@@ -170,7 +185,7 @@ impl PeerKeys {
         });
         let answer = answer.await.into_entry().map(|entry| entry.into_value());
         // If nobody could be asked, what is remembered is no verdict on a key that may be new.
-        answer.filter(|answer| !answer.is_stale(key, self.clock.now())).unwrap_or_else(busy)
+        answer.filter(|answer| !answer.is_stale(key, self.clock.now())).unwrap_or_else(|| self.busy())
     }
 
     /// A place among those who ask for the sake of `from`.
@@ -179,10 +194,10 @@ impl PeerKeys {
         Some(share.await.expect("the semaphore is never closed"))
     }
 
-    /// A place among those who ask the host of `server` under names with ports: strangers can make up thousands of those. Without a port
-    /// there is one, which they keep from nothing.
+    /// A place among those who ask the host of `server` under names with ports or in odd spellings: strangers can make up thousands of
+    /// those. The plain one is kept from nothing.
     async fn place_at_host(&self, server: &ServerName) -> Option<OwnedSemaphorePermit> {
-        let place = self.hosts.of_owner(host_with_port(server)?.into()).acquire_owned();
+        let place = self.hosts.of_owner(made_up_host(server)?).acquire_owned();
         Some(place.await.expect("the semaphore is never closed"))
     }
 
@@ -198,10 +213,10 @@ impl PeerKeys {
     }
 }
 
-/// The host of a name that has a port.
-fn host_with_port(server: &ServerName) -> Option<&str> {
-    let (host, port) = server.as_str().rsplit_once(':')?;
-    port.bytes().all(|byte| byte.is_ascii_digit()).then(|| host.trim_end_matches('.'))
+/// The host of a name that is more than its host as one writes it.
+fn made_up_host(server: &ServerName) -> Option<String> {
+    let host = policy::host_of(server);
+    (host != server.as_str()).then_some(host)
 }
 
 fn lowered(server: &ServerName) -> ServerName {
@@ -282,16 +297,21 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_one_whatever_port_a_name_has() {
+    fn a_host_is_one_whatever_port_a_name_has_and_however_it_is_spelled() {
         for (server, of) in [
             ("b.example", None),
             ("b.example:8448", Some("b.example")),
+            ("b.example:+8448", Some("b.example")),
             ("b.example.:1", Some("b.example")),
+            ("b.example.", Some("b.example")),
+            ("192.0.2.1", None),
             ("192.0.2.1:1", Some("192.0.2.1")),
+            ("0x0c0000201", Some("192.0.2.1")),
             ("[2001:db8::1]", None),
+            ("[2001:db8:0::1]", Some("[2001:db8::1]")),
             ("[2001:db8::1]:8448", Some("[2001:db8::1]")),
         ] {
-            assert_eq!(host_with_port(&name(server)), of, "{server}");
+            assert_eq!(made_up_host(&name(server)).as_deref(), of, "{server}");
         }
     }
 

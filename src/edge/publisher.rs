@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::body::Held;
 use super::error::MatrixError;
 use crate::bus::{Outgoing, PublishError, SharedBus};
 use crate::lifecycle;
@@ -34,6 +35,8 @@ pub(crate) struct Pack {
     pub(crate) signals: Vec<Routed>,
     /// What of it is put aside. While no dead letters are taken, only requests that have some are refused.
     pub(crate) letters: Vec<Outgoing>,
+    /// The body that it came in, of which nobody else takes the room until it is confirmed. For those who do not wait for that.
+    pub(crate) body: Option<Held>,
 }
 
 struct Job {
@@ -101,6 +104,7 @@ async fn publish(bus: SharedBus, jobs: Vec<Job>, partitions: u16, _slot: OwnedSe
     let mut packer = Packer::new(partitions);
     let mut letters = Vec::new();
     let mut waiting = Vec::with_capacity(jobs.len());
+    let mut bodies = Vec::new();
     let mut reply_here = false;
     for Job { pack, done } in jobs {
         for signal in pack.signals {
@@ -109,8 +113,10 @@ async fn publish(bus: SharedBus, jobs: Vec<Job>, partitions: u16, _slot: OwnedSe
         }
         waiting.push((done, !pack.letters.is_empty()));
         letters.extend(pack.letters);
+        bodies.extend(pack.body);
     }
     let (signals, letters) = tokio::join!(confirm(&bus, packer.finish(reply_here)), confirm(&bus, letters));
+    drop(bodies);
     for (done, has_letters) in waiting {
         let result = if has_letters { signals.clone().and(letters.clone()) } else { signals.clone() };
         // Who went away meanwhile does not hear it.
@@ -148,6 +154,8 @@ fn refuse(error: &PublishError) -> MatrixError {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::http::HeaderMap;
     use futures_util::FutureExt;
 
     use super::*;
@@ -156,6 +164,7 @@ mod tests {
     use crate::bus::through::Through;
     use crate::bus::{Bus, Topology};
     use crate::core::signal::{Addressed, MessageEdit, Stamp, UserSignal};
+    use crate::edge::body::Bodies;
     use crate::model::{DeviceId, Presence, Timestamp, UserId};
     use crate::store::sqlite::{Mode, Sqlite};
 
@@ -170,7 +179,7 @@ mod tests {
         };
         let to = UserId::parse("@a:b.example").unwrap();
         let signals = vec![Routed::User(Addressed { to, at: Timestamp(1), reply: None, trace: None, signal })];
-        Job { pack: Pack { signals, letters: Vec::new() }, done: oneshot::channel().0 }
+        Job { pack: Pack { signals, ..Pack::default() }, done: oneshot::channel().0 }
     }
 
     /// How many are gathered of so many that are here, and in what time.
@@ -194,6 +203,19 @@ mod tests {
         assert_eq!(gathered(ENOUGH - 1, LONG_LINGER).await, (ENOUGH - 1, LONG_LINGER));
         assert_eq!(gathered(ENOUGH, LONG_LINGER).await, (ENOUGH, SHORT));
         assert_eq!(gathered(PACK_SIGNALS + 1, LONG_LINGER).await, (PACK_SIGNALS, Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_waits_keeps_its_room() {
+        let bodies: Bodies = Bodies::new(4 << 10, 4 << 10, Duration::from_secs(30));
+        let none = HeaderMap::new();
+        let read = || bodies.read(None, &none, Body::from(vec![b'a'; 4 << 10]), 4 << 10);
+        let (jobs, queue) = mpsc::channel(1);
+        let answer = Publisher { jobs }.enqueue(Pack { body: Some(read().await.unwrap()), ..job().pack });
+        assert!(read().await.is_err(), "there is room for one");
+        drop(queue);
+        assert!(answer.unwrap().await.is_err());
+        assert!(read().await.is_ok());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Asks the homeserver whose an access token is (Matrix spec, client-server API, `GET /account/whoami`).
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, header};
@@ -10,12 +11,13 @@ use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::absence::Absence;
 use super::auth::{Caller, Credentials};
 use super::error::MatrixError;
+use super::shares::Shares;
 use crate::config::HomeserverConfig;
 use crate::model::{DeviceId, ServerName, UserId};
 use crate::outbound::http::{causes, install_crypto, read_answer};
@@ -25,6 +27,8 @@ const PATH: &str = "/_matrix/client/v3/account/whoami";
 const MAX_TOKEN: usize = 8 << 10;
 /// Questions under way at once.
 const MAX_ASKING: usize = 64;
+/// Of these, for the sake of one address: whoever makes tokens up keeps nobody else waiting.
+const MAX_FOR_ONE: usize = MAX_ASKING / 4;
 /// What a client is told to wait while the homeserver does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 /// The device of access tokens that belong to none, as those of application services: one a user.
@@ -50,6 +54,8 @@ pub(crate) struct Whoami {
     local: ServerName,
     answers: Cache<Key, Answer>,
     asking: Semaphore,
+    /// Of these, for the sake of one address.
+    shares: Shares,
     absence: Absence,
 }
 
@@ -58,20 +64,26 @@ type Key = [u8; 32];
 
 #[derive(Debug, Clone)]
 enum Answer {
-    Known(Caller),
+    Known(Known),
     Refused(MatrixError),
+}
+
+/// Whose a token is, and until when that is believed: counted from when it was asked, not from when the answer came.
+#[derive(Debug, Clone)]
+struct Known {
+    caller: Caller,
+    until: Instant,
 }
 
 /// For how long an answer is good, whether or not it is asked for meanwhile.
 struct Lifetimes {
-    known: Duration,
     refused: Duration,
 }
 
 impl Expiry<Key, Answer> for Lifetimes {
-    fn expire_after_create(&self, _: &Key, answer: &Answer, _: Instant) -> Option<Duration> {
+    fn expire_after_create(&self, _: &Key, answer: &Answer, now: Instant) -> Option<Duration> {
         Some(match answer {
-            Answer::Known(_) => self.known,
+            Answer::Known(known) => known.until.saturating_duration_since(now),
             Answer::Refused(_) => self.refused,
         })
     }
@@ -99,7 +111,7 @@ impl Whoami {
     pub(crate) fn new(config: &HomeserverConfig, local: ServerName) -> Result<Self, HomeserverError> {
         let base = config.url.as_deref().ok_or(HomeserverError::Address)?;
         let url = format!("{base}{PATH}").parse().map_err(|_| HomeserverError::Address)?;
-        let lifetimes = Lifetimes { known: config.cache, refused: config.cache_refused };
+        let lifetimes = Lifetimes { refused: config.cache_refused };
         let answers = Cache::builder()
             .max_capacity(config.cache_max)
             .eviction_policy(EvictionPolicy::lru())
@@ -113,23 +125,28 @@ impl Whoami {
             local,
             answers,
             asking: Semaphore::new(MAX_ASKING),
+            shares: Shares::new(MAX_FOR_ONE),
             absence: Absence::default(),
         })
-    }
-
-    /// `homeserver.cache`
-    pub(crate) fn forgets_after(&self) -> Duration {
-        self.cache
     }
 
     /// Whose the token is. Whoever shows the same one at the same time waits for the same answer. 503 while there is none: that
     /// says nothing of the token, and is not remembered.
     pub(crate) async fn caller(&self, shown: &Credentials) -> Result<Caller, MatrixError> {
+        self.known(shown).await.map(|known| known.caller)
+    }
+
+    /// Until when nobody asks again whether the token is good. Errors as of [`Self::caller`].
+    pub(crate) async fn good_until(&self, shown: &Credentials) -> Result<Instant, MatrixError> {
+        self.known(shown).await.map(|known| known.until)
+    }
+
+    async fn known(&self, shown: &Credentials) -> Result<Known, MatrixError> {
         if shown.token.expose().len() > MAX_TOKEN {
             return Err(MatrixError::unknown_token("no access token is so long"));
         }
         match self.answers.try_get_with(key(shown), self.ask(shown)).await {
-            Ok(Answer::Known(caller)) => Ok(caller),
+            Ok(Answer::Known(known)) => Ok(known),
             Ok(Answer::Refused(error)) => Err(error),
             Err(error) => Err(MatrixError::clone(&error)),
         }
@@ -137,6 +154,9 @@ impl Whoami {
 
     async fn ask(&self, shown: &Credentials) -> Result<Answer, MatrixError> {
         let bearer = bearer(shown)?;
+        // That others wait says nothing of the homeserver.
+        let waits = |_| MatrixError::unavailable("too many access tokens are being asked for", RETRY);
+        let _turn = timeout(self.timeout, self.turn(shown.from)).await.map_err(waits)?;
         let answer = self.question(shown, bearer).await;
         match &answer {
             Ok(_) => self.absence.end(),
@@ -147,14 +167,23 @@ impl Whoami {
         answer.map_err(|_| MatrixError::unavailable(away, RETRY))
     }
 
+    /// A turn to ask, for the sake of `from`.
+    async fn turn(&self, from: Option<IpAddr>) -> (Option<OwnedSemaphorePermit>, SemaphorePermit<'_>) {
+        let open = "the semaphore is never closed";
+        let of_share = match from {
+            Some(address) => Some(self.shares.of(address).acquire_owned().await.expect(open)),
+            None => None,
+        };
+        (of_share, self.asking.acquire().await.expect(open))
+    }
+
     /// What it says; an error says why that is no verdict.
     async fn question(&self, shown: &Credentials, bearer: HeaderValue) -> Result<Answer, String> {
-        let turn = timeout(self.timeout, self.asking.acquire()).await;
-        let _turn = turn.map_err(|_| "too many questions wait")?.expect("the semaphore is never closed");
+        let until = Instant::now() + self.cache;
         let asked = self.http.get(self.url_for(shown)).header(header::AUTHORIZATION, bearer).send().await;
         let response = asked.map_err(|error| causes(&error))?;
         match response.status() {
-            StatusCode::OK => self.identity(&read(response).await?),
+            StatusCode::OK => self.identity(&read(response).await?, until),
             StatusCode::UNAUTHORIZED => Ok(Answer::Refused(unknown(&read(response).await.unwrap_or_default()))),
             StatusCode::FORBIDDEN => {
                 Ok(Answer::Refused(MatrixError::forbidden("the homeserver does not let this token act")))
@@ -172,7 +201,7 @@ impl Whoami {
         url
     }
 
-    fn identity(&self, identity: &Identity) -> Result<Answer, String> {
+    fn identity(&self, identity: &Identity, until: Instant) -> Result<Answer, String> {
         let user = UserId::parse(&identity.user_id).map_err(|error| error.to_string())?;
         if !user.belongs_to(&self.local) {
             return Err(format!("it speaks for {}, not for {}", user.server_str(), self.local));
@@ -181,7 +210,8 @@ impl Whoami {
             return Ok(Answer::Refused(MatrixError::guest()));
         }
         let device = DeviceId::parse(identity.device_id.as_deref().unwrap_or(NO_DEVICE));
-        Ok(Answer::Known(Caller { user, device: device.map_err(|error| error.to_string())? }))
+        let caller = Caller { user, device: device.map_err(|error| error.to_string())? };
+        Ok(Answer::Known(Known { caller, until }))
     }
 }
 
@@ -240,12 +270,26 @@ mod tests {
 
     #[test]
     fn a_token_that_is_asked_for_shows_in_no_request() {
-        let shown = Credentials { token: Secret::new("syt_am9obg"), asserted: Vec::new() };
+        let shown = Credentials { token: Secret::new("syt_am9obg"), asserted: Vec::new(), from: None };
         let http = client(Duration::from_secs(1)).unwrap();
         let request = http.get("http://127.0.0.1").header(header::AUTHORIZATION, bearer(&shown).unwrap());
         let request = request.build().unwrap();
         assert_eq!(request.headers()[header::AUTHORIZATION], "Bearer syt_am9obg");
         assert!(!format!("{request:?}").contains("syt_"), "{request:?}");
+    }
+
+    #[tokio::test]
+    async fn tokens_are_remembered_up_to_a_bound() {
+        let long = Duration::from_secs(60);
+        let url = Some("http://127.0.0.1:1".into());
+        let config = HomeserverConfig { url, timeout: long, cache: long, cache_refused: long, cache_max: 100 };
+        let whoami = Whoami::new(&config, ServerName::parse("a.example").unwrap()).unwrap();
+        for number in 0..1_000_u32 {
+            let shown = Credentials { token: Secret::new(number.to_string()), asserted: Vec::new(), from: None };
+            whoami.answers.insert(key(&shown), Answer::Refused(MatrixError::guest())).await;
+        }
+        whoami.answers.run_pending_tasks().await;
+        assert_eq!(whoami.answers.entry_count(), 100);
     }
 
     /// What is logged while it is kept, warnings and what is less bad.
@@ -282,7 +326,7 @@ mod tests {
         let config = HomeserverConfig { url, timeout: long, cache: long, cache_refused: long, cache_max: 100 };
         let whoami = Whoami::new(&config, ServerName::parse("a.example").unwrap()).unwrap();
         for (number, status) in statuses.into_iter().enumerate() {
-            let shown = Credentials { token: Secret::new(format!("t{number}")), asserted: Vec::new() };
+            let shown = Credentials { token: Secret::new(format!("t{number}")), asserted: Vec::new(), from: None };
             let error = whoami.caller(&shown).await.unwrap_err();
             assert_eq!(error.status() == StatusCode::SERVICE_UNAVAILABLE, status.is_server_error(), "{error:?}");
         }

@@ -8,6 +8,7 @@ use rollcall::outbound::http::client;
 use serde_json::json;
 use tokio::time::{Duration, Instant, sleep};
 
+use crate::federation::peer::{Answer, Peer, Seen};
 use crate::support::broker::Broker;
 use crate::support::certificates::Authority;
 use crate::support::process::{Place, Process};
@@ -19,6 +20,7 @@ const EVENTS_TOKEN: &str = "sesame-of-the-events";
 const EDGE_SECRET: &str = "sesame-of-the-edge";
 const ACCESS_TOKEN: &str = "sesame-of-a-client";
 const WRONG_TOKEN: &str = "sesame-of-a-stranger";
+const LATE_TOKEN: &str = "sesame-of-a-latecomer";
 
 /// A running server that knows all of them, and those of them that stand in files of its own making.
 struct Scene {
@@ -27,6 +29,9 @@ struct Scene {
     http: Client,
     secrets: Vec<String>,
     broker: Broker,
+    homeserver: Peer,
+    /// `b.example`.
+    peer: Peer,
 }
 
 impl Scene {
@@ -39,15 +44,18 @@ impl Scene {
         let (cert, key) = identity.write(place.directory(), "server");
         fs::write(place.directory().join("events"), EVENTS_TOKEN).unwrap();
         fs::write(place.directory().join("urls"), urls(&broker)).unwrap();
-        configure(&place, &cert.display().to_string(), &key.display().to_string());
+        let (homeserver, peer) = (homeserver().await, Peer::start("b.example", vec![]).await);
+        let [cert, key] = [cert, key].map(|path| path.display().to_string());
+        configure(&place, &cert, &key, &homeserver.base, &peer.base);
         let process = place.serve().await;
         let seed = fs::read_to_string(place.directory().join("signing.key")).unwrap();
-        let mut secrets: Vec<String> =
-            [BUS_PASSWORD, WRONG_PASSWORD, EVENTS_TOKEN, EDGE_SECRET, ACCESS_TOKEN, WRONG_TOKEN].map(Into::into).into();
+        let (passwords, tokens) = ([BUS_PASSWORD, WRONG_PASSWORD], [ACCESS_TOKEN, WRONG_TOKEN, LATE_TOKEN]);
+        let all = passwords.into_iter().chain([EVENTS_TOKEN, EDGE_SECRET]).chain(tokens);
+        let mut secrets: Vec<String> = all.map(Into::into).collect();
         secrets.push(seed.split_whitespace().nth(2).unwrap().to_owned());
         secrets.push(identity.key.lines().nth(1).unwrap().to_owned());
         let http = Client::builder().tls_danger_accept_invalid_certs(true).timeout(PATIENCE).build().unwrap();
-        Self { place, process, http, secrets, broker }
+        Self { place, process, http, secrets, broker, homeserver, peer }
     }
 
     /// One request; its answer must not repeat a secret either.
@@ -58,6 +66,18 @@ impl Scene {
         let status = answer.status();
         self.assert_clean(path, &format!("{:?} {}", answer.headers().clone(), answer.text().await.unwrap()));
         status
+    }
+
+    /// What the peer is sent first.
+    async fn transaction(&self) -> Seen {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(seen) = self.peer.seen().into_iter().next() {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "nothing is sent");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn assert_clean(&self, place: &str, text: &str) {
@@ -83,6 +103,15 @@ impl Scene {
     }
 }
 
+/// Says whose the first token is, that the second is nobody's, and of others nothing.
+async fn homeserver() -> Peer {
+    let john = json!({ "user_id": "@john:s.example", "device_id": "PHONE" });
+    let nobody = json!({ "errcode": "M_UNKNOWN_TOKEN", "error": "who?" });
+    let script = [(StatusCode::OK, john), (StatusCode::UNAUTHORIZED, nobody), (StatusCode::BAD_GATEWAY, json!({}))];
+    let script = script.map(|(status, answer)| Answer::Now(status, answer.to_string()));
+    Peer::start("homeserver.example", script.into()).await
+}
+
 /// The first and the second address lead nowhere.
 fn urls(broker: &Broker) -> String {
     let good = broker.url().replace("amqp://", &format!("amqp://rollcall:{BUS_PASSWORD}@"));
@@ -91,7 +120,7 @@ fn urls(broker: &Broker) -> String {
 }
 
 /// Everything is logged that can be.
-fn configure(place: &Place, cert: &str, key: &str) {
+fn configure(place: &Place, cert: &str, key: &str, homeserver: &str, peer: &str) {
     let folder = place.directory().display();
     place.configure(
         "embedded:",
@@ -99,7 +128,8 @@ fn configure(place: &Place, cert: &str, key: &str) {
             r#"
 bus.url_file = "{folder}/urls"
 log.filter = "trace"
-homeserver.url = "http://127.0.0.1:1"
+homeserver.url = "{homeserver}"
+federation.resolve = {{ "b.example" = "{peer}" }}
 edge.auth = "whoami"
 edge.events_token_file = "{folder}/events"
 edge.federation = "trusted"
@@ -115,11 +145,15 @@ edge.tls.key = "{key}"
 async fn secrets_show_nowhere() {
     let scene = Scene::set().await;
     let status = "/_matrix/client/v3/presence/@john:s.example/status";
+    let list = "/_matrix/client/v3/presence/list/@john:s.example";
     let bearer = |token: &str| format!("Bearer {token}");
     let send = "/_matrix/federation/v1/send/1";
     let (event, transaction) = (json!({ "v": 1, "type": "client.status" }).to_string(), bad_transaction());
     for (method, path, name, value, body, expected) in [
-        ("GET", status, "authorization", bearer(ACCESS_TOKEN), "", 503),
+        ("GET", status, "authorization", bearer(ACCESS_TOKEN), "", 200),
+        ("GET", status, "authorization", bearer(WRONG_TOKEN), "", 401),
+        ("GET", status, "authorization", bearer(LATE_TOKEN), "", 503),
+        ("POST", list, "authorization", bearer(ACCESS_TOKEN), r#"{"invite":["@bob:b.example"]}"#, 200),
         ("POST", "/_rollcall/v1/events", "authorization", bearer(EVENTS_TOKEN), event.as_str(), 400),
         ("POST", "/_rollcall/v1/events", "authorization", bearer(WRONG_TOKEN), "[]", 401),
         ("PUT", send, "rollcall-edge-secret", EDGE_SECRET.to_owned(), "{", 400),
@@ -129,6 +163,12 @@ async fn secrets_show_nowhere() {
         let status = scene.ask(method, path, (name, &value), body).await;
         assert_eq!(status.as_u16(), expected, "{method} {path}");
     }
+    let authorization = |seen: &Seen| seen.headers["authorization"].to_str().unwrap().to_owned();
+    let shown: Vec<_> = scene.homeserver.seen().iter().map(authorization).collect();
+    assert_eq!(shown, [ACCESS_TOKEN, WRONG_TOKEN, LATE_TOKEN].map(bearer));
+    let sent = scene.transaction().await;
+    assert!(authorization(&sent).starts_with("X-Matrix "), "{sent:?}");
+    scene.assert_clean("what a peer is sent", &format!("{sent:?}"));
     let dead = scene.dead_letters().await;
     assert!(dead.contains("@eve:else.example"), "{dead}");
     scene.assert_clean("a dead letter", &dead);

@@ -47,6 +47,8 @@ pub(crate) async fn get_stream(
     user: Result<Path<String>, PathRejection>,
 ) -> Result<Response, MatrixError> {
     caller.must_be(&user_id(user)?)?;
+    // Before there is a session that would have to be left again.
+    edge.admission.admit().await?;
     let open = edge.streams.open(&caller)?;
     // From here on the session ends with the stream, even if the client does not wait for the answer.
     session::hold(&edge, &caller, credentials, open.stream());

@@ -19,8 +19,10 @@ use crate::model::DeviceId;
 const LEASE_MS: u64 = 120_000;
 /// When it is renewed, ms: two renewals may fail. Random, so that streams that were opened together part.
 const RENEW_MS: std::ops::RangeInclusive<u64> = 30_000..=40_000;
-/// Access tokens are looked at again as often as their answers are forgotten, but not more often than this.
+/// Access tokens are looked at again when what is known of them is forgotten, but not more often than this.
 const LOOK_MIN: Duration = Duration::from_secs(1);
+/// When one is looked at again while the homeserver cannot be asked, ms: that says nothing of the token.
+const LOOK_AGAIN_MS: std::ops::RangeInclusive<u64> = 5_000..=10_000;
 /// When a renewal that failed is tried again, ms.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 3_000..=6_000;
 
@@ -38,18 +40,21 @@ pub(super) fn start(edge: &EdgeState, device: &DeviceId) -> UserSignal {
 }
 
 async fn keep(edge: Arc<EdgeState>, caller: Caller, credentials: Credentials, stream: Arc<Stream>) {
-    let look = edge.auth.forgets_after().max(LOOK_MIN);
     let mut renew_at = Instant::now() + random(RENEW_MS);
+    let mut look_at = Instant::now();
     loop {
         tokio::select! {
             biased;
             () = stream.end.cancelled() => break,
-            () = sleep_until(renew_at.min(Instant::now() + look)) => {}
+            () = sleep_until(renew_at.min(look_at)) => {}
         }
-        if is_refused(&edge, &credentials).await {
-            tracing::debug!(user = %caller.user, "an access token is good no longer: its stream ends");
-            stream.end.cancel();
-            break;
+        if Instant::now() >= look_at {
+            let Some(next) = look(&edge, &credentials).await else {
+                tracing::debug!(user = %caller.user, "an access token is good no longer: its stream ends");
+                stream.end.cancel();
+                break;
+            };
+            look_at = next;
         }
         if Instant::now() >= renew_at {
             // However far workers lag: renewals are few, and without them sessions would end and start again.
@@ -64,10 +69,14 @@ fn random(ms: std::ops::RangeInclusive<u64>) -> Duration {
     Duration::from_millis(fastrand::u64(ms))
 }
 
-/// Not when the homeserver cannot be asked: that says nothing of the token.
-async fn is_refused(edge: &EdgeState, credentials: &Credentials) -> bool {
+/// When to look at the token again; `None`: it is good no longer.
+async fn look(edge: &EdgeState, credentials: &Credentials) -> Option<Instant> {
     let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
-    edge.auth.authenticate(credentials).await.is_err_and(|error| refusals.contains(&error.status()))
+    match edge.auth.good_until(credentials).await {
+        Ok(until) => Some(Instant::from_std(until).max(Instant::now() + LOOK_MIN)),
+        Err(error) if refusals.contains(&error.status()) => None,
+        Err(_) => Some(Instant::now() + random(LOOK_AGAIN_MS)),
+    }
 }
 
 async fn leave(edge: &EdgeState, caller: &Caller) {

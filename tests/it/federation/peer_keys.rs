@@ -12,7 +12,7 @@ use rollcall::edge::peer_keys::{ASK_TIMEOUT, PeerKeyError};
 use rollcall::model::ServerName;
 use rollcall::outbound::keys::{SigningKey, SigningKeys, server_keys_json};
 use rollcall::outbound::well_known::MAX_STRANGERS;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
@@ -138,7 +138,7 @@ async fn one_address_does_not_take_all_questions_for_keys() {
 async fn while_nobody_can_be_asked_a_new_key_gets_no_verdict() {
     let peer = Peer::start("b.example", vec![]).await;
     let mut config = config(peer.name.as_str(), &peer.base);
-    let (_silent, made_up) = strangers(&mut config).await;
+    let (silent, made_up) = strangers(&mut config).await;
     let clock = Moved::new();
     let keys = PeerKeys::new(peers(&config), Arc::new(clock.clone()));
     keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
@@ -157,7 +157,10 @@ async fn while_nobody_can_be_asked_a_new_key_gets_no_verdict() {
     assert!(unasked.to_string().ends_with("too many servers are being asked"), "{unasked:?}");
     keys.with_key(&peer.name, "ed25519:p_1", None).await.unwrap();
     tokio::time::resume();
-    drop(asking);
+    drop(silent);
+    for question in asking {
+        question.await.unwrap_err();
+    }
     keys.with_key(&peer.name, "ed25519:p_2", None).await.unwrap();
 }
 
@@ -215,6 +218,27 @@ async fn a_server_that_says_nothing_holds_a_question_for_keys_no_longer_than_its
     let unanswered = question.await.unwrap_err();
     assert!(unanswered.to_string().ends_with("it takes too long"), "{unanswered:?}");
     assert!(started.elapsed() >= ASK_TIMEOUT && started.elapsed() < 2 * ASK_TIMEOUT, "{:?}", started.elapsed());
+}
+
+/// Or whoever never waits would have a server asked as often as they like.
+#[tokio::test]
+async fn a_question_for_keys_outlives_whoever_hangs_up() {
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = config("b.example", &format!("http://{}", slow.local_addr().unwrap()));
+    let keys = PeerKeys::new(peers(&config), Arc::new(Moved::new()));
+    let server = name("b.example");
+    let mut first = Box::pin(keys.with_key(&server, "ed25519:p_1", None));
+    let (mut asked, _) = tokio::select! {
+        early = &mut first => panic!("{early:?}"),
+        asked = slow.accept() => asked.unwrap(),
+    };
+    drop(first);
+    let mut second = Box::pin(keys.with_key(&server, "ed25519:p_1", None));
+    assert!(poll!(&mut second).is_pending());
+    asked.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let answer = timeout(PATIENCE, second).await.expect("the first question's answer").unwrap_err();
+    assert!(answer.to_string().contains("404"), "{answer:?}");
+    assert!(poll!(Box::pin(slow.accept())).is_pending(), "a second connection");
 }
 
 #[tokio::test]

@@ -176,6 +176,35 @@ async fn the_homeserver_has_to_answer_64_questions_at_once_and_no_more() {
 }
 
 #[tokio::test]
+async fn one_address_does_not_take_all_questions_for_tokens() {
+    let homeserver = Homeserver::with(Known { turns: Some(Semaphore::new(0)), ..Known::default() }).await;
+    let edge = homeserver.edge(|_| ()).await;
+    let put_from = async |address: &str, token: String, query: &str| {
+        let request = edge.request(Method::PUT, &format!("{STATUS}{query}")).header("x-forwarded-for", address);
+        request.header(header::AUTHORIZATION, format!("Bearer {token}")).body(ONLINE).send().await.unwrap().status()
+    };
+    let flood = join_all((0..100).map(|number| put_from("198.51.100.7", format!("t{number}"), "")));
+    let another = async {
+        while homeserver.asked().len() < 16 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let mine = put_from("203.0.113.9", "mine".into(), "?user_id=%40john%3Aa.example");
+        let seen = async {
+            while !homeserver.asked().iter().any(|uri| uri.contains("john")) {
+                sleep(Duration::from_millis(10)).await;
+            }
+            let asked = homeserver.asked().len();
+            homeserver.state.turns.as_ref().unwrap().add_permits(101);
+            asked
+        };
+        tokio::join!(mine, seen)
+    };
+    let (flood, (mine, asked)) = timeout(PATIENCE, async { tokio::join!(flood, another) }).await.expect("an answer");
+    assert_eq!((mine, asked), (StatusCode::UNAUTHORIZED, 17));
+    assert!(flood.iter().all(|status| *status == StatusCode::UNAUTHORIZED), "{flood:?}");
+}
+
+#[tokio::test]
 async fn a_revoked_token_stops_working_within_the_cache_time() {
     let homeserver = Homeserver::start().await;
     homeserver.knows_john("t1");
@@ -201,6 +230,28 @@ async fn a_revoked_token_ends_its_stream() {
     homeserver.forgets("t1");
     let ended = timeout(PATIENCE, async { while stream.chunk().await.unwrap().is_some() {} }).await;
     assert!(ended.is_ok(), "the stream goes on");
+}
+
+/// Another request renews what is known of the token between two looks of the stream.
+#[tokio::test]
+async fn a_revoked_token_ends_its_stream_within_the_cache_time() {
+    let homeserver = Homeserver::start().await;
+    homeserver.knows_john("t1");
+    let cache = Duration::from_secs(4);
+    let edge = homeserver.edge(|config| config.cache = cache).await;
+    assert_eq!(put(&edge, "t1").await.0, StatusCode::OK);
+    sleep(cache * 3 / 4).await;
+    let path = "/_rollcall/v1/users/@john:a.example/stream";
+    let mut stream = edge.request(Method::GET, path).header("authorization", "Bearer t1").send().await.unwrap();
+    assert_eq!(stream.status(), StatusCode::OK);
+    while homeserver.asked().len() < 2 {
+        assert_eq!(put(&edge, "t1").await.0, StatusCode::OK);
+        sleep(Duration::from_millis(20)).await;
+    }
+    homeserver.forgets("t1");
+    let revoked = Instant::now();
+    timeout(PATIENCE, async { while stream.chunk().await.unwrap().is_some() {} }).await.expect("the stream ends");
+    assert!(revoked.elapsed() < cache * 3 / 2, "{:?}", revoked.elapsed());
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod permission;
 mod plain;
 mod promises;
 mod questions;
+mod replays;
 mod restarts;
 mod reviewed;
 mod spread;
