@@ -31,6 +31,7 @@ pub(crate) async fn post_events(
     let (local, policy) = (edge.local.clone(), edge.policy.clone());
     let context = Context { local, now: edge.clock.now(), key: Source::Any, policy };
     let Parsed { mut signals, rejects } = parse(&body.bytes, &context);
+    count(&rejects);
     if let (true, Some(reject)) = (signals.is_empty(), rejects.first()) {
         return Err(refuse(reject));
     }
@@ -61,6 +62,14 @@ fn refuse(reject: &Reject) -> MatrixError {
     match reject.class {
         class::DENIED => MatrixError::forbidden(&*reject.reason),
         _ => MatrixError::bad_json(&*reject.reason),
+    }
+}
+
+/// They are the caller's, and no dead letters.
+fn count(rejects: &[Reject]) {
+    for reject in rejects {
+        let kind = if reject.class == class::DENIED { "denied" } else { "invalid" };
+        metrics::counter!("rollcall_events_total", "type" => kind).increment(1);
     }
 }
 

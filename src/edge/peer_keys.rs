@@ -114,11 +114,9 @@ pub struct PeerKeys {
 impl PeerKeys {
     /// Knows nobody yet.
     pub fn new(peers: Peers, clock: SharedClock) -> Self {
-        let known =
-            Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build();
         let asking = Arc::new(Semaphore::new(MAX_STRANGERS));
         let shares = Arc::new(Shares::new(MAX_FOR_ONE));
-        Self { peers, clock, known, asking, shares, hosts: Arc::new(Shares::new(MAX_FOR_HOST)) }
+        Self { peers, clock, known: memory(), asking, shares, hosts: Arc::new(Shares::new(MAX_FOR_HOST)) }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
@@ -213,6 +211,10 @@ impl PeerKeys {
     }
 }
 
+fn memory() -> Cache<ServerName, Answer> {
+    Cache::builder().max_capacity(MAX_SERVERS).time_to_live(Duration::from_millis(MAX_VALID_MS)).build()
+}
+
 /// The host of a name that is more than its host as one writes it.
 fn made_up_host(server: &ServerName) -> Option<String> {
     let host = policy::host_of(server);
@@ -289,6 +291,17 @@ mod tests {
         let keys = read("b.example", &document()).unwrap();
         assert!(keys.set.contains_key("ed25519:a_1"));
         assert_eq!(keys.valid_until, NOW.plus(3_600_000));
+    }
+
+    #[tokio::test]
+    async fn servers_are_remembered_up_to_a_bound() {
+        let memory = memory();
+        for number in 0..MAX_SERVERS + 100 {
+            let answer = Answer { asked: NOW, keys: Err(String::new()), for_key: None };
+            memory.insert(name(&format!("{number}.example")), answer).await;
+        }
+        memory.run_pending_tasks().await;
+        assert!(memory.entry_count() <= MAX_SERVERS, "{}", memory.entry_count());
     }
 
     #[test]

@@ -358,6 +358,20 @@ mod tests {
         assert_eq!(known.said.iter().map(|record| record.priority).collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 
+    #[tokio::test]
+    async fn names_are_remembered_up_to_a_bound() {
+        let dns = Dns::of_servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]).unwrap();
+        for number in 0..MAX_NAMES + 100 {
+            let name = Name::from_ascii(format!("{number}.example.")).unwrap();
+            dns.addresses.insert((name.clone(), RecordType::A), Known { said: Arc::new([]), until: Instant::now() });
+            dns.services.insert(name, Known { said: Arc::new([]), until: Instant::now() });
+        }
+        dns.addresses.run_pending_tasks();
+        dns.services.run_pending_tasks();
+        let counts = [dns.addresses.entry_count(), dns.services.entry_count()];
+        assert!(counts.into_iter().all(|count| count <= MAX_NAMES), "{counts:?}");
+    }
+
     #[test]
     fn that_there_is_nothing_is_remembered_for_an_hour_at_most() {
         for (said, granted) in [(None, 0), (Some(60), 60), (Some(u32::MAX), 3_600)] {

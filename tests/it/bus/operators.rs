@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions};
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 use rollcall::bus::amqp::{Amqp, client_name};
@@ -107,7 +110,26 @@ async fn every_user_of_the_broker_may_do_what_is_theirs() {
     assert_eq!((&*came.routing_key, &came.body[..]), ("client", &b"x"[..]));
     inbound.ack(vec![came.token]).await.unwrap();
     replies_arrive(&bus).await;
+    an_edge_takes_its_own_updates(&broker, &as_user("edge")).await;
     bus.close().await;
+}
+
+/// And nobody else's.
+async fn an_edge_takes_its_own_updates(broker: &Broker, url: &str) {
+    let rights = [r"^t\.updates\.chat$", r"^t\.(clients|updates\.chat)$", r"^t\.updates(\.chat)?$"];
+    broker.ctl(&[&["set_permissions", "edge"][..], &rights].concat()).await;
+    broker.ctl(&["set_topic_permissions", "edge", "t.updates", "^$", "^chat$"]).await;
+    let (_theirs, edge) = channel(url).await;
+    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let nothing = FieldTable::default;
+    edge.queue_declare("t.updates.chat".into(), own, nothing()).await.unwrap();
+    let bind = async |channel: &Channel, key: &str| {
+        let [queue, exchange, key] = ["t.updates.chat", "t.updates", key].map(Into::into);
+        channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), nothing()).await
+    };
+    bind(&edge, "chat").await.unwrap();
+    let refused = bind(&edge, "another").await.unwrap_err().to_string();
+    assert!(refused.contains("ACCESS_REFUSED") || refused.contains("access"), "{refused}");
 }
 
 /// On the default exchange, to whoever asked.
