@@ -97,7 +97,7 @@ pub(crate) async fn get_list(
 ) -> Result<Response, MatrixError> {
     let user = user_id(user)?;
     caller.must_be(&user)?;
-    let turn = edge.lists.turn().await;
+    let turn = edge.lists.turn(&user).await?;
     let now = edge.clock.now();
     let list = edge.reader.list(&user, now).await.map_err(|error| store_error(&error))?;
     let entries = list.into_iter().map(|(user, accepted, known)| entry(&user, accepted, &known, now));

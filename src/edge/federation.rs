@@ -101,6 +101,7 @@ async fn take_signed(edge: &Arc<EdgeState>, parts: Parts, body: Body, arrival: A
     authenticate(edge, scheme, keys, Request::from_parts(parts, body.bytes.clone())).await?;
     let txn_id = arrival.txn_id.clone();
     let (origin, pack) = read(edge, Some(origin), body.bytes.clone(), arrival).await?;
+    let pack = Pack { body: Some(body), ..pack };
     edge.answered.once(origin, &txn_id, edge.publisher.publish(pack)).await
 }
 

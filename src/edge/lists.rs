@@ -15,7 +15,7 @@ use crate::model::UserId;
 
 /// Bytes of answers that wait to be read.
 const MAX_BYTES: usize = 128 << 20;
-/// And of those of one user: the longest list there can be counts as no more than this.
+/// And of those of one user, whose longest list takes all of it.
 const MAX_BYTES_OF_ONE: usize = 8 << 20;
 /// Lists that are read and written down at once.
 const TURNS: usize = 4;
@@ -24,6 +24,8 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Lists {
+    /// One of each user, so that whoever asks again and again waits for themselves.
+    turns_of_one: Shares<UserId>,
     turns: Semaphore,
     budget: Budget,
     shares: Shares<UserId>,
@@ -49,6 +51,7 @@ impl Lists {
 
     fn with(all: usize, of_one: usize) -> Self {
         Self {
+            turns_of_one: Shares::new(1),
             turns: Semaphore::new(TURNS),
             budget: Budget::new(all),
             shares: Shares::new(units(of_one) as usize),
@@ -56,28 +59,38 @@ impl Lists {
         }
     }
 
-    /// Leave to read a list and to write it down.
-    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
-        self.turns.acquire().await.expect("the semaphore is never closed")
+    /// Leave to read a list of `user` and to write it down; 429 if that comes to nothing, because they have not read those before.
+    pub(crate) async fn turn(&self, user: &UserId) -> Result<(OwnedSemaphorePermit, SemaphorePermit<'_>), MatrixError> {
+        let open = "the semaphore is never closed";
+        let own = self.turns_of_one.of_owner(user.clone()).acquire_owned().await.expect(open);
+        if self.shares.of_owner(user.clone()).available_permits() == 0 {
+            return Err(unread());
+        }
+        Ok((own, self.turns.acquire().await.expect(open)))
     }
 
     /// The answer to `user`. 429 if they have not read enough of those before, 503 if all others have not.
     pub(crate) fn answer(&self, user: &UserId, entries: impl Iterator<Item = Value>) -> Result<Response, MatrixError> {
         let mut text = Vec::new();
         serde_json::Serializer::new(&mut text).collect_seq(entries).expect("values are JSON");
-        let counted = text.len().min(self.of_one);
-        let of_share = self.shares.of_owner(user.clone()).try_acquire_many_owned(units(counted));
-        let of_share = of_share.map_err(|_| MatrixError::too_many("answers before this one wait to be read", RETRY))?;
-        let of_all = self.budget.take(counted);
+        text.shrink_to_fit();
+        let of_share = units(text.len().min(self.of_one));
+        let of_share = self.shares.of_owner(user.clone()).try_acquire_many_owned(of_share).map_err(|_| unread())?;
+        let of_all = self.budget.take(text.len());
         let of_all = of_all.ok_or_else(|| MatrixError::busy("too many answers wait to be read", RETRY))?;
         let body = Body::from(Bytes::from_owner(Kept { text, _room: [of_share, of_all] }));
         Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
     }
 }
 
+fn unread() -> MatrixError {
+    MatrixError::too_many("answers before this one wait to be read", RETRY)
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
+    use futures_util::poll;
 
     use super::*;
 
@@ -111,8 +124,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longest_answer_counts_as_no_more_than_a_share() {
+    async fn the_longest_answer_takes_the_whole_share() {
         let lists = Lists::with(6 << 10, 4 << 10);
-        assert!(lists.answer(&user("john"), std::iter::repeat_with(entry).take(100)).is_ok());
+        let unread = lists.answer(&user("john"), std::iter::repeat_with(entry).take(100)).unwrap();
+        let early = lists.turn(&user("john")).await.map(drop).unwrap_err();
+        assert_eq!(early.status(), StatusCode::TOO_MANY_REQUESTS, "before anything is read");
+        drop(unread);
+        assert!(lists.turn(&user("john")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_user_has_one_turn() {
+        let lists = Lists::new();
+        let _reading = lists.turn(&user("john")).await.unwrap();
+        let mut again: Vec<_> = (0..2 * TURNS).map(|_| Box::pin(async { lists.turn(&user("john")).await })).collect();
+        for turn in &mut again {
+            assert!(poll!(turn).is_pending());
+        }
+        assert!(poll!(Box::pin(async { lists.turn(&user("mary")).await })).is_ready());
     }
 }

@@ -31,6 +31,8 @@ pub const MAX_VALID_MS: u64 = 24 * 3600 * 1000;
 const ASK_AGAIN_MS: u64 = 30_000;
 /// Keys of one server at most, so that an answer of 64 KiB is no way to fill the memory.
 pub const MAX_KEYS: usize = 32;
+/// Questions that may wait for a peer to be asked.
+const MAX_WAITING: usize = 8 * MAX_STRANGERS;
 /// Peers that may be asked at once for the sake of one address. Who hosts many servers may send for all of them from one.
 const MAX_FOR_ONE: usize = MAX_STRANGERS / 4;
 /// Of one host, for all ports that strangers may name: a name with another port is another server, and none of them may exist.
@@ -105,6 +107,8 @@ pub struct PeerKeys {
     known: Cache<ServerName, Answer>,
     /// Peers asked at once.
     asking: Arc<Semaphore>,
+    /// Questions that wait for their answers, for whoever has the same one waits as well, and goes on when nobody does.
+    waiting: Arc<Semaphore>,
     /// Of these, for the sake of one address.
     shares: Arc<Shares>,
     /// Of these, at one host.
@@ -114,9 +118,15 @@ pub struct PeerKeys {
 impl PeerKeys {
     /// Knows nobody yet.
     pub fn new(peers: Peers, clock: SharedClock) -> Self {
-        let asking = Arc::new(Semaphore::new(MAX_STRANGERS));
-        let shares = Arc::new(Shares::new(MAX_FOR_ONE));
-        Self { peers, clock, known: memory(), asking, shares, hosts: Arc::new(Shares::new(MAX_FOR_HOST)) }
+        Self {
+            peers,
+            clock,
+            known: memory(),
+            asking: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            shares: Arc::new(Shares::new(MAX_FOR_ONE)),
+            hosts: Arc::new(Shares::new(MAX_FOR_HOST)),
+        }
     }
 
     /// The keys of `server`, among them `key` (`ed25519:…`). Asks the server if need be, whoever else needs it waits for the same answer.
@@ -152,11 +162,12 @@ impl PeerKeys {
     /// stranger who never waits would have it asked each time.
     async fn ask(&self, server: &ServerName, key: &str, from: Option<IpAddr>) -> Answer {
         // Before it keeps others waiting who need the same server.
-        let Ok(share) = timeout(ASKING_WAIT, self.share(from)).await else { return self.busy() };
+        let Ok(places) = timeout(ASKING_WAIT, self.places(from)).await else { return self.busy() };
         let (keys, server, key) = (self.clone(), server.clone(), key.to_owned());
         let asking = lifecycle::spawn("question for keys", async move {
-            let _share = share;
-            keys.ask_once(&server, &key).await
+            let _places = places;
+            // Others' questions to the same server come first, and each of them may take its time.
+            timeout(2 * ASKING_WAIT + ASK_TIMEOUT, keys.ask_once(&server, &key)).await.unwrap_or_else(|_| keys.busy())
         });
         asking.await.unwrap_or_else(|_| self.busy())
     }
@@ -186,10 +197,14 @@ impl PeerKeys {
         answer.filter(|answer| !answer.is_stale(key, self.clock.now())).unwrap_or_else(|| self.busy())
     }
 
-    /// A place among those who ask for the sake of `from`.
-    async fn share(&self, from: Option<IpAddr>) -> Option<OwnedSemaphorePermit> {
-        let share = self.shares.of(from?).acquire_owned();
-        Some(share.await.expect("the semaphore is never closed"))
+    /// A place among those who ask for the sake of `from`, and one among all who wait for an answer.
+    async fn places(&self, from: Option<IpAddr>) -> (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit) {
+        let open = "the semaphore is never closed";
+        let of_share = match from {
+            Some(from) => Some(self.shares.of(from).acquire_owned().await.expect(open)),
+            None => None,
+        };
+        (of_share, self.waiting.clone().acquire_owned().await.expect(open))
     }
 
     /// A place among those who ask the host of `server` under names with ports or in odd spellings: strangers can make up thousands of

@@ -35,7 +35,7 @@ pub(crate) struct Pack {
     pub(crate) signals: Vec<Routed>,
     /// What of it is put aside. While no dead letters are taken, only requests that have some are refused.
     pub(crate) letters: Vec<Outgoing>,
-    /// The body that it came in, of which nobody else takes the room until it is confirmed. For those who do not wait for that.
+    /// The body that it came in: nobody else takes its room until it is confirmed, though whoever sent it is gone.
     pub(crate) body: Option<Held>,
 }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_that_waits_keeps_its_room() {
+    async fn a_body_that_waits_to_be_confirmed_keeps_its_room() {
         let bodies: Bodies = Bodies::new(4 << 10, 4 << 10, Duration::from_secs(30));
         let none = HeaderMap::new();
         let read = || bodies.read(None, &none, Body::from(vec![b'a'; 4 << 10]), 4 << 10);

@@ -111,9 +111,12 @@ impl Dns {
 
     fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
         bound(builder.options_mut());
-        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
+        let hosts = Hosts::from_system().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the hosts file counts as empty");
+            Hosts::default()
+        });
         let (addresses, services) = (Cache::new(MAX_NAMES), Cache::new(MAX_NAMES));
-        Ok(Self { resolver: builder.build()?, hosts, addresses, services })
+        Ok(Self { resolver: builder.build()?, hosts: Arc::new(hosts), addresses, services })
     }
 
     /// The same, with this hosts file in place of the system's.

@@ -61,6 +61,12 @@ struct Open {
     replies: Channel,
 }
 
+/// What a caller waits on, and since when.
+struct Used {
+    open: Arc<Open>,
+    since: Instant,
+}
+
 /// Why an attempt did not confirm everything.
 enum Setback {
     /// What is unconfirmed may be sent again.
@@ -167,10 +173,12 @@ impl Publisher {
         &self,
         messages: &[Outgoing],
         confirmed: &mut [bool],
-        used: &mut Option<Arc<Open>>,
+        used: &mut Option<Used>,
     ) -> Result<(), Setback> {
         let open = self.open().await.map_err(|error| Setback::Again(error.to_string()))?;
-        *used = Some(Arc::clone(&open));
+        if !used.as_ref().is_some_and(|used| Arc::ptr_eq(&used.open, &open)) {
+            *used = Some(Used { open: Arc::clone(&open), since: Instant::now() });
+        }
         open.live.unblocked().await;
         let unconfirmed: Vec<usize> = (0..messages.len()).filter(|index| !confirmed[*index]).collect();
         let mut waiting = unconfirmed.into_iter();
@@ -210,9 +218,12 @@ impl Publisher {
 
     /// A channel that left confirms out is not trusted any more. A blocked connection is: it owes the confirms, and could not even
     /// say farewell. Nothing more is written to it until it is unblocked, so what it holds stays within the window. One that took
-    /// its place since is not to blame.
-    async fn give_up(&self, used: Option<&Arc<Open>>, reason: String) -> PublishError {
-        let is_to_blame = |open: &Arc<Open>| used.is_some_and(|used| Arc::ptr_eq(used, open));
+    /// its place since is not to blame, nor one that had only the end of the time: with a queue that confirms nothing, each of many
+    /// callers would close the connection of all others.
+    async fn give_up(&self, used: Option<&Used>, reason: String) -> PublishError {
+        let is_to_blame = |open: &Arc<Open>| {
+            used.is_some_and(|used| Arc::ptr_eq(&used.open, open) && used.since.elapsed() >= self.patience * 9 / 10)
+        };
         // Somebody who holds the lock for longer is building a channel anew already.
         if let Ok(mut current) = timeout(LOOK_PATIENCE, self.open.lock()).await
             && let Some(open) = current.take_if(|open| is_to_blame(open) && !open.live.is_blocked())

@@ -22,7 +22,7 @@ const RENEW_MS: std::ops::RangeInclusive<u64> = 30_000..=40_000;
 /// Access tokens are looked at again when what is known of them is forgotten, but not more often than this.
 const LOOK_MIN: Duration = Duration::from_secs(1);
 /// When one is looked at again while the homeserver cannot be asked, ms: that says nothing of the token.
-const LOOK_AGAIN_MS: std::ops::RangeInclusive<u64> = 5_000..=10_000;
+const LOOK_AGAIN_MS: std::ops::RangeInclusive<u64> = 30_000..=60_000;
 /// When a renewal that failed is tried again, ms.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 3_000..=6_000;
 
@@ -49,7 +49,8 @@ async fn keep(edge: Arc<EdgeState>, caller: Caller, credentials: Credentials, st
             () = sleep_until(renew_at.min(look_at)) => {}
         }
         if Instant::now() >= look_at {
-            let Some(next) = look(&edge, &credentials).await else {
+            let Some(looked) = stream.end.run_until_cancelled(look(&edge, &credentials)).await else { break };
+            let Some(next) = looked else {
                 tracing::debug!(user = %caller.user, "an access token is good no longer: its stream ends");
                 stream.end.cancel();
                 break;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rollcall::bus::amqp::Amqp;
-use rollcall::bus::{Bus as _, PublishError};
+use rollcall::bus::{PublishError, SharedBus};
 use rollcall::lifecycle::spawn;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -72,9 +72,8 @@ async fn pass_all_but_confirms(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) 
     }
 }
 
-/// Or each unconfirmed publish would leave a connection behind, with its thread and its heartbeats, until the process ends.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_confirms_nothing_is_closed_when_it_is_given_up() {
+/// A bus behind such a broker, which gives up after `patience`.
+async fn bus_behind(patience: Duration) -> (Silence, SharedBus) {
     let url = shared_url().await;
     let deployment = OnBroker::at(vec![url.clone()]).await;
     let mut url = reqwest::Url::parse(&url).unwrap();
@@ -82,20 +81,46 @@ async fn a_connection_that_confirms_nothing_is_closed_when_it_is_given_up() {
     let silence = Silence::before(broker).await;
     url.set_port(Some(silence.port)).unwrap();
     url.set_host(Some("127.0.0.1")).unwrap();
-    let patience = Duration::from_millis(500);
     let topology = deployment.topology();
     let bus = Amqp::connect(&config(vec![url.into()], &topology.prefix, patience), topology, "a test").await.unwrap();
-    for _ in 0..3 {
-        let outcome = bus.publish(numbered(0..1)).await;
-        assert!(matches!(outcome, Err(PublishError::Unconfirmed(..))), "{outcome:?}");
-    }
-    // One to consume; the last one to publish is given up, too.
+    (silence, bus)
+}
+
+/// Or each unconfirmed publish would leave a connection behind, with its thread and its heartbeats, until the process ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_confirms_nothing_is_closed_when_it_is_given_up() {
+    let (silence, bus) = bus_behind(Duration::from_millis(500)).await;
+    // One to consume, and three to publish, one after the other.
+    let replaced = async {
+        while silence.all.load(Ordering::Relaxed) < 4 {
+            let outcome = bus.publish(numbered(0..1)).await;
+            assert!(matches!(outcome, Err(PublishError::Unconfirmed(..))), "{outcome:?}");
+        }
+    };
+    timeout(DEADLINE, replaced).await.expect("what confirms nothing is replaced");
     let closed = async {
-        while silence.open.load(Ordering::Relaxed) > 1 {
+        while silence.open.load(Ordering::Relaxed) > 2 {
             sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(DEADLINE, closed).await.expect("what was given up is closed");
-    assert!(silence.all.load(Ordering::Relaxed) >= 4, "each was replaced");
+    bus.close().await;
+}
+
+/// Whoever comes to a connection late in their time does not judge it: callers that give up one after the other would each close the
+/// connection of all others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_had_only_the_end_of_the_time_is_not_given_up() {
+    let patience = Duration::from_secs(3);
+    let (silence, bus) = bus_behind(patience).await;
+    let publish = async |after: Duration| {
+        sleep(after).await;
+        bus.publish(numbered(0..1)).await
+    };
+    let (first, second) = tokio::join!(publish(Duration::ZERO), publish(patience / 2));
+    assert!(first.is_err() && second.is_err());
+    // One to consume, the first to publish, and the one in its place, which the next caller uses from the beginning.
+    assert!(bus.publish(numbered(0..1)).await.is_err());
+    assert_eq!(silence.all.load(Ordering::Relaxed), 3);
     bus.close().await;
 }
