@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::{HeaderMap, Uri, header, request::Parts};
+use tokio::time::Instant;
 
 use super::EdgeState;
 use super::error::MatrixError;

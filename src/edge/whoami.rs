@@ -1,7 +1,7 @@
 //! Asks the homeserver whose an access token is (Matrix spec, client-server API, `GET /account/whoami`).
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use moka::Expiry;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::absence::Absence;
 use super::auth::{Caller, Credentials};
@@ -81,9 +81,9 @@ struct Lifetimes {
 }
 
 impl Expiry<Key, Answer> for Lifetimes {
-    fn expire_after_create(&self, _: &Key, answer: &Answer, now: Instant) -> Option<Duration> {
+    fn expire_after_create(&self, _: &Key, answer: &Answer, now: std::time::Instant) -> Option<Duration> {
         Some(match answer {
-            Answer::Known(known) => known.until.saturating_duration_since(now),
+            Answer::Known(known) => known.until.into_std().saturating_duration_since(now),
             Answer::Refused(_) => self.refused,
         })
     }

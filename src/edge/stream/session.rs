@@ -74,7 +74,7 @@ fn random(ms: std::ops::RangeInclusive<u64>) -> Duration {
 async fn look(edge: &EdgeState, credentials: &Credentials) -> Option<Instant> {
     let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
     match edge.auth.good_until(credentials).await {
-        Ok(until) => Some(Instant::from_std(until).max(Instant::now() + LOOK_MIN)),
+        Ok(until) => Some(until.max(Instant::now() + LOOK_MIN)),
         Err(error) if refusals.contains(&error.status()) => None,
         Err(_) => Some(Instant::now() + random(LOOK_AGAIN_MS)),
     }

@@ -108,6 +108,8 @@ async fn keys_outlive_a_peer_s_absence_but_not_their_time() {
 
 /// As many servers as may be asked at once. They take connections, for as long as the listener is there, and say nothing.
 async fn strangers(config: &mut FederationConfig) -> (TcpListener, Vec<ServerName>) {
+    // They hold their places for as long as anybody may.
+    config.timeout = 10 * ASK_TIMEOUT;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let made_up: Vec<_> = (0..MAX_STRANGERS).map(|number| name(&format!("{number}.example"))).collect();
     for server in &made_up {
