@@ -61,7 +61,7 @@ struct Open {
     replies: Channel,
 }
 
-/// What a caller waits on, and since when.
+/// What a caller waits on, and since when in vain.
 struct Used {
     open: Arc<Open>,
     since: Instant,
@@ -179,7 +179,16 @@ impl Publisher {
         if !used.as_ref().is_some_and(|used| Arc::ptr_eq(&used.open, &open)) {
             *used = Some(Used { open: Arc::clone(&open), since: Instant::now() });
         }
-        open.live.unblocked().await;
+        // Time in which nothing could be confirmed does not count against it, nor does any before its last word.
+        let mut heard = || {
+            if let Some(used) = used {
+                used.since = Instant::now();
+            }
+        };
+        if open.live.is_blocked() {
+            open.live.unblocked().await;
+            heard();
+        }
         let unconfirmed: Vec<usize> = (0..messages.len()).filter(|index| !confirmed[*index]).collect();
         let mut waiting = unconfirmed.into_iter();
         let mut sent = FuturesUnordered::new();
@@ -194,11 +203,14 @@ impl Publisher {
                         Err(setback) => verdict = worse(verdict, setback),
                     }
                 }
-                Some((index, fate)) = sent.next() => match fate {
-                    Fate::Taken => confirmed[index] = true,
-                    Fate::Again(reason) => verdict = worse(verdict, Setback::Again(reason)),
-                    Fate::Unroutable => verdict = worse(verdict, Setback::Final(self.unroutable(&messages[index]))),
-                },
+                Some((index, fate)) = sent.next() => {
+                    heard();
+                    match fate {
+                        Fate::Taken => confirmed[index] = true,
+                        Fate::Again(reason) => verdict = worse(verdict, Setback::Again(reason)),
+                        Fate::Unroutable => verdict = worse(verdict, Setback::Final(self.unroutable(&messages[index]))),
+                    }
+                }
                 else => return verdict,
             }
         }

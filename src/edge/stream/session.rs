@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::registry::Stream;
 use crate::core::signal::{SessionAction, UserSignal};
@@ -21,6 +21,8 @@ const LEASE_MS: u64 = 120_000;
 const RENEW_MS: std::ops::RangeInclusive<u64> = 30_000..=40_000;
 /// Access tokens are looked at again when what is known of them is forgotten, but not more often than this.
 const LOOK_MIN: Duration = Duration::from_secs(1);
+/// How long a look may take.
+const LOOK_MAX: Duration = Duration::from_secs(30);
 /// When one is looked at again while the homeserver cannot be asked, ms: that says nothing of the token.
 const LOOK_AGAIN_MS: std::ops::RangeInclusive<u64> = 30_000..=60_000;
 /// When a renewal that failed is tried again, ms.
@@ -73,10 +75,11 @@ fn random(ms: std::ops::RangeInclusive<u64>) -> Duration {
 /// When to look at the token again; `None`: it is good no longer.
 async fn look(edge: &EdgeState, credentials: &Credentials) -> Option<Instant> {
     let refusals = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
-    match edge.auth.good_until(credentials).await {
-        Ok(until) => Some(until.max(Instant::now() + LOOK_MIN)),
-        Err(error) if refusals.contains(&error.status()) => None,
-        Err(_) => Some(Instant::now() + random(LOOK_AGAIN_MS)),
+    // The session has to be renewed meanwhile.
+    match timeout(LOOK_MAX, edge.auth.good_until(credentials)).await {
+        Ok(Ok(until)) => Some(until.max(Instant::now() + LOOK_MIN)),
+        Ok(Err(error)) if refusals.contains(&error.status()) => None,
+        _ => Some(Instant::now() + random(LOOK_AGAIN_MS)),
     }
 }
 
