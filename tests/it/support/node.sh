@@ -35,11 +35,17 @@ kill_node() {
   node=
 }
 
+# Whether a thread of it is not stopped yet: a signal reaches one first, and the others when that one gets its turn.
+goes_on() {
+  cat /proc/[0-9]*/task/[0-9]*/stat 2>/dev/null | sed -n 's/.*) \([A-Za-z]\) [0-9]* \([0-9]*\) .*/\1 \2/p' |
+    grep -v '^[TtZX] ' | grep -q " $node\$"
+}
+
 while read -r command; do
   case $command in
     start) start_node ;;
     kill) kill_node ;;
-    pause) kill -STOP -- "-$node" ;;
+    pause) kill -STOP -- "-$node"; while goes_on; do sleep 0.01; done ;;
     resume) kill -CONT -- "-$node" ;;
   esac
   echo done
