@@ -37,14 +37,21 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
     use super::*;
 
+    /// What is logged to its clones.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -67,7 +74,7 @@ mod tests {
             tracing::trace!(target: "lapin::frames", "a password");
             tracing::warn!(target: "lapin::channel", "a fault");
         });
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         assert!(text.contains("a fault") && !text.contains("somebody") && !text.contains("password"), "{text}");
     }
 }

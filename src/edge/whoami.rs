@@ -261,12 +261,12 @@ fn bearer(shown: &Credentials) -> Result<HeaderValue, MatrixError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::config::Secret;
     use crate::lifecycle;
+    use crate::telemetry::tests::Log;
 
     #[test]
     fn a_token_that_is_asked_for_shows_in_no_request() {
@@ -292,26 +292,9 @@ mod tests {
         assert_eq!(whoami.answers.entry_count(), 100);
     }
 
-    /// What is logged while it is kept, warnings and what is less bad.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Log {
-        /// How many lines of this level speak of the homeserver.
-        fn lines(&self, level: &str) -> usize {
-            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-            text.lines().filter(|line| line.contains(level) && line.contains("the homeserver")).count()
-        }
+    /// How many lines of this level speak of the homeserver.
+    fn lines(log: &Log, level: &str) -> usize {
+        log.text().lines().filter(|line| line.contains(level) && line.contains("the homeserver")).count()
     }
 
     /// Asks whose some tokens are of a homeserver that gives these answers.
@@ -342,6 +325,6 @@ mod tests {
         let _kept = tracing::subscriber::set_default(subscriber);
         let (away, back) = (StatusCode::BAD_GATEWAY, StatusCode::UNAUTHORIZED);
         ask_for([vec![away; 20], vec![back; 2]].concat()).await;
-        assert_eq!((log.lines(" WARN "), log.lines(" INFO ")), (1, 1));
+        assert_eq!((lines(&log, " WARN "), lines(&log, " INFO ")), (1, 1));
     }
 }
