@@ -1,5 +1,7 @@
 //! Answers that may be long: bounded in sum and by user, for as long as a client takes to read them.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
@@ -20,7 +22,7 @@ const MAX_BYTES_OF_ONE: usize = 8 << 20;
 /// Lists that are read and written down at once.
 const TURNS: usize = 4;
 /// What a client is told to wait.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Lists {

@@ -107,7 +107,7 @@ pub struct PeerKeys {
     known: Cache<ServerName, Answer>,
     /// Peers asked at once.
     asking: Arc<Semaphore>,
-    /// Questions that wait for their answers, for whoever has the same one waits as well, and goes on when nobody does.
+    /// Questions that go on whether or not somebody still waits for them: those who ask, and those who wait for one who does.
     waiting: Arc<Semaphore>,
     /// Of these, for the sake of one address.
     shares: Arc<Shares>,
