@@ -10,6 +10,7 @@ use sqlx::{Arguments, Error};
 
 use super::bulk::{Bulk, Piece};
 use super::bus::BusRow;
+use super::ownership::{Renewal, write_renewals};
 use crate::model::Partition;
 use crate::store::{Commit, RowChange};
 
@@ -23,12 +24,13 @@ static OUTBOX: LazyLock<Bulk> =
 static PUBLISH: LazyLock<Bulk> =
     LazyLock::new(|| Bulk::new("INSERT INTO bus (queue, body, headers, published_ms) VALUES", "(?,?,?,?)", ""));
 
-/// `CROSS JOIN`: SQLite then looks each partition's rows up, rather than every row's partition.
-const PUBLISHED: &str = "
+/// Deletes what is published, and commits. `CROSS JOIN`: SQLite then looks each partition's rows up, rather than every row's partition.
+const COMMIT_PUBLISHED: &str = "
 DELETE FROM outbox WHERE (partition, epoch, number) IN (
     SELECT kept.partition, kept.epoch, kept.number FROM json_each(?) AS upto CROSS JOIN outbox AS kept
     WHERE kept.partition = upto.value ->> 0 AND (kept.epoch, kept.number) <= (upto.value ->> 1, upto.value ->> 2)
-)";
+);
+COMMIT";
 
 /// Borrows from the jobs: they may have to be tried again.
 #[derive(Default)]
@@ -36,6 +38,7 @@ pub(super) struct Batch<'a> {
     rows: Vec<(Partition, &'a RowChange)>,
     outbox: Vec<(Partition, u64, u64, &'a Bytes)>,
     published: BTreeMap<Partition, (u64, u64)>,
+    renewals: Vec<Renewal>,
     inserts: Vec<&'a BusRow>,
     deletes: Vec<i64>,
 }
@@ -54,16 +57,23 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Adds a lease that goes on.
+    pub(super) fn renew(&mut self, renewal: Renewal) {
+        self.renewals.push(renewal);
+    }
+
     /// Adds rows to come to and go from the bus.
     pub(super) fn bus(&mut self, inserts: &'a [BusRow], deletes: &[i64]) {
         self.inserts.extend(inserts);
         self.deletes.extend(deletes);
     }
 
-    /// Writes everything within the open transaction. Answers the IDs of the bus rows, in the order in which they were added.
-    pub(super) async fn write(mut self, connection: &mut SqliteConnection, now_ms: i64) -> Result<Vec<i64>, Error> {
+    /// Writes everything within the open transaction but for what [`Self::commit_all`] does. Answers the IDs of the bus rows, in the order
+    /// in which they were added.
+    pub(super) async fn write(&mut self, connection: &mut SqliteConnection, now_ms: i64) -> Result<Vec<i64>, Error> {
         self.write_state(connection).await?;
         self.write_outbox(connection).await?;
+        write_renewals(connection, &self.renewals).await?;
         let ids = self.write_bus(connection, now_ms).await?;
         delete_bus(connection, &self.deletes).await?;
         Ok(ids)
@@ -90,7 +100,16 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// New rows first: what is published may have been written in this very group.
+    /// Deletes what is published, which may have been written in this very group, and commits: one question, as at the beginning.
+    pub(super) async fn commit_all(self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        if self.published.is_empty() {
+            return sqlx::query("COMMIT").execute(connection).await.map(drop);
+        }
+        let upto: Vec<_> =
+            self.published.iter().map(|(partition, (epoch, number))| (partition.0, epoch, number)).collect();
+        sqlx::query(COMMIT_PUBLISHED).bind(json_array(&upto)).execute(connection).await.map(drop)
+    }
+
     async fn write_outbox(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
         OUTBOX
             .run(connection, &self.outbox, |arguments, (partition, epoch, number, body)| {
@@ -100,12 +119,6 @@ impl<'a> Batch<'a> {
                 arguments.add(&body[..])
             })
             .await?;
-        if self.published.is_empty() {
-            return Ok(());
-        }
-        let upto: Vec<_> =
-            self.published.iter().map(|(partition, (epoch, number))| (partition.0, epoch, number)).collect();
-        sqlx::query(PUBLISHED).bind(json_array(&upto)).execute(connection).await?;
         Ok(())
     }
 

@@ -6,8 +6,9 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Error};
 
-/// Rows in one statement: measured, larger ones gain nothing. The smallest is 1, so that every number of rows falls apart into them.
-const SIZES: [usize; 4] = [256, 32, 4, 1];
+/// Rows in one statement: measured, larger ones gain nothing. Each number that is small has its own, because each statement costs the
+/// way to SQLite's thread and back.
+const SIZES: [usize; 18] = [256, 32, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
 
 /// One statement in each size.
 pub(super) struct Bulk {
@@ -72,8 +73,8 @@ mod tests {
         assert_eq!(SIZES.last(), Some(&1));
         assert!(SIZES.is_sorted_by(|a, b| a > b));
         assert_eq!(
-            &*Bulk::new("INSERT INTO t VALUES", "(?,?)", "").texts[2],
-            "INSERT INTO t VALUES (?,?),(?,?),(?,?),(?,?) "
+            &*Bulk::new("INSERT INTO t VALUES", "(?,?)", "").texts[15],
+            "INSERT INTO t VALUES (?,?),(?,?),(?,?) "
         );
     }
 }

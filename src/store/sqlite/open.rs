@@ -55,6 +55,8 @@ pub(super) async fn writer(path: &Path, mode: Mode) -> Result<SqliteConnection, 
         .pragma("cache_size", "-65536")
         // 16 MiB of log between checkpoints: pages that change often are written back once.
         .pragma("wal_autocheckpoint", "4000")
+        // Those of every size, and the rest.
+        .statement_cache_capacity(256)
         // Enough for several of one group's statements: the writer's task never waits to hand the next one over.
         .command_buffer_size(64);
     let mut connection = options.connect().await.map_err(|error| refusal(path, &error))?;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 
+use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Decode, Encode, Error, Sqlite, Type};
 
-use super::batch::signed;
+use super::batch::{json_array, signed};
 use super::writer::Reply;
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Partition, ServerName, Timestamp};
@@ -152,28 +153,35 @@ async fn next_epoch(connection: &mut SqliteConnection) -> Result<i64, Error> {
     .await
 }
 
-/// Prolongs the lease. An expired one that nobody took is as good as before: nothing happened in between.
-pub(super) async fn renew(
-    connection: &mut SqliteConnection,
-    view: &mut View,
-    lease: Lease,
-    lease_ms: u64,
-    horizon: Timestamp,
-) -> Result<Result<Reply, StoreError>, Error> {
-    if !view.owns(lease.partition, lease.epoch) {
-        return Ok(Err(StoreError::Fenced(lease.partition)));
+/// What is to be written of a lease that goes on: partition, epoch, its new end, the horizon.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Renewal(u16, i64, i64, i64);
+
+/// Prolongs the lease; its row is written with those of others. An expired one that nobody took is as good as before: nothing happened in
+/// between.
+pub(super) fn renew(view: &mut View, lease: Lease, lease_ms: u64, horizon: Timestamp) -> Result<Renewal, StoreError> {
+    let until_ms = view.now_ms.saturating_add(signed(lease_ms));
+    match view.owners.get_mut(&lease.partition).filter(|owned| owned.epoch == lease.epoch) {
+        Some(owned) => owned.lease_until_ms = until_ms,
+        None => return Err(StoreError::Fenced(lease.partition)),
     }
-    let lease_until_ms = view.now_ms.saturating_add(signed(lease_ms));
-    sqlx::query("UPDATE partitions SET lease_until_ms = ?, horizon_ms = MAX(horizon_ms, ?) WHERE partition = ?")
-        .bind(lease_until_ms)
-        .bind(signed(horizon.0))
-        .bind(lease.partition.0)
-        .execute(connection)
-        .await?;
-    if let Some(owned) = view.owners.get_mut(&lease.partition) {
-        owned.lease_until_ms = lease_until_ms;
+    Ok(Renewal(lease.partition.0, signed(lease.epoch), until_ms, signed(horizon.0)))
+}
+
+/// Writes renewals of a group. One whose partition was given up, or taken, later in the same group has no row any more.
+pub(super) async fn write_renewals(connection: &mut SqliteConnection, renewals: &[Renewal]) -> Result<(), Error> {
+    if renewals.is_empty() {
+        return Ok(());
     }
-    Ok(Ok(Reply::Done))
+    sqlx::query(
+        "UPDATE partitions SET lease_until_ms = renewed.value ->> 2, horizon_ms = MAX(horizon_ms, renewed.value ->> 3)
+         FROM json_each(?) AS renewed
+         WHERE partition = renewed.value ->> 0 AND epoch = renewed.value ->> 1 AND owner IS NOT NULL",
+    )
+    .bind(json_array(renewals))
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Gives the partition up; its epoch fences what the owner might still say.

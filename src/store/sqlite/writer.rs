@@ -245,15 +245,15 @@ impl Task {
 
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Outcome, Failure> {
         let foreign = self.foreign;
-        let mut outcome = match self.fill(jobs).await {
-            Ok(outcome) => outcome,
+        let (mut outcome, batch) = match self.fill(jobs).await {
+            Ok(filled) => filled,
             Err(error) => {
                 self.foreign = foreign;
                 self.roll_back().await;
                 return Err(Failure::of(&error));
             }
         };
-        if let Err(error) = self.execute("COMMIT").await {
+        if let Err(error) = batch.commit_all(&mut self.connection).await {
             self.foreign = foreign;
             self.roll_back().await;
             return Err(Failure::Unknown(error.to_string()));
@@ -266,8 +266,8 @@ impl Task {
         Ok(outcome)
     }
 
-    /// Begins a transaction, judges every job in order, and writes what they write together.
-    async fn fill(&mut self, jobs: &[Job]) -> Result<Outcome, sqlx::Error> {
+    /// Begins a transaction, judges every job in order, and writes what they write together. What is returned beside the outcome commits it.
+    async fn fill<'a>(&mut self, jobs: &'a [Job]) -> Result<(Outcome, Batch<'a>), sqlx::Error> {
         let last = self.view.take();
         let version = ownership::begin(&mut self.connection).await?;
         let mut view = View::read(&mut self.connection, version, last).await?;
@@ -279,7 +279,7 @@ impl Task {
         let ids = batch.write(&mut self.connection, view.now_ms).await?;
         let counting = jobs.iter().zip(&answers).any(|(job, answer)| counts_rows(&job.work, answer));
         let census = if counting { bus::census(&mut self.connection).await? } else { vec![] };
-        Ok(Outcome { view: Some(view), answers, ids, census })
+        Ok((Outcome { view: Some(view), answers, ids, census }, batch))
     }
 
     async fn judge<'a>(
@@ -302,7 +302,10 @@ impl Task {
                 ownership::acquire(connection, view, &self.held, *partition, owner, *lease_ms).await?,
             )),
             Work::Renew { lease, lease_ms, horizon } => {
-                ownership::renew(connection, view, *lease, *lease_ms, *horizon).await?
+                ownership::renew(view, *lease, *lease_ms, *horizon).map(|renewal| {
+                    batch.renew(renewal);
+                    Reply::Done
+                })
             }
             Work::Release(lease) => ownership::release(connection, view, *lease).await?,
             Work::Bus { inserts, deletes, .. } => {
@@ -337,13 +340,9 @@ impl Task {
         }
     }
 
-    async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::query(sql).execute(&mut self.connection).await.map(drop)
-    }
-
     /// After a failed commit there may be nothing left to roll back.
     async fn roll_back(&mut self) {
-        if let Err(error) = self.execute("ROLLBACK").await {
+        if let Err(error) = sqlx::query("ROLLBACK").execute(&mut self.connection).await {
             tracing::debug!(%error, "nothing to roll back");
         }
     }
