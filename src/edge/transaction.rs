@@ -33,9 +33,11 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// What the peer is answered; it names the field.
     pub fn parse(body: &'a [u8]) -> Result<Self, MatrixError> {
-        serde_json::from_slice::<IgnoredAny>(body).map_err(|error| MatrixError::not_json(&error))?;
-        let fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_slice(body)
-            .map_err(|error| MatrixError::bad_json(format!("the body is not an object: {error}")))?;
+        let fields: BTreeMap<Cow<'a, str>, &'a RawValue> =
+            serde_json::from_slice(body).map_err(|error| match serde_json::from_slice::<IgnoredAny>(body) {
+                Ok(_) => MatrixError::bad_json(format!("the body is not an object: {error}")),
+                Err(error) => MatrixError::not_json(&error),
+            })?;
         field::<AtMost<MAX_PDUS, IgnoredAny>>(&fields, "pdus")?;
         Ok(Self {
             origin: field(&fields, "origin")?,
