@@ -29,6 +29,7 @@ use crate::outbound::dns::Dns;
 use crate::outbound::keys::{SigningKeys, is_open_to_others};
 use crate::outbound::peers::Peers;
 use crate::outbound::sender::Sender;
+use crate::pace::Moments;
 use crate::policy::Policy;
 use crate::preflight;
 use crate::reader::Reader;
@@ -95,6 +96,7 @@ struct Parts {
     peers: Peers,
     policy: Policy,
     name: String,
+    moments: Moments,
 }
 
 impl Server {
@@ -158,6 +160,7 @@ impl Parts {
             keys: Arc::new(keys),
             peers: Peers::new(&config.federation, dns, clock.clone(), Ports::default())?,
             policy: Policy::new(&config.federation.servers),
+            moments: Moments::default(),
             name,
             clock,
             config,
@@ -179,6 +182,7 @@ impl Parts {
             local: config.server_name.clone(),
             partitions: config.partitions,
             pack_linger: config.worker.pack_linger,
+            moments: self.moments,
             keys: self.keys.clone(),
             peer_keys: PeerKeys::new(self.peers.clone(), self.clock.clone()),
             policy: self.policy.clone(),
@@ -198,7 +202,7 @@ impl Parts {
         }
         if roles.worker {
             let (store, bus, clock) = (self.store.clone(), self.bus.clone(), self.clock.clone());
-            let worker = Worker::new(&self.config, self.name.clone(), store, bus, clock);
+            let worker = Worker::new(&self.config, self.name.clone(), store, bus, clock, self.moments);
             board = Some(worker.board());
             let (schedule, jobs) = (self.schedule(), self.config.schedule.clone());
             tasks.spawn("schedule", schedule.run(jobs, stop.clone()));

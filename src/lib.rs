@@ -11,7 +11,7 @@
 //! | 4 | [`outbound`] | transactions → signed HTTP → receipts |
 //!
 //! Beneath them: [`bus`] (RabbitMQ or embedded), [`store`] (SQLite), [`wire`] (every encoding), [`model`] (the words).
-//! Around them: [`app`], [`config`], [`preflight`], [`lifecycle`], [`telemetry`], [`clock`], [`schedule`], [`ops`],
+//! Around them: [`app`], [`config`], [`preflight`], [`lifecycle`], [`telemetry`], [`clock`], [`pace`], [`schedule`], [`ops`],
 //! [`policy`]; [`demo`] shows two at work,
 //! [`simulate`] counts a working day of many.
 
@@ -27,7 +27,7 @@ pub mod lifecycle;
 pub mod model;
 pub mod ops;
 pub mod outbound;
-mod pace;
+pub mod pace;
 mod pem;
 pub mod policy;
 pub mod preflight;

@@ -81,6 +81,7 @@ use crate::core::signal::{Addressed, Stamp, UserSignal};
 use crate::lifecycle;
 use crate::model::{EdgeName, ServerName, UserId};
 use crate::outbound::keys::SigningKeys;
+use crate::pace::{Moments, Tempo};
 use crate::policy::Policy;
 use crate::reader::Reader;
 use crate::store::StoreError;
@@ -121,6 +122,8 @@ pub struct EdgeParts {
     pub partitions: u16,
     /// `worker.pack_linger`
     pub pack_linger: Duration,
+    /// Those of its process: for what comes when much does.
+    pub moments: Moments,
     /// The local server's signing keys.
     pub keys: Arc<SigningKeys>,
     /// Peers' keys.
@@ -203,7 +206,12 @@ impl EdgeState {
                 depth_max: parts.embedded_bus.then_some(parts.config.queue_max),
                 last: Mutex::new(None),
             },
-            publisher: Publisher::start(parts.bus, parts.partitions, parts.pack_linger),
+            publisher: Publisher::start(
+                parts.bus,
+                parts.partitions,
+                parts.pack_linger,
+                Tempo::of_callers(parts.pack_linger, parts.moments),
+            ),
             clock: parts.clock,
             reader: parts.reader,
             config: parts.config,

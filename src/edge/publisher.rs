@@ -10,7 +10,7 @@ use super::body::Held;
 use super::error::MatrixError;
 use crate::bus::{Outgoing, PublishError, SharedBus};
 use crate::lifecycle;
-use crate::pace::Pace;
+use crate::pace::Tempo;
 use crate::wire::contract::Routed;
 use crate::wire::envelope::Packer;
 
@@ -18,10 +18,8 @@ use crate::wire::envelope::Packer;
 const MAX_WAITING: usize = 4_096;
 /// Signals after which a pack is closed before its time.
 const PACK_SIGNALS: usize = 2_000;
-/// How long a pack waits for more when much comes: each costs a message, a run, a commit and a reply, however many it holds.
-const LONG_LINGER: Duration = Duration::from_millis(100);
-/// Signals that are worth no longer wait: so many callers who each wait for their answer are not held up; fewer are, for all the long
-/// wait.
+/// Signals that are worth no longer wait: so many callers who each wait for their answer are not held up; fewer are, until the next of
+/// the process's moments.
 const ENOUGH: usize = 16;
 /// Publishes under way at once.
 const AT_ONCE: usize = 8;
@@ -51,11 +49,12 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the task. `linger`: how long a pack waits for more after its first request, while little comes.
-    pub(crate) fn start(bus: SharedBus, partitions: u16, linger: Duration) -> Self {
+    /// Starts the task. `linger`: how long a pack waits for more after its first request, while little comes; when much does, it waits for
+    /// `tempo`, because each costs a message, a run, a commit and a reply, however many it holds.
+    pub(crate) fn start(bus: SharedBus, partitions: u16, linger: Duration, tempo: Tempo) -> Self {
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         // A task that panics drops the queue: every request then gets a 503, and the panic is in the log.
-        drop(lifecycle::spawn("edge publisher", run(queue, bus, partitions, linger)));
+        drop(lifecycle::spawn("edge publisher", run(queue, bus, partitions, linger, tempo)));
         Self { jobs }
     }
 
@@ -75,25 +74,24 @@ impl Publisher {
     }
 }
 
-async fn run(mut queue: mpsc::Receiver<Job>, bus: SharedBus, partitions: u16, linger: Duration) {
+async fn run(mut queue: mpsc::Receiver<Job>, bus: SharedBus, partitions: u16, linger: Duration, tempo: Tempo) {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
-    let mut pace = Pace::new(linger, LONG_LINGER);
     while let Some(first) = queue.recv().await {
         let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let jobs = gather(first, &mut queue, linger, pace.linger()).await;
-        pace.note(jobs.len());
+        let jobs = gather(first, &mut queue, linger, tempo.next()).await;
+        tempo.note(jobs.len());
         drop(lifecycle::spawn("edge publish", publish(bus.clone(), jobs, partitions, slot)));
     }
 }
 
-/// The first job and those that come within `short`, as far as they fit; those that come within `long`, until it is enough.
-async fn gather(first: Job, queue: &mut mpsc::Receiver<Job>, short: Duration, long: Duration) -> Vec<Job> {
-    let begun = Instant::now();
+/// The first job and those that come within `short`, as far as they fit; those that come by `moment`, until it is enough.
+async fn gather(first: Job, queue: &mut mpsc::Receiver<Job>, short: Duration, moment: Instant) -> Vec<Job> {
+    let soon = Instant::now() + short;
     let mut signals = first.pack.signals.len();
     let mut jobs = vec![first];
     while signals < PACK_SIGNALS {
-        let patience = if signals < ENOUGH { long } else { short };
-        let Ok(Some(job)) = timeout_at(begun + patience, queue.recv()).await else { break };
+        let deadline = if signals < ENOUGH { moment } else { soon.min(moment) };
+        let Ok(Some(job)) = timeout_at(deadline, queue.recv()).await else { break };
         signals += job.pack.signals.len();
         jobs.push(job);
     }
@@ -166,9 +164,11 @@ mod tests {
     use crate::core::signal::{Addressed, MessageEdit, Stamp, UserSignal};
     use crate::edge::body::Bodies;
     use crate::model::{DeviceId, Presence, Timestamp, UserId};
+    use crate::pace::Moments;
     use crate::store::sqlite::{Mode, Sqlite};
 
     const SHORT: Duration = Duration::from_millis(2);
+    const LONG: Duration = Duration::from_millis(200);
 
     fn job() -> Job {
         let signal = UserSignal::Status {
@@ -189,7 +189,7 @@ mod tests {
             jobs.try_send(job()).unwrap();
         }
         let (first, begun) = (queue.recv().await.unwrap(), Instant::now());
-        let count = gather(first, &mut queue, SHORT, long).await.len();
+        let count = gather(first, &mut queue, SHORT, begun + long).await.len();
         (count, begun.elapsed())
     }
 
@@ -200,9 +200,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_long_wait_gathers_until_it_is_enough() {
-        assert_eq!(gathered(ENOUGH - 1, LONG_LINGER).await, (ENOUGH - 1, LONG_LINGER));
-        assert_eq!(gathered(ENOUGH, LONG_LINGER).await, (ENOUGH, SHORT));
-        assert_eq!(gathered(PACK_SIGNALS + 1, LONG_LINGER).await, (PACK_SIGNALS, Duration::ZERO));
+        assert_eq!(gathered(ENOUGH - 1, LONG).await, (ENOUGH - 1, LONG));
+        assert_eq!(gathered(ENOUGH, LONG).await, (ENOUGH, SHORT));
+        assert_eq!(gathered(PACK_SIGNALS + 1, LONG).await, (PACK_SIGNALS, Duration::ZERO));
     }
 
     #[tokio::test]
@@ -230,7 +230,7 @@ mod tests {
             async move { if takes { bus.publish(messages).await } else { Err(gone) } }.boxed()
         };
         let bus = Arc::new(Through { bus, publish: Box::new(publish) });
-        let publisher = Publisher::start(bus.clone(), 1, SHORT);
+        let publisher = Publisher::start(bus.clone(), 1, SHORT, Tempo::of_callers(SHORT, Moments::default()));
         let mut bad = job().pack;
         bad.letters.push(Outgoing::new(Exchange::Dead, "", "nonsense"));
         let (good, bad) = tokio::join!(publisher.publish(job().pack), publisher.publish(bad));

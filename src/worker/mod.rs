@@ -5,6 +5,7 @@ mod lease;
 mod outbox;
 mod owner;
 mod pool;
+mod replies;
 mod run;
 mod settle;
 
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::core::{Machines, Settings, Totals};
 use crate::lifecycle;
 use crate::model::{Partition, ServerName, Timestamp};
-use crate::pace::Tempo;
+use crate::pace::{Moments, Tempo};
 use crate::store::{Lease, SharedStore, StoreError};
 
 /// How long a worker waits before it asks again for a partition that somebody else holds, or that failed.
@@ -62,7 +63,14 @@ pub struct Worker {
 
 impl Worker {
     /// A worker named `name` (unique in the deployment) that will own what it can get.
-    pub fn new(config: &Config, name: String, store: SharedStore, bus: SharedBus, clock: SharedClock) -> Arc<Self> {
+    pub fn new(
+        config: &Config,
+        name: String,
+        store: SharedStore,
+        bus: SharedBus,
+        clock: SharedClock,
+        moments: Moments,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             bus,
@@ -76,7 +84,7 @@ impl Worker {
             lease: config.worker.lease,
             run_max: config.worker.run_max,
             run_linger: config.worker.run_linger,
-            tempo: Tempo::new(config.worker.run_linger, owner::LONG_LINGER),
+            tempo: Tempo::of_runs(config.worker.run_linger, moments),
         })
     }
 
@@ -87,7 +95,7 @@ impl Worker {
 
     /// Tends every partition until `stop`, then drains: windows flushed, confirmed, acknowledged, leases released.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let (pool, gathering) = Pool::new(self.bus.clone(), self.tempo.clone());
+        let (pool, gathering) = Pool::new(self.bus.clone(), &self.tempo);
         let gathering = lifecycle::spawn("pool", gathering);
         let tending: Vec<_> = (0..self.partitions)
             .map(|n| {

@@ -28,16 +28,13 @@ use super::{Worker, outbox};
 use crate::bus::{Delivery, Queue, Subscription};
 use crate::core::{Flush, FlushReason, HoldId, Machines};
 use crate::model::Timestamp;
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 use crate::store::{Lease, StoreError};
 use crate::wire::envelope::EnvelopeError;
 
 /// Bytes of one run at most: bounds what a commit and its publishes take.
 const RUN_BYTES: usize = 4 << 20;
-/// How long runs wait for more when much comes: what one run says goes to many partitions, a message each, and every commit costs
-/// the disk a sync.
-pub(super) const LONG_LINGER: Duration = Duration::from_millis(160);
-/// How long a run waits at most that holds a receipt: a full link stands still until then.
+/// How long a run waits at most that holds a receipt which a window waits for: a link that is behind stands still until then.
 const RECEIPT_LINGER: Duration = Duration::from_millis(40);
 /// How often a run that waits takes what has come meanwhile.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -45,6 +42,10 @@ const GLANCE: Duration = Duration::from_millis(20);
 const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.
 const HOLD_BYTES: usize = 32 << 20;
+/// What will be due before the next end of runs counts as due, ms.
+const RUN_MS: u64 = pace::EVERY.as_millis() as u64;
+/// How long time is left alone at most. Beats come more often, and make a run each.
+const IDLE: Duration = Duration::from_secs(5);
 /// How often the board is updated at most, ms: counting costs a look at every link.
 const BOARD_MS: u64 = 1_000;
 
@@ -110,7 +111,7 @@ impl<'a> Owner<'a> {
             number: 0,
             published: None,
             shown_at: Timestamp(0),
-            pace: Pace::new(worker.run_linger, LONG_LINGER),
+            pace: Pace::new(worker.run_linger, pace::EVERY),
         }
     }
 
@@ -152,7 +153,7 @@ impl<'a> Owner<'a> {
     }
 
     async fn step(&mut self, stop: &CancellationToken) -> Result<(), Ended> {
-        let wake = self.until_wake();
+        let wake = self.wake();
         let Some(subscription) = &mut self.subscription else { return Err(Ended::lost("not subscribed")) };
         let put_back = self.put_back.pop_front();
         let first = tokio::select! {
@@ -162,7 +163,7 @@ impl<'a> Owner<'a> {
             landed = self.flights.land(), if put_back.is_none() => return self.note_landed(landed?).await,
             () = std::future::ready(()), if put_back.is_some() => put_back,
             delivery = subscription.next() => Some(delivery.map_err(Ended::lost)?),
-            () = tokio::time::sleep(wake) => None,
+            () = tokio::time::sleep_until(wake) => None,
         };
         let taken = match first {
             Some(first) => self.gather(first).await?,
@@ -174,14 +175,16 @@ impl<'a> Owner<'a> {
         self.settle(run).await
     }
 
-    fn until_wake(&self) -> Duration {
-        let idle = Duration::from_secs(1);
+    /// When time itself has something to do. While much comes, that waits for the next end of runs.
+    fn wake(&self) -> Instant {
         let now = self.worker.clock.now();
-        self.machines.poll_timeout().map_or(idle, |at| Duration::from_millis(at.since(now)).min(idle))
+        let due = self.machines.poll_timeout().map(|at| Duration::from_millis(at.since(now)));
+        let at = Instant::now() + due.map_or(IDLE, |due| due.min(IDLE));
+        self.worker.tempo.no_earlier_than(at)
     }
 
-    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A receipt is kept
-    /// waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
+    /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A receipt that a window
+    /// waits for is kept waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
     /// neighbour with it.
     async fn gather(&mut self, first: Delivery) -> Result<VecDeque<Taken>, Ended> {
         let mut deadline = self.worker.tempo.next();
@@ -197,7 +200,7 @@ impl<'a> Owner<'a> {
                     return Ok(run);
                 }
                 let taken = Taken::from(delivery);
-                if taken.is_urgent() {
+                if taken.is_urgent(&self.machines, self.worker.clock.now().plus(RUN_MS)) {
                     deadline = deadline.min(Instant::now() + RECEIPT_LINGER);
                 }
                 bytes += taken.delivery.body.len();

@@ -1,4 +1,4 @@
-//! What the runs of this process's partitions say to other machines, on its way together.
+//! What the runs of this process's partitions say to other machines, on its way together. (What they answer edges: see `replies.rs`.)
 //!
 //! A message costs the broker the same however much it holds, and a run of one partition has a word for each of many others. So
 //! the packets of all partitions are gathered for a moment, and those for one queue leave as one message. Nothing is at risk
@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use tokio::join;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout_at};
 
+use super::replies::Replies;
 use super::settle::PUBLISH_PAUSE;
 use crate::bus::{Exchange, Outgoing, PublishError, SharedBus};
-use crate::pace::Tempo;
+use crate::pace::{Phase, Tempo};
 use crate::wire::envelope::join;
 
 /// Bytes after which nothing more is waited for: bounds one departure.
@@ -25,6 +27,7 @@ const LOADS: usize = 256;
 #[derive(Clone)]
 pub(super) struct Pool {
     loads: mpsc::Sender<Load>,
+    replies: Replies,
 }
 
 /// One run's packets.
@@ -36,10 +39,19 @@ struct Load {
 
 impl Pool {
     /// The way in, and the task to be run behind it.
-    pub(super) fn new(bus: SharedBus, tempo: Tempo) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn new(bus: SharedBus, tempo: &Tempo) -> (Self, impl Future<Output = ()> + use<>) {
         let (loads, inbox) = mpsc::channel(LOADS);
-        let gatherer = Gatherer { bus, inbox, tempo };
-        (Self { loads }, gatherer.run())
+        let (replies, answering) = Replies::new(bus.clone());
+        let gatherer = Gatherer { bus, inbox, tempo: tempo.at(Phase::Leave) };
+        let task = async {
+            join!(gatherer.run(), answering);
+        };
+        (Self { loads, replies }, task)
+    }
+
+    /// Tells requests that what they said is committed: their numbers, by the edges' addresses.
+    pub(super) fn answer(&self, requests: BTreeMap<String, Vec<u64>>) {
+        self.replies.hand_in(requests);
     }
 
     /// Hands packets in: committed ones. What is returned hears when all are confirmed, or that they never will be because the bus
@@ -66,9 +78,9 @@ impl Gatherer {
         }
     }
 
-    /// The first and, while much comes, what comes until half-way between two ends of runs.
+    /// The first and, while much comes, what comes until runs have ended everywhere.
     async fn gather(&mut self, first: Load) -> Vec<Load> {
-        let deadline = self.tempo.half_way();
+        let deadline = self.tempo.next();
         let mut bytes = size(&first);
         let mut urgent = first.urgent;
         let mut loads = vec![first];
@@ -149,6 +161,7 @@ mod tests {
     use crate::bus::{Queue, Topology};
     use crate::core::signal::{Addressed, LinkSignal};
     use crate::model::{Partition, Serial, ServerName, Timestamp, UserId};
+    use crate::pace::Moments;
     use crate::store::sqlite::{Mode, Sqlite};
     use crate::wire::envelope::{Packer, Packet, decode};
 
@@ -161,7 +174,7 @@ mod tests {
 
     /// Nobody waits.
     fn tempo() -> Tempo {
-        Tempo::new(Duration::ZERO, Duration::ZERO)
+        Tempo::of_runs(Duration::ZERO, Moments::default())
     }
 
     /// A run that hides the user called `name` from a peer.
@@ -187,7 +200,7 @@ mod tests {
     async fn runs_that_wait_together_leave_as_one_message() {
         let (_folder, bus) = bus().await;
         let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
-        let (pool, gathering) = Pool::new(bus.clone(), tempo());
+        let (pool, gathering) = Pool::new(bus.clone(), &tempo());
         let first = pool.hand_in(run("first"), false).await;
         let second = pool.hand_in(run("second"), false).await;
         tokio::join!(gathering, async {
@@ -203,7 +216,7 @@ mod tests {
     async fn what_a_lost_owner_left_is_left_to_the_outbox() {
         let (_folder, bus) = bus().await;
         let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
-        let (pool, gathering) = Pool::new(bus.clone(), tempo());
+        let (pool, gathering) = Pool::new(bus.clone(), &tempo());
         drop(pool.hand_in(run("lost"), false).await);
         let confirmation = pool.hand_in(run("owned"), true).await;
         drop(pool);
@@ -240,7 +253,7 @@ mod tests {
         let (_folder, bus) = bus().await;
         let (refusals, others) = (Arc::new(AtomicUsize::new(3)), Arc::new(AtomicUsize::new(0)));
         let partly = Arc::new(partly(bus, refusals.clone(), others.clone()));
-        let (pool, gathering) = Pool::new(partly, tempo());
+        let (pool, gathering) = Pool::new(partly, &tempo());
         let mut messages = run("both");
         messages.push(Outgoing::new(Exchange::Peers, "0", messages[0].body.clone()));
         let confirmation = pool.hand_in(messages, true).await;
@@ -254,7 +267,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_told_of_a_confirm_that_will_never_come() {
         let (_folder, bus) = bus().await;
-        let (pool, gathering) = Pool::new(bus.clone(), tempo());
+        let (pool, gathering) = Pool::new(bus.clone(), &tempo());
         bus.close().await;
         let confirmation = pool.hand_in(run("late"), false).await;
         drop(pool);

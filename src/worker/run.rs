@@ -26,10 +26,12 @@ impl From<Delivery> for Taken {
 }
 
 impl Taken {
-    /// Whether a link may stand still until this is handled.
-    pub(super) fn is_urgent(&self) -> bool {
-        let is_receipt = |signal: &Addressed<_, _>| matches!(signal.signal, PeerSignal::Receipt { .. });
-        matches!(&self.packet, Ok(Packet::Peers(signals)) if signals.iter().any(is_receipt))
+    /// Whether a link stands still until this is handled, or will `by` then.
+    pub(super) fn is_urgent(&self, machines: &Machines, by: Timestamp) -> bool {
+        let is_waited_for = |signal: &Addressed<_, _>| {
+            matches!(signal.signal, PeerSignal::Receipt { .. }) && machines.is_held_up(by, &signal.to)
+        };
+        matches!(&self.packet, Ok(Packet::Peers(signals)) if signals.iter().any(is_waited_for))
     }
 }
 
@@ -149,8 +151,10 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::signal::Outcome;
-    use crate::model::{Partition, ServerName};
+    use crate::config::Config;
+    use crate::core::Settings;
+    use crate::core::signal::{LinkSignal, Outcome};
+    use crate::model::{Partition, Presence, Serial, ServerName, Status, UserId};
     use crate::wire::envelope::Job;
 
     fn taken(signals: Vec<PeerSignal>) -> Taken {
@@ -175,9 +179,26 @@ mod tests {
     }
 
     #[test]
-    fn only_a_receipt_is_urgent() {
-        let receipt = PeerSignal::Receipt { txn_id: "1".into(), outcome: Outcome::Delivered, retry_after_ms: None };
-        assert!(!taken(vec![PeerSignal::Transaction(Box::default()), PeerSignal::Heard]).is_urgent());
-        assert!(taken(vec![PeerSignal::Heard, receipt]).is_urgent());
+    fn only_a_receipt_that_a_window_waits_for_is_urgent() {
+        let (now, peer) = (Timestamp(9_000), ServerName::parse("b.example").unwrap());
+        let mut settings = Settings::from(&Config::from_toml("data_dir = \"/nowhere\"").unwrap());
+        settings.max_entries = 1;
+        let mut machines = Machines::new(ServerName::parse("a.example").unwrap(), settings, 1);
+        let receipt = || PeerSignal::Receipt { txn_id: "1".into(), outcome: Outcome::Delivered, retry_after_ms: None };
+        let is_urgent = |machines: &Machines, signals| taken(signals).is_urgent(machines, now);
+        assert!(!is_urgent(&machines, vec![receipt()]), "nothing waits");
+        for name in ["one", "other"] {
+            let user = UserId::parse(&format!("@{name}:a.example")).unwrap();
+            let status = Status { presence: Presence::Online, ..Status::default() };
+            let serial = Serial { epoch: 1, counter: 1 };
+            let signal = LinkSignal::Change { user, status, serial, promise: true };
+            machines.handle_batch(
+                now,
+                1,
+                vec![Addressed { to: peer.clone(), at: now, reply: None, trace: None, signal }],
+            );
+        }
+        assert!(!is_urgent(&machines, vec![PeerSignal::Transaction(Box::default()), PeerSignal::Heard]));
+        assert!(is_urgent(&machines, vec![PeerSignal::Heard, receipt()]));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use metrics::{counter, histogram};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,6 @@ use super::run::Run;
 use crate::bus::{Exchange, Outgoing, PublishError, SubscriptionError, Token};
 use crate::core::{Effects, HoldId, Lapse};
 use crate::store::{Commit, Lease, RowChange};
-use crate::wire::envelope::encode;
 
 /// The pause before a publish that failed is tried again.
 pub(super) const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
@@ -78,9 +78,7 @@ impl Owner<'_> {
         if !rows.is_empty() || !leaving.is_empty() {
             self.commit(rows, &leaving.messages).await?;
         }
-        for (address, ids) in replies {
-            self.worker.bus.reply(&address, encode(&ids)).await;
-        }
+        self.pool.answer(replies);
         self.publish(&dead, None).await?;
         tokens.extend(released.iter().filter_map(|id| self.release(*id)));
         self.depart(leaving, tokens).await?;
@@ -177,6 +175,8 @@ impl Owner<'_> {
     async fn acknowledge(&mut self, tokens: Vec<Token>) -> Result<(), Ended> {
         match &mut self.subscription {
             Some(subscription) if !tokens.is_empty() => {
+                // Those of all runs that were committed or confirmed together leave together.
+                yield_now().await;
                 subscription.ack(tokens).await.map_err(|error: SubscriptionError| Ended::lost(error))
             }
             _ => Ok(()),

@@ -16,6 +16,7 @@ use rollcall::core::signal::{Addressed, PeerSignal};
 use rollcall::ingest::{Ingest, pack};
 use rollcall::lifecycle::spawn;
 use rollcall::model::{Partition, ServerName, Status, Timestamp, UserId};
+use rollcall::pace::Moments;
 use rollcall::policy::Policy;
 use rollcall::reader::Reader;
 use rollcall::store::{RowKey, RowKind};
@@ -82,7 +83,8 @@ impl Host {
         self.sim.note(id, || format!("{life:?} starts"));
         let store = Arc::new(SimStore { life: life.clone(), tables: self.tables.clone() });
         let bus = |role| Arc::new(self.bus(&life, role)) as SharedBus;
-        let worker = Worker::new(&self.config, format!("p{id}"), store, bus(Role::Worker), life.clone());
+        let worker =
+            Worker::new(&self.config, format!("p{id}"), store, bus(Role::Worker), life.clone(), Moments::default());
         spawn("worker", worker.run(life.stop.clone()));
         if slot < make.ingests {
             let ingest = Ingest {

@@ -22,8 +22,8 @@ use super::storm::POISON;
 use super::truth::Sees;
 use super::watch::home_of;
 
-/// Packets of a committed run wait for others for 160 ms at most, and for a confirm: in calm, ms.
-const SAID_WITHIN_MS: u64 = 250;
+/// Packets of a committed run wait for others for 200 ms at most, and for a confirm: in calm, ms.
+const SAID_WITHIN_MS: u64 = 300;
 
 /// See the module.
 pub struct Verdict<'a> {

@@ -101,15 +101,25 @@ impl Link {
     }
 
     fn due(&self, turn: &Turn<'_>) -> Option<FlushReason> {
-        let opened = self.busy.window.opened().filter(|_| self.may_leave(turn.now))?;
-        if self.busy.window.len() >= self.cap(turn.settings) || self.busy.permits.fill_a_transaction() {
+        if self.may_leave(turn.now) { self.ripe(turn.now, turn.settings) } else { None }
+    }
+
+    /// Whether a window that will be due `by` then, or what is owed, waits for the answer to the transaction that is under way.
+    pub fn is_held_up(&self, by: Timestamp, settings: &Settings) -> bool {
+        self.state.transit.live.is_some() && (self.ripe(by, settings).is_some() || !self.busy.owed.is_empty())
+    }
+
+    /// Why the window is to leave, were no transaction live.
+    fn ripe(&self, now: Timestamp, settings: &Settings) -> Option<FlushReason> {
+        let opened = self.busy.window.opened()?;
+        if self.busy.window.len() >= self.cap(settings) || self.busy.permits.fill_a_transaction() {
             return Some(FlushReason::Entries);
         }
-        if self.busy.window.bytes() >= turn.settings.max_bytes {
+        if self.busy.window.bytes() >= settings.max_bytes {
             return Some(FlushReason::Bytes);
         }
-        let window = window_for(&self.server, turn.settings.window_ms).min(turn.settings.hold_max_ms);
-        (turn.now.since(opened) >= window).then_some(FlushReason::Due)
+        let window = window_for(&self.server, settings.window_ms).min(settings.hold_max_ms);
+        (now.since(opened) >= window).then_some(FlushReason::Due)
     }
 
     fn cap(&self, settings: &Settings) -> usize {

@@ -191,6 +191,12 @@ impl Machines {
         [self.windows.next(), self.pushes.next(), expiries, watchdogs].into_iter().flatten().min()
     }
 
+    /// Whether a window for `peer` that will be due `by` then, or what it is owed, waits for the answer to the transaction that is under way.
+    pub fn is_held_up(&self, by: Timestamp, peer: &ServerName) -> bool {
+        let link = self.links.number(peer).and_then(|number| self.links.get(number));
+        link.is_some_and(|link| link.is_held_up(by, &self.settings))
+    }
+
     /// Closes every window early; what may not leave is owed. Nothing is held afterwards.
     pub fn relieve(&mut self, now: Timestamp, reason: FlushReason) {
         for number in self.links.numbers(|_| true) {

@@ -17,6 +17,7 @@ use rollcall::core::settings::Rules;
 use rollcall::edge::{EdgeParts, EdgeState, PeerKeys, serve};
 use rollcall::outbound::http::client;
 use rollcall::outbound::keys::{SigningKey, SigningKeys};
+use rollcall::pace::Moments;
 use rollcall::policy::Policy;
 use rollcall::reader::Reader;
 use rollcall::store::sqlite::{Mode, Sqlite};
@@ -211,6 +212,7 @@ pub(super) fn parts(own: &Own, config: EdgeConfig, peers: &[&Peer]) -> EdgeParts
         local: name("a.example"),
         partitions: 1,
         pack_linger: Duration::from_millis(1),
+        moments: Moments::default(),
         keys: Arc::new(SigningKeys::single(SigningKey::generate("a_1").unwrap())),
         peer_keys: PeerKeys::new(courier::peers(&federation), clock),
         policy: Policy::new(&federation.servers),

@@ -80,11 +80,15 @@ fn only_one_transaction_is_live_and_what_waits_goes_with_the_next() {
     now = now.plus(5_000);
     a.tick(now);
     let (first, _) = a.sent().expect("the window closed");
+    let waits_for_the_receipt = |a: &Server, now| a.machines.is_held_up(now, &server("b.example"));
     a.set(now, "@alice:a.example", Presence::Busy, None);
+    assert!(!waits_for_the_receipt(&a, now), "the window is open");
     now = now.plus(9_000);
     a.tick(now);
     assert!(a.sent().is_none(), "one at a time");
+    assert!(waits_for_the_receipt(&a, now));
     a.receipt(now, &first, Outcome::Delivered);
+    assert!(!waits_for_the_receipt(&a, now));
     let (second, body) = a.sent().expect("the receipt lets the next go");
     assert_eq!(pushes(&body)[0]["presence"], "busy");
     assert_ne!(first.txn_id, second.txn_id);
