@@ -112,8 +112,25 @@ fn check(config: &Config, roles: Roles) -> Result<()> {
     folders.try_for_each(|folder| out::line(&format!("the first start makes the folder {}", folder.display())))
 }
 
+/// What says how many threads the runtime has.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
+
+/// Threads of the runtime. Half as many as there are processors, unless somebody says otherwise: each connection to the broker has a thread
+/// beside them, and so has SQLite, and at rates where they are not all busy to wake one another is a part of what they cost.
+#[expect(clippy::disallowed_methods, reason = "the runtime's own variable, which no configuration of ours repeats")]
+fn threads() -> Result<usize> {
+    match std::env::var(THREADS) {
+        Ok(said) => {
+            let said: std::num::NonZeroUsize = said.parse().with_context(|| format!("{THREADS} is {said:?}"))?;
+            Ok(said.get())
+        }
+        Err(_) => Ok(std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2))),
+    }
+}
+
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(threads()?).enable_all().build().context("cannot start")?;
     // Boxed, because commands' futures are large and main's stack is not for them.
     let done = runtime.block_on(Box::pin(work));
     // The system's look-up of a name cannot be called off, and nobody waits for its answer any longer.

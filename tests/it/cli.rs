@@ -148,7 +148,7 @@ fn the_exported_topology_is_what_a_broker_imports() {
 fn the_shown_topology_gives_reasons() {
     let output = rollcall(home().path(), &[], &["topology", "show"]);
     let shown = text(&output.stdout);
-    assert!(shown.contains("queue presence.users.0 to 15 (durable)"), "{shown}");
+    assert!(shown.contains("queue presence.users.0 to 3 (durable)"), "{shown}");
     assert!(shown.contains("x-delivery-limit = 50: "), "{shown}");
     assert!(shown.contains("alternate-exchange = presence.dead: "), "{shown}");
 }
@@ -174,7 +174,7 @@ fn without_a_store_tools_say_what_makes_one() {
 async fn serve_speaks_for_no_other_server_than_its_store_was_made_for() {
     let home = home();
     let store = Sqlite::open(&home.path().join("rollcall.db"), Mode::Owner).await.unwrap();
-    store.prepare(&ServerName::parse("a.example").unwrap(), 16).await.unwrap();
+    store.prepare(&ServerName::parse("a.example").unwrap(), 4).await.unwrap();
     store.close().await;
     let variables = [
         ("ROLLCALL_SERVER_NAME", "b.example"),
