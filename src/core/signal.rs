@@ -240,3 +240,10 @@ pub enum LinkSignal {
     /// An audit: as its machine has it, a local user watches one of the peer's. Made good where the link knows nothing of it.
     AuditWatch { observer: UserId, target: UserId, accepted: bool, serial: Serial },
 }
+
+impl LinkSignal {
+    /// Whether it is rare and what comes after may rest on it: a status of somebody whom nobody is known to watch is worth nothing.
+    pub fn is_wish(&self) -> bool {
+        matches!(self, Self::Watch { .. } | Self::Ask { .. } | Self::Decide { .. })
+    }
+}

@@ -41,6 +41,8 @@ pub(super) struct Leaving {
     pub(super) messages: Vec<Outgoing>,
     /// To edges with sessions. Not kept: after a crash every live session is told the present anew, and whoever comes back reads it.
     pub(super) updates: Vec<Outgoing>,
+    /// Whether it waits for nothing else.
+    pub(super) is_urgent: bool,
 }
 
 impl Leaving {
@@ -53,6 +55,11 @@ impl Leaving {
 pub(super) fn pack(outputs: Vec<Output>, partitions: u16) -> Leaving {
     let mut packer = Packer::new(partitions);
     let (mut transactions, mut updates) = (Vec::new(), Vec::new());
+    let is_urgent = outputs.iter().any(|output| match output {
+        Output::Transmit(_) => true,
+        Output::Link(signal) => signal.signal.is_wish(),
+        Output::User(_) | Output::Update(_) => false,
+    });
     for output in outputs {
         match output {
             Output::User(signal) => packer.user(signal),
@@ -63,7 +70,7 @@ pub(super) fn pack(outputs: Vec<Output>, partitions: u16) -> Leaving {
     }
     let mut messages = packer.finish(false);
     messages.append(&mut transactions);
-    Leaving { messages, updates }
+    Leaving { messages, updates, is_urgent }
 }
 
 /// Encodes messages for an outbox row.

@@ -203,6 +203,9 @@ impl<'a> Owner<'a> {
                 if taken.is_urgent(&self.machines, self.worker.clock.now().plus(RUN_MS)) {
                     deadline = deadline.min(Instant::now() + RECEIPT_LINGER);
                 }
+                if taken.is_wish() {
+                    deadline = Instant::now();
+                }
                 bytes += taken.delivery.body.len();
                 run.push_back(taken);
                 if alone || run.len() >= self.worker.run_max || bytes >= RUN_BYTES {

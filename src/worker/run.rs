@@ -26,6 +26,11 @@ impl From<Delivery> for Taken {
 }
 
 impl Taken {
+    /// Whether what comes next may rest on it.
+    pub(super) fn is_wish(&self) -> bool {
+        matches!(&self.packet, Ok(Packet::Batch(signals)) if signals.iter().any(|signal| signal.signal.is_wish()))
+    }
+
     /// Whether a link stands still until this is handled, or will `by` then.
     pub(super) fn is_urgent(&self, machines: &Machines, by: Timestamp) -> bool {
         let is_waited_for = |signal: &Addressed<_, _>| {

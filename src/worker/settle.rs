@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::outbox::{self, Leaving};
 use super::owner::{Ended, Owner};
 use super::run::Run;
-use crate::bus::{Exchange, Outgoing, PublishError, SubscriptionError, Token};
+use crate::bus::{Outgoing, PublishError, SubscriptionError, Token};
 use crate::core::{Effects, HoldId, Lapse};
 use crate::store::{Commit, Lease, RowChange};
 
@@ -107,20 +107,19 @@ impl Owner<'_> {
     /// Messages to machines leave with those of other runs, while the next run is handled. A transaction is waited for: the next
     /// one of its link must not be committed while this one stands in the outbox, from where a later owner would send it again.
     async fn depart(&mut self, leaving: Leaving, tokens: Vec<Token>) -> Result<(), Ended> {
-        let Leaving { messages, updates } = leaving;
+        let Leaving { messages, updates, is_urgent } = leaving;
         self.publish(&updates, None).await?;
         counter!("rollcall_updates_sent_total").increment(updates.len() as u64);
         if messages.is_empty() {
             return self.acknowledge(tokens).await;
         }
-        let urgent = messages.iter().any(|message| message.exchange == Exchange::Outbound);
         let confirmed = tokio::select! {
             biased;
             () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
-            confirmed = self.pool.hand_in(messages, urgent) => confirmed,
+            confirmed = self.pool.hand_in(messages, is_urgent) => confirmed,
         };
         self.flights.0.push_back(Flight { number: self.number, tokens, confirmed });
-        if urgent || self.flights.0.len() >= FLIGHTS {
+        if is_urgent || self.flights.0.len() >= FLIGHTS {
             self.land_all().await?;
         }
         Ok(())
