@@ -135,7 +135,23 @@ fn number(exchange: Exchange) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Presence, Status, Timestamp, UserId};
+    use crate::core::signal::{Addressed, LinkSignal};
+    use crate::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
+
+    #[test]
+    fn that_somebody_watches_waits_for_nothing_and_a_change_does() {
+        let user = |id| UserId::parse(id).unwrap();
+        let serial = Serial { epoch: 1, counter: 1 };
+        let (observer, target) = (user("@bob:a.example"), user("@alice:b.example"));
+        let watch = LinkSignal::Watch { observer: observer.clone(), target, on: true, accepted: false, serial };
+        let change = LinkSignal::Change { user: observer, status: Status::default(), serial, promise: true };
+        let is_urgent = |signals: &[LinkSignal]| {
+            let to = ServerName::parse("b.example").unwrap();
+            let address = |signal| Addressed { to: to.clone(), at: Timestamp(1), reply: None, trace: None, signal };
+            pack(signals.iter().cloned().map(address).map(Output::Link).collect(), 4).is_urgent
+        };
+        assert!(is_urgent(&[change.clone(), watch]) && !is_urgent(&[change]));
+    }
 
     #[test]
     fn an_update_goes_to_its_edge_and_not_into_the_outbox() {

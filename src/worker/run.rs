@@ -184,6 +184,20 @@ mod tests {
     }
 
     #[test]
+    fn that_somebody_watches_is_handled_at_once() {
+        let (user, serial) = (|id| UserId::parse(id).unwrap(), Serial { epoch: 1, counter: 1 });
+        let (observer, target) = (user("@bob:a.example"), user("@alice:b.example"));
+        let watch = LinkSignal::Watch { observer: observer.clone(), target, on: true, accepted: false, serial };
+        let is_wish = |signal| {
+            let to = ServerName::parse("b.example").unwrap();
+            let signal = Addressed { to, at: Timestamp(1), reply: None, trace: None, signal };
+            let packet = Ok(Packet::Batch(vec![signal]));
+            Taken { packet, ..taken(Vec::new()) }.is_wish()
+        };
+        assert!(is_wish(watch) && !is_wish(LinkSignal::Hide { user: observer, serial }));
+    }
+
+    #[test]
     fn only_a_receipt_that_a_window_waits_for_is_urgent() {
         let (now, peer) = (Timestamp(9_000), ServerName::parse("b.example").unwrap());
         let mut settings = Settings::from(&Config::from_toml("data_dir = \"/nowhere\"").unwrap());

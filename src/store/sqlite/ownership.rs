@@ -168,7 +168,7 @@ pub(super) fn renew(view: &mut View, lease: Lease, lease_ms: u64, horizon: Times
     Ok(Renewal(lease.partition.0, signed(lease.epoch), until_ms, signed(horizon.0)))
 }
 
-/// Writes renewals of a group. One whose partition was given up, or taken, later in the same group has no row any more.
+/// Writes renewals of a group, but for those whose partition was given up, or taken, later in the same group.
 pub(super) async fn write_renewals(connection: &mut SqliteConnection, renewals: &[Renewal]) -> Result<(), Error> {
     if renewals.is_empty() {
         return Ok(());
