@@ -1,9 +1,10 @@
 //! X-Matrix: the signature that every federation request bears (Matrix spec, server-server API, request authentication).
 
 use axum::http::{HeaderValue, Request};
-use ruma::api::federation::authentication::{XMatrix, XMatrixSigningInput};
-use ruma::signatures::{PublicKeyMap, PublicKeySet, verify_canonical_json_bytes};
-use ruma::{CanonicalJsonObject, OwnedServerName};
+use ruma::api::federation::authentication::XMatrix;
+use ruma::serde::Base64;
+use ruma::signatures::{KeyPair as _, PublicKeyMap, PublicKeySet, verify_canonical_json_bytes};
+use ruma::{CanonicalJsonObject, IdParseError, OwnedServerName, OwnedServerSigningKeyId};
 use serde_json::Value;
 
 use crate::model::ServerName;
@@ -19,7 +20,7 @@ pub struct SignError(String);
 #[error("{0}")]
 pub struct VerifyError(String);
 
-/// The `Authorization` of a `PUT` of exactly `body` to `path` (percent-encoded, with query) of `destination`.
+/// The `Authorization` of a `PUT` of exactly `body`, which is canonical JSON, to `path` (percent-encoded, with query) of `destination`.
 pub fn authorize_put(
     key: &SigningKey,
     origin: &ServerName,
@@ -27,10 +28,24 @@ pub fn authorize_put(
     path: &str,
     body: &[u8],
 ) -> Result<HeaderValue, SignError> {
-    let request = Request::put(path).body(body).map_err(|error| SignError(error.to_string()))?;
-    let input = XMatrixSigningInput::new(name(origin)?, name(destination)?, key.pair());
-    let scheme = XMatrix::sign_http_request(&request, input).map_err(|error| SignError(error.to_string()))?;
+    let failed = |error: IdParseError| SignError(error.to_string());
+    let signed = signed_bytes("PUT", path, origin.as_str(), destination.as_str(), body);
+    let (id, signature) = key.pair().sign(&signed).into_parts();
+    let id = OwnedServerSigningKeyId::try_from(id.as_str()).map_err(failed)?;
+    let scheme = XMatrix::new(name(origin)?, name(destination)?, id, Base64::new(signature));
     Ok(HeaderValue::from(&scheme))
+}
+
+/// What is signed of a request whose body is canonical JSON: canonical JSON again (Matrix spec, server-server API, request authentication).
+fn signed_bytes(method: &str, uri: &str, origin: &str, destination: &str, body: &[u8]) -> Vec<u8> {
+    let mut signed = Vec::with_capacity(body.len() + 1_024);
+    signed.extend_from_slice(br#"{"content":"#);
+    signed.extend_from_slice(body);
+    for (name, value) in [("destination", destination), ("method", method), ("origin", origin), ("uri", uri)] {
+        signed.extend_from_slice(format!(r#","{name}":{}"#, Value::from(value)).as_bytes());
+    }
+    signed.push(b'}');
+    signed
 }
 
 fn name(server: &ServerName) -> Result<OwnedServerName, SignError> {
@@ -48,20 +63,8 @@ pub fn is_signed_as_sent<T: AsRef<[u8]>>(
     keys: &PublicKeySet,
 ) -> bool {
     let (Some(uri), Some(key)) = (request.uri().path_and_query(), keys.get(scheme.key.as_str())) else { return false };
-    let members = [
-        ("destination", local.as_str()),
-        ("method", request.method().as_str()),
-        ("origin", scheme.origin.as_str()),
-        ("uri", uri.as_str()),
-    ];
-    let body = request.body().as_ref();
-    let mut signed = Vec::with_capacity(body.len() + 1_024);
-    signed.extend_from_slice(br#"{"content":"#);
-    signed.extend_from_slice(body);
-    for (name, value) in members {
-        signed.extend_from_slice(format!(r#","{name}":{}"#, Value::from(value)).as_bytes());
-    }
-    signed.push(b'}');
+    let (method, body) = (request.method().as_str(), request.body().as_ref());
+    let signed = signed_bytes(method, uri.as_str(), scheme.origin.as_str(), local.as_str(), body);
     verify_canonical_json_bytes(&scheme.key.algorithm(), key.as_bytes(), scheme.sig.as_bytes(), &signed).is_ok()
 }
 
@@ -94,8 +97,6 @@ pub fn verify_own(server: &ServerName, mut object: CanonicalJsonObject, keys: Pu
 
 #[cfg(test)]
 mod tests {
-    use ruma::serde::Base64;
-
     use super::*;
 
     const PATH: &str = "/_matrix/federation/v1/send/1?a=%22";
@@ -144,9 +145,8 @@ mod tests {
 
     #[test]
     fn what_is_written_otherwise_takes_a_tree() {
-        let body = r#"{"origin": "b.example", "edus": []}"#;
-        let (scheme, keys) = signed(body);
-        let (request, local) = (request(PATH, body), server("a.example"));
+        let (scheme, keys) = signed(r#"{"edus":[],"origin":"b.example"}"#);
+        let (request, local) = (request(PATH, r#"{"origin": "b.example", "edus": []}"#), server("a.example"));
         assert!(!is_signed_as_sent(&scheme, &request, &local, &keys));
         assert_eq!(verify(&scheme, &request, &local, keys), Ok(()));
     }

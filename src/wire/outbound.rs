@@ -16,6 +16,6 @@ pub struct OutboundMessage {
     pub txn_id: Box<str>,
     /// After this moment a sender drops it unsent and says `expired`. Milliseconds since the Unix epoch.
     pub not_after: Timestamp,
-    /// The transaction's body, to be sent byte for byte.
+    /// The transaction's body: canonical JSON, which is signed and sent byte for byte.
     pub body: Box<RawValue>,
 }

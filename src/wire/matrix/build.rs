@@ -44,22 +44,22 @@ pub struct TransactionContent {
     pub differ: Vec<u8>,
 }
 
-/// The body of a transaction that `origin` sends at `now`. There is always an m.presence EDU (even an empty one), because it
-/// carries the `rollcall` object by which peers find each other.
+/// The body of a transaction that `origin` sends at `now`, as canonical JSON: it is signed as it stands, and whoever checks that needs no
+/// tree of it. There is always an m.presence EDU (even an empty one), because it carries the `rollcall` object by which peers find each other.
 pub fn build_transaction(origin: &ServerName, now: Timestamp, content: &TransactionContent) -> Box<RawValue> {
     let estimate: usize = content.pushes.iter().map(|(user, status)| entry_size(user, status)).sum();
-    let mut edus = Edus { out: Vec::with_capacity(estimate + 1024), count: 0, start: 0, entries: 0 };
-    put(&mut edus.out, b"{\"origin\":");
-    json(&mut edus.out, origin.as_str());
-    put(&mut edus.out, b",\"origin_server_ts\":");
-    json(&mut edus.out, &now.0);
-    put(&mut edus.out, b",\"pdus\":[],\"edus\":[");
+    let mut edus = Edus { out: Vec::with_capacity(estimate + 1024), ..Edus::default() };
+    put(&mut edus.out, b"{\"edus\":[");
     edus.presence(now, content);
     for permission in &content.permissions {
         edus.permission(permission);
     }
     debug_assert!(edus.count <= MAX_EDUS, "a window larger than a transaction");
-    put(&mut edus.out, b"]}");
+    put(&mut edus.out, b"],\"origin\":");
+    json(&mut edus.out, origin.as_str());
+    put(&mut edus.out, b",\"origin_server_ts\":");
+    json(&mut edus.out, &now.0);
+    put(&mut edus.out, b",\"pdus\":[]}");
     let text = String::from_utf8(edus.out).expect("written by serde_json and from literals");
     RawValue::from_string(text).expect("every object and array is closed")
 }
@@ -81,21 +81,22 @@ const ENTRY: &str = concat!(
     r#""rollcall.device_types":[]}"#
 );
 
-/// What ends an m.presence EDU, whichever list it is in.
-const CLOSING: usize = "]}}".len();
+/// An m.presence EDU without any entry, and with every list.
+const EMPTY_EDU: &str = r#",{"content":{"poll":[],"push":[],"rollcall":,"unpoll":[]},"edu_type":"m.presence"}"#;
 
+/// In the order of canonical JSON, as all that follow.
 #[derive(Serialize)]
 struct Entry<'a> {
-    user_id: &'a str,
-    presence: &'a str,
-    last_active_ago: u64,
     /// What is not said is `false`, to every server.
     #[serde(skip_serializing_if = "is_false")]
     currently_active: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_msg: Option<&'a str>,
+    last_active_ago: u64,
+    presence: &'a str,
     #[serde(rename = "rollcall.device_types", skip_serializing_if = "DeviceTypes::is_empty")]
     device_types: &'a DeviceTypes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_msg: Option<&'a str>,
+    user_id: &'a str,
 }
 
 impl<'a> Entry<'a> {
@@ -119,94 +120,131 @@ fn is_false(value: &bool) -> bool {
 
 #[derive(Serialize)]
 struct RollcallObject<'a> {
-    v: u8,
-    seq: (u64, u64),
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    answers: &'a [Box<str>],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    differ: &'a [u8],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    have: Option<HaveObject>,
     promise_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reminder: Option<ReminderObject>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    answers: &'a [Box<str>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    have: Option<HaveObject>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    differ: &'a [u8],
+    seq: (u64, u64),
+    v: u8,
+}
+
+impl<'a> RollcallObject<'a> {
+    fn new(content: &'a TransactionContent) -> Self {
+        Self {
+            answers: &content.answers,
+            differ: &content.differ,
+            have: content.have.as_ref().map(HaveObject::from),
+            promise_ms: content.promise_ms,
+            reminder: content.reminder.as_ref().map(ReminderObject::from),
+            seq: number(content.seq),
+            v: 1,
+        }
+    }
 }
 
 /// Writes EDUs one after the other, and starts a new one when the present one is full.
+#[derive(Default)]
 struct Edus {
     out: Vec<u8>,
     /// EDUs so far.
     count: usize,
-    /// Where the present EDU starts.
-    start: usize,
-    /// Entries in the present list.
-    entries: usize,
+    /// Of the present EDU.
+    push: List,
+    poll: List,
+    unpoll: List,
+    rollcall: Vec<u8>,
+}
+
+/// The members of a list, as JSON.
+#[derive(Default)]
+struct List {
+    members: Vec<u8>,
+    count: usize,
+}
+
+impl List {
+    fn add(&mut self, value: &(impl Serialize + ?Sized)) {
+        if self.count > 0 {
+            self.members.push(b',');
+        }
+        self.count += 1;
+        json(&mut self.members, value);
+    }
+
+    fn undo(&mut self, length: usize) {
+        self.count -= 1;
+        self.members.truncate(length);
+    }
+
+    /// Writes it and forgets it.
+    fn write(&mut self, out: &mut Vec<u8>) {
+        out.push(b'[');
+        put(out, &self.members);
+        out.push(b']');
+        self.members.clear();
+        self.count = 0;
+    }
 }
 
 impl Edus {
     fn presence(&mut self, now: Timestamp, content: &TransactionContent) {
-        self.open();
-        self.extension(content);
-        put(&mut self.out, b"\"push\":[");
+        json(&mut self.rollcall, &RollcallObject::new(content));
         for (user, status) in &content.pushes {
             debug_assert!(status.presence != Presence::Unknown, "unknown is never pushed");
             if status.presence != Presence::Unknown {
-                self.item(&Entry::new(user, status, now, content.plain), MAX_EDU_ENTRIES, None);
+                self.add(|edus| &mut edus.push, &Entry::new(user, status, now, content.plain), MAX_EDU_ENTRIES);
             }
         }
-        self.list("poll", &content.polls);
-        self.list("unpoll", &content.unpolls);
-        put(&mut self.out, b"]}}");
+        content.polls.iter().for_each(|user| self.add(|edus| &mut edus.poll, user.as_str(), usize::MAX));
+        content.unpolls.iter().for_each(|user| self.add(|edus| &mut edus.unpoll, user.as_str(), usize::MAX));
+        self.close();
     }
 
-    /// Continues the present EDU with another list, unless that is empty.
-    fn list(&mut self, name: &str, users: &[UserId]) {
-        if users.is_empty() {
-            return;
-        }
-        self.entries = 0;
-        for user in users {
-            self.item(user.as_str(), usize::MAX, Some(name));
-        }
-    }
-
-    /// Adds an entry to the present list, which is `list` or the pushes; in a new EDU, if it is too much for this one.
-    fn item(&mut self, value: &(impl Serialize + ?Sized), most: usize, list: Option<&str>) {
-        let before = self.out.len();
-        if self.entries < most {
-            self.append(value, list);
-            if self.out.len() - self.start + CLOSING <= MAX_EDU_BYTES {
+    /// Adds an entry to a list of the present EDU; of a new one, if it is too much for this one.
+    fn add(&mut self, list: impl Fn(&mut Self) -> &mut List, value: &(impl Serialize + ?Sized), most: usize) {
+        let length = list(self).members.len();
+        if list(self).count < most {
+            list(self).add(value);
+            if self.size() <= MAX_EDU_BYTES {
                 return;
             }
-            self.out.truncate(before);
+            list(self).undo(length);
         }
-        put(&mut self.out, b"]}}");
-        self.open();
-        put(&mut self.out, b"\"push\":[");
-        self.append(value, list);
+        self.close();
+        list(self).add(value);
     }
 
-    fn append(&mut self, value: &(impl Serialize + ?Sized), list: Option<&str>) {
-        match list {
-            _ if self.entries > 0 => self.out.push(b','),
-            Some(name) => self.name_list(name),
-            None => {}
-        }
-        self.entries += 1;
-        json(&mut self.out, value);
+    /// At least as many bytes as the present EDU will take.
+    fn size(&self) -> usize {
+        let lists = [&self.push, &self.poll, &self.unpoll].map(|list| list.members.len());
+        EMPTY_EDU.len() + lists.iter().sum::<usize>() + self.rollcall.len()
     }
 
-    /// Closes the list before.
-    fn name_list(&mut self, name: &str) {
-        put(&mut self.out, b"],\"");
-        put(&mut self.out, name.as_bytes());
-        put(&mut self.out, b"\":[");
-    }
-
-    fn open(&mut self) {
+    /// Writes the present m.presence EDU.
+    fn close(&mut self) {
         self.separate();
-        put(&mut self.out, b"{\"edu_type\":\"m.presence\",\"content\":{");
-        self.entries = 0;
+        put(&mut self.out, b"{\"content\":{");
+        if self.poll.count > 0 {
+            put(&mut self.out, b"\"poll\":");
+            self.poll.write(&mut self.out);
+            self.out.push(b',');
+        }
+        put(&mut self.out, b"\"push\":");
+        self.push.write(&mut self.out);
+        if !self.rollcall.is_empty() {
+            put(&mut self.out, b",\"rollcall\":");
+            self.out.append(&mut self.rollcall);
+        }
+        if self.unpoll.count > 0 {
+            put(&mut self.out, b",\"unpoll\":");
+            self.unpoll.write(&mut self.out);
+        }
+        put(&mut self.out, b"},\"edu_type\":\"m.presence\"}");
     }
 
     fn separate(&mut self) {
@@ -214,22 +252,6 @@ impl Edus {
             self.out.push(b',');
         }
         self.count += 1;
-        self.start = self.out.len();
-    }
-
-    fn extension(&mut self, content: &TransactionContent) {
-        let object = RollcallObject {
-            v: 1,
-            seq: number(content.seq),
-            promise_ms: content.promise_ms,
-            reminder: content.reminder.as_ref().map(ReminderObject::from),
-            answers: &content.answers,
-            have: content.have.as_ref().map(HaveObject::from),
-            differ: &content.differ,
-        };
-        put(&mut self.out, b"\"rollcall\":");
-        json(&mut self.out, &object);
-        self.out.push(b',');
     }
 
     fn permission(&mut self, permission: &Permission) {
@@ -239,13 +261,13 @@ impl Edus {
             PermissionKind::Accept => "m.presence_accept",
             PermissionKind::Deny => "m.presence_deny",
         };
-        put(&mut self.out, b"{\"edu_type\":");
-        json(&mut self.out, kind);
-        put(&mut self.out, b",\"content\":{\"observed_user\":");
+        put(&mut self.out, b"{\"content\":{\"observed_user\":");
         json(&mut self.out, permission.observed.as_str());
         put(&mut self.out, b",\"observer_user\":");
         json(&mut self.out, permission.observer.as_str());
-        put(&mut self.out, b"}}");
+        put(&mut self.out, b"},\"edu_type\":");
+        json(&mut self.out, kind);
+        self.out.push(b'}');
     }
 }
 

@@ -217,11 +217,12 @@ fn a_transaction_reads_as_the_design_has_it() {
     };
     let body = build_transaction(&server("a.example"), NOW, &content);
     let expected = concat!(
-        r#"{"origin":"a.example","origin_server_ts":1795400000000,"pdus":[],"edus":["#,
-        r#"{"edu_type":"m.presence","content":{"rollcall":{"v":1,"seq":[1795400000,17],"promise_ms":3600000},"push":["#,
-        r#"{"user_id":"@john:a.example","presence":"online","last_active_ago":5000,"currently_active":true,"#,
-        r#""status_msg":"cup\"cakes","rollcall.device_types":["mobile"]}],"poll":["@alice:b.example"]}},"#,
-        r#"{"edu_type":"m.presence_invite","content":{"observed_user":"@alice:b.example","observer_user":"@john:a.example"}}]}"#,
+        r#"{"edus":[{"content":{"poll":["@alice:b.example"],"push":["#,
+        r#"{"currently_active":true,"last_active_ago":5000,"presence":"online","rollcall.device_types":["mobile"],"#,
+        r#""status_msg":"cup\"cakes","user_id":"@john:a.example"}],"#,
+        r#""rollcall":{"promise_ms":3600000,"seq":[1795400000,17],"v":1}},"edu_type":"m.presence"},"#,
+        r#"{"content":{"observed_user":"@alice:b.example","observer_user":"@john:a.example"},"edu_type":"m.presence_invite"}],"#,
+        r#""origin":"a.example","origin_server_ts":1795400000000,"pdus":[]}"#,
     );
     assert_eq!(body.get(), expected);
 }
@@ -327,6 +328,8 @@ proptest! {
             ..TransactionContent::default()
         };
         let body = build_transaction(&server("a.example"), NOW, &content);
+        let sorted: Value = serde_json::from_str(body.get()).expect("JSON");
+        prop_assert_eq!(sorted.to_string(), body.get(), "canonical: sorted, and without spaces");
         let (inbound, rejects) = receive(&edus_of(&body));
         prop_assert_eq!(rejects, []);
         prop_assert_eq!(inbound.push, content.pushes);

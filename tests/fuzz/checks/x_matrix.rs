@@ -6,7 +6,8 @@ use axum::http::{HeaderValue, Request};
 use rollcall::edge::x_matrix;
 use rollcall::model::ServerName;
 use rollcall::outbound::keys::SigningKey;
-use rollcall::outbound::sign::{authorize_put, verify};
+use rollcall::outbound::sign::{authorize_put, is_signed_as_sent, verify};
+use ruma::CanonicalJsonValue;
 use ruma::api::federation::authentication::XMatrix;
 use ruma::signatures::PublicKeySet;
 
@@ -32,11 +33,15 @@ fn same_again(scheme: &XMatrix) {
     assert_eq!(parts(&again), parts(scheme));
 }
 
-/// A signature is good for what was signed and for nothing else.
+/// A signature of canonical JSON is good for whatever means the same, and for nothing else.
 fn signed(body: &[u8]) {
-    let Ok(header) = authorize_put(&KEY, &peer(), &local(), PATH, body) else { return };
+    let Ok(canonical) = serde_json::from_slice::<CanonicalJsonValue>(body) else { return };
+    let canonical = canonical.to_string();
+    let header = authorize_put(&KEY, &peer(), &local(), PATH, canonical.as_bytes()).expect("our own names");
     let scheme = XMatrix::try_from(&header).expect("what we write is read");
-    assert!(is_good(&scheme, body, &local()));
+    assert!(is_good(&scheme, body, &local()) && is_good(&scheme, canonical.as_bytes(), &local()));
+    let request = Request::put(PATH).body(&canonical).expect("a literal path");
+    assert!(is_signed_as_sent(&scheme, &request, &local(), &PublicKeySet::from([(KEY.id(), key())])));
     assert!(!is_good(&scheme, body, &server("c.example")));
     assert!(!is_good(&scheme, br#"{"something":"else"}"#, &local()));
 }

@@ -124,7 +124,8 @@ async fn what_arrives_is_signed_for_whom_it_is_meant() {
     let peer = Peer::start("b.example", vec![]).await;
     let keys = key();
     let public = BTreeMap::from([("ed25519:a_1".into(), Base64::parse(keys.current().public_base64()).unwrap())]);
-    courier(&peer.base, keys).deliver(&message(30_000)).await.unwrap();
+    let body = serde_json::from_str(r#"{"edus":[],"origin":"a.example"}"#).unwrap();
+    courier(&peer.base, keys).deliver(&OutboundMessage { body, ..message(30_000) }).await.unwrap();
     let seen = peer.seen().remove(0);
     let scheme = XMatrix::try_from(&seen.headers["authorization"]).unwrap();
     assert_eq!((scheme.origin.as_str(), scheme.key.as_str()), ("a.example", "ed25519:a_1"));
