@@ -16,7 +16,7 @@ use std::hint::black_box;
 
 use rollcall::config::ListAccept;
 use rollcall::core::signal::{
-    Addressed, Extension, Inbound, LinkSignal, MessageEdit, Outcome, PeerSignal, Stamp, UserSignal,
+    Addressed, Extension, Inbound, LinkSignal, MessageEdit, Multicast, Outcome, PeerSignal, Stamp, UserSignal,
 };
 use rollcall::core::{Machines, Output, Settings};
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, UserId};
@@ -198,7 +198,7 @@ fn guard(machines: &mut Machines, peer: &ServerName, target: &UserId, now: Times
     let observer = UserId::parse("@watcher:a.example").expect("valid");
     let (target, serial) = (target.clone(), Serial { epoch: 1, counter: now.0 });
     let signal = LinkSignal::Watch { observer, target, on: true, accepted: true, serial };
-    machines.handle_batch(now, now.0, vec![Addressed { to: peer.clone(), at: now, reply: None, trace: None, signal }]);
+    machines.handle_batch(now, now.0, vec![Multicast { to: vec![peer.clone()], at: now, trace: None, signal }]);
 }
 
 /// What the windows hold leaves and arrives.
@@ -237,7 +237,7 @@ fn watch(machines: &mut Machines, peer: &ServerName, targets: &[UserId], now: Ti
             let observer = UserId::parse(&format!("@watcher{}-{}:a.example", now.0, n / 100)).expect("valid");
             let serial = Serial { epoch: 1, counter: now.0 };
             let signal = LinkSignal::Watch { observer, target: target.clone(), on: true, accepted: true, serial };
-            Addressed { to: peer.clone(), at: now, reply: None, trace: None, signal }
+            Multicast { to: vec![peer.clone()], at: now, trace: None, signal }
         })
         .collect();
     machines.handle_batch(now, now.0, signals);

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::HoldId;
-use super::signal::{Addressed, LinkSignal, UserSignal};
+use super::signal::{Addressed, Multicast, UserSignal};
 use crate::model::{ServerName, Status, Timestamp, TraceId, UserId};
 use crate::store::RowChange;
 
@@ -35,8 +35,8 @@ impl Effects {
 pub enum Output {
     /// To a local user's machine.
     User(Addressed<UserId, UserSignal>),
-    /// To a link.
-    Link(Addressed<ServerName, LinkSignal>),
+    /// To links.
+    Link(Multicast),
     /// To a peer.
     Transmit(Transaction),
     /// To an edge with a session.

@@ -19,6 +19,30 @@ pub struct Addressed<K, S> {
     pub signal: S,
 }
 
+/// A signal on its way to several links, the same to each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Multicast {
+    /// The peers.
+    pub to: Vec<ServerName>,
+    /// See [`Addressed`].
+    pub at: Timestamp,
+    /// See [`Addressed`].
+    pub trace: Option<TraceId>,
+    /// What happened.
+    pub signal: LinkSignal,
+}
+
+impl Multicast {
+    /// More are addressed by several: bounds what each takes.
+    pub const MAX: usize = 64;
+}
+
+impl From<Addressed<ServerName, LinkSignal>> for Multicast {
+    fn from(Addressed { to, at, trace, signal, .. }: Addressed<ServerName, LinkSignal>) -> Self {
+        Self { to: vec![to], at, trace, signal }
+    }
+}
+
 /// To the machine of a local user (queue `presence.users.<n>`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserSignal {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Exchange, Outgoing};
-use crate::core::signal::{Addressed, LinkSignal, MessageEdit, PeerSignal, UserSignal};
+use crate::core::signal::{Addressed, LinkSignal, MessageEdit, Multicast, PeerSignal, UserSignal};
 use crate::model::{Partition, ServerName, Status, Timestamp, TraceId, UserId};
 
 /// What writers write.
@@ -29,7 +29,7 @@ pub enum Packet {
     Users(Vec<Addressed<UserId, UserSignal>>),
     /// On `presence.peers.<n>`.
     Peers(Vec<Addressed<ServerName, PeerSignal>>),
-    /// On `presence.batch.<n>`.
+    /// What [`Packet::Links`] was before: read, and written no longer.
     Batch(Vec<Addressed<ServerName, LinkSignal>>),
     /// On `presence.users.<n>` and `presence.peers.<n>`: everything published before `at` has been read once this is.
     Beat {
@@ -40,9 +40,33 @@ pub enum Packet {
     },
     /// On `presence.users.<n>` and `presence.peers.<n>`: a periodic job is due.
     Job(Job),
+    /// On `presence.batch.<n>`.
+    Links(Vec<Multicast>),
 }
 
 impl Packet {
+    /// As it is written today.
+    pub fn renewed(self) -> Self {
+        match self {
+            Self::Batch(signals) => Self::Links(signals.into_iter().map(Multicast::from).collect()),
+            packet => packet,
+        }
+    }
+
+    /// Its signals, each by itself and to one machine; a beat and a job are none.
+    pub fn singles(self) -> Vec<Self> {
+        match self.renewed() {
+            Self::Users(signals) => signals.into_iter().map(|signal| Self::Users(vec![signal])).collect(),
+            Self::Peers(signals) => signals.into_iter().map(|signal| Self::Peers(vec![signal])).collect(),
+            Self::Links(signals) => {
+                let single = |signal: &Multicast, to| Self::Links(vec![Multicast { to: vec![to], ..signal.clone() }]);
+                let to_each = |signal: Multicast| signal.to.clone().into_iter().map(move |to| single(&signal, to));
+                signals.into_iter().flat_map(to_each).collect()
+            }
+            Self::Batch(_) | Self::Beat { .. } | Self::Job(_) => Vec::new(),
+        }
+    }
+
     /// How many signals it holds.
     #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
     pub fn len(&self) -> usize {
@@ -50,6 +74,7 @@ impl Packet {
             Self::Users(signals) => signals.len(),
             Self::Peers(signals) => signals.len(),
             Self::Batch(signals) => signals.len(),
+            Self::Links(signals) => signals.iter().map(|signal| signal.to.len()).sum(),
             Self::Beat { .. } | Self::Job(_) => 1,
         }
     }
@@ -89,9 +114,14 @@ pub fn encode<T: Serialize>(value: &T) -> Bytes {
     if let Ok(written) = bincode::serde::encode_into_slice(value, &mut usual[1..], config) {
         return Bytes::copy_from_slice(&usual[..=written]);
     }
-    let mut buffer = Vec::with_capacity(2 * USUAL_BYTES);
+    encode_long(value, 8 * USUAL_BYTES)
+}
+
+/// The same of what takes about so many bytes, and more than the most.
+pub fn encode_long<T: Serialize>(value: &T, bytes: usize) -> Bytes {
+    let mut buffer = Vec::with_capacity(bytes);
     buffer.push(VERSION);
-    bincode::serde::encode_into_std_write(value, &mut buffer, config)
+    bincode::serde::encode_into_std_write(value, &mut buffer, bincode::config::standard())
         .expect("our own structs encode, and a Vec takes all");
     buffer.into()
 }
@@ -126,12 +156,12 @@ fn decode_with<T: DeserializeOwned>(bytes: &[u8], config: impl bincode::config::
 #[derive(Debug)]
 pub struct Packer {
     partitions: u16,
-    users: Lane<UserId, UserSignal>,
-    peers: Lane<ServerName, PeerSignal>,
-    links: Lane<ServerName, LinkSignal>,
+    users: Lane<Addressed<UserId, UserSignal>>,
+    peers: Lane<Addressed<ServerName, PeerSignal>>,
+    links: Lane<Multicast>,
 }
 
-type Lane<K, S> = BTreeMap<Partition, Vec<Addressed<K, S>>>;
+type Lane<T> = BTreeMap<Partition, Vec<T>>;
 
 impl Packer {
     /// For a deployment with so many partitions.
@@ -151,10 +181,17 @@ impl Packer {
         self.peers.entry(partition).or_default().push(signal);
     }
 
-    /// Adds a signal to a link, from a user's machine.
-    pub fn link(&mut self, signal: Addressed<ServerName, LinkSignal>) {
-        let partition = Partition::of(signal.to.as_str(), self.partitions);
-        self.links.entry(partition).or_default().push(signal);
+    /// Adds a signal to links, from a user's machine.
+    pub fn links(&mut self, signal: Multicast) {
+        let Multicast { to, at, trace, signal } = signal;
+        let mut lanes: BTreeMap<Partition, Vec<ServerName>> = BTreeMap::new();
+        for server in to {
+            lanes.entry(Partition::of(server.as_str(), self.partitions)).or_default().push(server);
+        }
+        for (partition, to) in lanes {
+            let signal = signal.clone();
+            self.links.entry(partition).or_default().push(Multicast { to, at, trace, signal });
+        }
     }
 
     /// Whether nothing was added.
@@ -167,7 +204,7 @@ impl Packer {
         let mut messages = Vec::new();
         pack(&mut messages, Exchange::Users, self.users, Packet::Users);
         pack(&mut messages, Exchange::Peers, self.peers, Packet::Peers);
-        pack(&mut messages, Exchange::Batch, self.links, Packet::Batch);
+        pack(&mut messages, Exchange::Batch, self.links, Packet::Links);
         if reply_here {
             messages = messages.into_iter().map(Outgoing::wants_reply).collect();
         }
@@ -175,20 +212,12 @@ impl Packer {
     }
 }
 
-fn pack<K, S>(
-    messages: &mut Vec<Outgoing>,
-    exchange: Exchange,
-    lanes: Lane<K, S>,
-    packet: impl Fn(Vec<Addressed<K, S>>) -> Packet,
-) where
-    Addressed<K, S>: Serialize,
-    S: Weigh,
-{
+fn pack<T: Weigh>(messages: &mut Vec<Outgoing>, exchange: Exchange, lanes: Lane<T>, packet: impl Fn(Vec<T>) -> Packet) {
     for (partition, signals) in lanes {
         let mut rest = signals;
         while !rest.is_empty() {
             let tail = rest.split_off(fitting(&rest));
-            let trace = rest.iter().find_map(|signal| signal.trace);
+            let trace = rest.iter().find_map(Weigh::trace);
             messages.push(outgoing(exchange, partition, &packet(rest), trace));
             rest = tail;
         }
@@ -196,18 +225,21 @@ fn pack<K, S>(
 }
 
 /// How many of `signals` (at least one) fit into a packet.
-fn fitting<K, S: Weigh>(signals: &[Addressed<K, S>]) -> usize {
+fn fitting<T: Weigh>(signals: &[T]) -> usize {
     let mut size = 0;
-    let fits = |signal: &&Addressed<K, S>| {
-        size += signal.signal.weight();
+    let fits = |signal: &&T| {
+        size += signal.weight();
         size <= PACKET_BYTES
     };
     signals.iter().take_while(fits).count().max(1)
 }
 
-/// About how many bytes a signal takes: what may be large is counted, the rest guessed.
+/// Of what a packet is made.
 trait Weigh {
+    /// About how many bytes it takes: what may be large is counted, the rest guessed.
     fn weight(&self) -> usize;
+
+    fn trace(&self) -> Option<TraceId>;
 }
 
 /// A signal with its address and stamp.
@@ -215,30 +247,41 @@ const SMALL: usize = 160;
 /// A user ID in a list.
 const ID: usize = 48;
 
-impl Weigh for UserSignal {
+impl Weigh for Addressed<UserId, UserSignal> {
     fn weight(&self) -> usize {
-        match self {
-            Self::List { add, remove, .. } => SMALL + (add.len() + remove.len()) * ID,
-            Self::Status { status_msg: MessageEdit::Set(text), .. } => SMALL + text.len(),
+        match &self.signal {
+            UserSignal::List { add, remove, .. } => SMALL + (add.len() + remove.len()) * ID,
+            UserSignal::Status { status_msg: MessageEdit::Set(text), .. } => SMALL + text.len(),
             _ => SMALL,
         }
     }
+
+    fn trace(&self) -> Option<TraceId> {
+        self.trace
+    }
 }
 
-impl Weigh for PeerSignal {
+impl Weigh for Addressed<ServerName, PeerSignal> {
     fn weight(&self) -> usize {
-        let Self::Transaction(inbound) = self else { return SMALL };
+        let PeerSignal::Transaction(inbound) = &self.signal else { return SMALL };
         let statuses = inbound.push.iter().map(|(_, status)| ID + status_weight(status)).sum::<usize>();
         SMALL + statuses + (inbound.poll.len() + inbound.unpoll.len() + 2 * inbound.permissions.len()) * ID
     }
+
+    fn trace(&self) -> Option<TraceId> {
+        self.trace
+    }
 }
 
-impl Weigh for LinkSignal {
+impl Weigh for Multicast {
     fn weight(&self) -> usize {
-        match self {
-            Self::Change { status, .. } => SMALL + status_weight(status),
-            _ => SMALL,
-        }
+        let names = self.to.iter().map(|server| server.as_str().len() + 1).sum::<usize>();
+        let status = if let LinkSignal::Change { status, .. } = &self.signal { status_weight(status) } else { 0 };
+        SMALL + names + status
+    }
+
+    fn trace(&self) -> Option<TraceId> {
+        self.trace
     }
 }
 
@@ -281,7 +324,7 @@ struct Joint {
 impl Joint {
     /// `None`: no packet of signals.
     fn of(message: &Outgoing) -> Option<Self> {
-        let [VERSION, kind @ 0..=2, rest @ ..] = &message.body[..] else { return None };
+        let [VERSION, kind @ (0..=2 | 5), rest @ ..] = &message.body[..] else { return None };
         let (count, read) = bincode::decode_from_slice(rest, bincode::config::standard()).ok()?;
         let members = message.body.slice(2 + read..);
         Some(Self { first: message.clone(), kind: *kind, count, bytes: members.len(), members: vec![members] })

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::{Exchange, Outgoing};
 use crate::core::{Output, Transaction, Update};
 use crate::model::TraceId;
-use crate::wire::envelope::{EnvelopeError, Packer, decode_own, encode};
+use crate::wire::envelope::{EnvelopeError, Packer, decode_own, encode_long};
 use crate::wire::outbound::OutboundMessage;
 use crate::wire::update::{Shown, UpdateMessage};
 
@@ -63,7 +63,7 @@ pub(super) fn pack(outputs: Vec<Output>, partitions: u16) -> Leaving {
     for output in outputs {
         match output {
             Output::User(signal) => packer.user(signal),
-            Output::Link(signal) => packer.link(signal),
+            Output::Link(signal) => packer.links(signal),
             Output::Transmit(transaction) => transactions.push(outbound(transaction)),
             Output::Update(update) => updates.extend(to_edge(update)),
         }
@@ -84,7 +84,8 @@ pub(super) fn keep(messages: &[Outgoing]) -> Bytes {
             trace: message.headers.trace,
         })
         .collect();
-    encode(&kept)
+    let bytes: usize = kept.iter().map(|kept| kept.body.len() + 64).sum();
+    encode_long(&kept, bytes)
 }
 
 /// Decodes an outbox row.
@@ -105,9 +106,10 @@ pub(super) fn recall(row: &[u8]) -> Result<Vec<Outgoing>, EnvelopeError> {
 
 fn outbound(transaction: Transaction) -> Outgoing {
     let Transaction { destination, txn_id, not_after, body, trace } = transaction;
+    let mut bytes = Vec::with_capacity(body.get().len() + 1_024);
     let message = OutboundMessage { v: 1, destination, txn_id, not_after, body };
-    let body = serde_json::to_vec(&message).expect("strings and numbers are JSON");
-    let mut message = Outgoing::new(Exchange::Outbound, "outbound", body);
+    serde_json::to_writer(&mut bytes, &message).expect("strings and numbers are JSON");
+    let mut message = Outgoing::new(Exchange::Outbound, "outbound", bytes);
     message.headers.trace = trace;
     message
 }
@@ -135,7 +137,7 @@ fn number(exchange: Exchange) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::signal::{Addressed, LinkSignal};
+    use crate::core::signal::{LinkSignal, Multicast};
     use crate::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
 
     #[test]
@@ -146,8 +148,8 @@ mod tests {
         let watch = LinkSignal::Watch { observer: observer.clone(), target, on: true, accepted: false, serial };
         let change = LinkSignal::Change { user: observer, status: Status::default(), serial, promise: true };
         let is_urgent = |signals: &[LinkSignal]| {
-            let to = ServerName::parse("b.example").unwrap();
-            let address = |signal| Addressed { to: to.clone(), at: Timestamp(1), reply: None, trace: None, signal };
+            let to = vec![ServerName::parse("b.example").unwrap()];
+            let address = |signal| Multicast { to: to.clone(), at: Timestamp(1), trace: None, signal };
             pack(signals.iter().cloned().map(address).map(Output::Link).collect(), 4).is_urgent
         };
         assert!(is_urgent(&[change.clone(), watch]) && !is_urgent(&[change]));

@@ -159,7 +159,7 @@ mod tests {
     use crate::bus::embedded::Embedded;
     use crate::bus::through::Through;
     use crate::bus::{Queue, Topology};
-    use crate::core::signal::{Addressed, LinkSignal};
+    use crate::core::signal::{LinkSignal, Multicast};
     use crate::model::{Partition, Serial, ServerName, Timestamp, UserId};
     use crate::pace::Moments;
     use crate::store::sqlite::{Mode, Sqlite};
@@ -180,16 +180,16 @@ mod tests {
     /// A run that hides the user called `name` from a peer.
     fn run(name: &str) -> Vec<Outgoing> {
         let (user, serial) = (UserId::parse(&format!("@{name}:a.example")).unwrap(), Serial::default());
-        let to = ServerName::parse("b.example").unwrap();
+        let to = vec![ServerName::parse("b.example").unwrap()];
         let signal = LinkSignal::Hide { user, serial };
         let mut packer = Packer::new(1);
-        packer.link(Addressed { to, at: Timestamp(1), reply: None, trace: None, signal });
+        packer.links(Multicast { to, at: Timestamp(1), trace: None, signal });
         packer.finish(false)
     }
 
     fn hidden(body: &[u8]) -> Vec<String> {
-        let Ok(Packet::Batch(signals)) = decode(body) else { panic!("a packet of changes") };
-        let name = |signal: Addressed<_, _>| match signal.signal {
+        let Ok(Packet::Links(signals)) = decode(body) else { panic!("a packet of changes") };
+        let name = |signal: Multicast| match signal.signal {
             LinkSignal::Hide { user, .. } => user.localpart().to_owned(),
             other => panic!("{other:?}"),
         };

@@ -20,7 +20,7 @@ pub(super) struct Taken {
 
 impl From<Delivery> for Taken {
     fn from(delivery: Delivery) -> Self {
-        let packet = decode(&delivery.body);
+        let packet = decode(&delivery.body).map(Packet::renewed);
         Self { delivery, packet }
     }
 }
@@ -28,7 +28,7 @@ impl From<Delivery> for Taken {
 impl Taken {
     /// Whether what comes next may rest on it.
     pub(super) fn is_wish(&self) -> bool {
-        matches!(&self.packet, Ok(Packet::Batch(signals)) if signals.iter().any(|signal| signal.signal.is_wish()))
+        matches!(&self.packet, Ok(Packet::Links(signals)) if signals.iter().any(|signal| signal.signal.is_wish()))
     }
 
     /// Whether a link stands still until this is handled, or will `by` then.
@@ -82,7 +82,7 @@ pub(super) fn apply(machines: &mut Machines, queue: &Queue, now: Timestamp, hold
             }
             machines.handle_peers(now, signals);
         }
-        (Queue::Batch(_), Packet::Batch(signals)) => {
+        (Queue::Batch(_), Packet::Links(signals)) => {
             machines.handle_batch(now, hold, signals);
             return Applied::Held;
         }
@@ -107,7 +107,7 @@ pub(super) fn replies_wanted(packet: &Packet) -> Vec<u64> {
     match packet {
         Packet::Users(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
         Packet::Peers(signals) => signals.iter().filter_map(|signal| signal.reply).collect(),
-        Packet::Batch(_) | Packet::Beat { .. } | Packet::Job(_) => Vec::new(),
+        Packet::Batch(_) | Packet::Links(_) | Packet::Beat { .. } | Packet::Job(_) => Vec::new(),
     }
 }
 
@@ -130,12 +130,7 @@ pub(super) fn dead_letter(delivery: &Delivery, reason: &str) -> Outgoing {
 /// A packet that made a machine panic: its signals again, each by itself, so that the guilty one is found and takes nobody with it;
 /// a single one is a dead letter.
 pub(super) fn isolate(delivery: &Delivery, reason: &str) -> Vec<Outgoing> {
-    let singles: Vec<Packet> = match decode::<Packet>(&delivery.body) {
-        Ok(Packet::Users(signals)) => signals.into_iter().map(|signal| Packet::Users(vec![signal])).collect(),
-        Ok(Packet::Peers(signals)) => signals.into_iter().map(|signal| Packet::Peers(vec![signal])).collect(),
-        Ok(Packet::Batch(signals)) => signals.into_iter().map(|signal| Packet::Batch(vec![signal])).collect(),
-        Ok(Packet::Beat { .. } | Packet::Job(_)) | Err(_) => Vec::new(),
-    };
+    let singles = decode(&delivery.body).map(Packet::singles).unwrap_or_default();
     if singles.len() < 2 {
         return vec![dead_letter(delivery, reason)];
     }
@@ -158,7 +153,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::core::Settings;
-    use crate::core::signal::{LinkSignal, Outcome};
+    use crate::core::signal::{LinkSignal, Multicast, Outcome};
     use crate::model::{Partition, Presence, Serial, ServerName, Status, UserId};
     use crate::wire::envelope::Job;
 
@@ -190,8 +185,8 @@ mod tests {
         let watch = LinkSignal::Watch { observer: observer.clone(), target, on: true, accepted: false, serial };
         let is_wish = |signal| {
             let to = ServerName::parse("b.example").unwrap();
-            let signal = Addressed { to, at: Timestamp(1), reply: None, trace: None, signal };
-            let packet = Ok(Packet::Batch(vec![signal]));
+            let signal = Multicast { to: vec![to], at: Timestamp(1), trace: None, signal };
+            let packet = Ok(Packet::Links(vec![signal]));
             Taken { packet, ..taken(Vec::new()) }.is_wish()
         };
         assert!(is_wish(watch) && !is_wish(LinkSignal::Hide { user: observer, serial }));
@@ -211,11 +206,7 @@ mod tests {
             let status = Status { presence: Presence::Online, ..Status::default() };
             let serial = Serial { epoch: 1, counter: 1 };
             let signal = LinkSignal::Change { user, status, serial, promise: true };
-            machines.handle_batch(
-                now,
-                1,
-                vec![Addressed { to: peer.clone(), at: now, reply: None, trace: None, signal }],
-            );
+            machines.handle_batch(now, 1, vec![Multicast { to: vec![peer.clone()], at: now, trace: None, signal }]);
         }
         assert!(!is_urgent(&machines, vec![PeerSignal::Transaction(Box::default()), PeerSignal::Heard]));
         assert!(is_urgent(&machines, vec![PeerSignal::Heard, receipt()]));

@@ -26,7 +26,7 @@ impl Watches {
     /// Something that a run says.
     pub fn note(&mut self, body: &[u8]) {
         match decode(body) {
-            Ok(Packet::Batch(signals)) => {
+            Ok(Packet::Links(signals)) => {
                 for signal in signals {
                     if let LinkSignal::Watch { observer, target, on, .. } = signal.signal {
                         self.on.insert((observer, target), on);

@@ -98,7 +98,7 @@ pub fn committed(sim: &Sim, server: usize, life: &Life, commit: &Commit, rows: &
 
 /// Users' machines tell links of statuses: more of them than their rows say, if much happens in one run.
 fn changed(sim: &Sim, server: usize, body: &[u8]) {
-    let Ok(Packet::Batch(signals)) = decode(body) else { return };
+    let Ok(Packet::Links(signals)) = decode(body) else { return };
     for signal in signals {
         let LinkSignal::Change { user, status, serial, .. } = signal.signal else { continue };
         let content = xxh3_64(format!("{status:?}").as_bytes());
@@ -111,10 +111,12 @@ fn changed(sim: &Sim, server: usize, body: &[u8]) {
 
 /// A link has done what a user's machine told it.
 pub fn acknowledged(sim: &Sim, server: usize, body: &[u8]) {
-    let Ok(Packet::Batch(signals)) = decode(body) else { return };
+    let Ok(Packet::Links(signals)) = decode(body) else { return };
     for signal in signals {
         let LinkSignal::Hide { user, serial } = signal.signal else { continue };
-        sim.ledger().hides((server, home_named(sim, signal.to.as_str())), user, serial);
+        for to in signal.to {
+            sim.ledger().hides((server, home_named(sim, to.as_str())), user.clone(), serial);
+        }
     }
 }
 
@@ -263,12 +265,10 @@ pub fn receipted(sim: &Sim, from: usize, to: usize, txn_id: &str, outcome: Outco
 
 /// What a message says, each thing by itself: packets of several runs leave as one.
 fn words(routing_key: &str, body: &[u8]) -> Vec<u64> {
-    let singles: Vec<Packet> = match decode(body) {
-        Ok(Packet::Users(signals)) => signals.into_iter().map(|signal| Packet::Users(vec![signal])).collect(),
-        Ok(Packet::Peers(signals)) => signals.into_iter().map(|signal| Packet::Peers(vec![signal])).collect(),
-        Ok(Packet::Batch(signals)) => signals.into_iter().map(|signal| Packet::Batch(vec![signal])).collect(),
-        _ => return vec![hash(routing_key, body)],
-    };
+    let singles = decode(body).map(Packet::singles).unwrap_or_default();
+    if singles.is_empty() {
+        return vec![hash(routing_key, body)];
+    }
     singles.iter().map(|single| hash(routing_key, &encode(single))).collect()
 }
 

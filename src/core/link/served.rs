@@ -99,7 +99,11 @@ impl Link {
     ) {
         // What is owed is newer than what comes again late: the older must not pass for it.
         let owed = self.busy.owed.get(&user).copied().unwrap_or_default();
-        if serial <= self.settled(&user) || serial < owed || promise && !self.promise(&user, turn) {
+        let told = self.told.serial(&user);
+        if serial <= self.settled(&user, told) || serial < owed {
+            return;
+        }
+        if promise && told.is_none() && !self.promise(&user, turn) {
             return;
         }
         if self.is_failing(turn.now) {
@@ -115,18 +119,15 @@ impl Link {
         }
     }
 
-    /// Up to which change the peer was told, or is not to be told.
-    fn settled(&self, user: &UserId) -> Serial {
+    /// Up to which change the peer was told, which is `told` by promise, or is not to be told.
+    fn settled(&self, user: &UserId, told: Option<Serial>) -> Serial {
         let once = self.busy.others.once.get(user).map(|(serial, _)| *serial);
         let hidden = self.busy.others.hidden.get(user).map(|(serial, _)| *serial);
-        [self.told.serial(user), once, hidden].into_iter().flatten().max().unwrap_or_default()
+        [told, once, hidden].into_iter().flatten().max().unwrap_or_default()
     }
 
-    /// Whether there is room for the promise.
+    /// Promises a user who was not promised; whether there is room.
     fn promise(&mut self, user: &UserId, turn: &mut Turn<'_>) -> bool {
-        if self.told.contains(user) {
-            return true;
-        }
         if self.told.len() >= Settings::MAX_SERVED {
             turn.passed_over.served += 1;
             return false;

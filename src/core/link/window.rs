@@ -1,6 +1,7 @@
 //! What is gathered for one destination before it leaves together (E4, W8).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -41,16 +42,21 @@ impl Window {
     /// Gathers a status; returns the delivery that need not wait for it any longer, because of a newer one: the newest wins.
     pub(super) fn insert(&mut self, now: Timestamp, user: UserId, waiting: Waiting) -> Option<HoldId> {
         self.open(now);
-        let hold = waiting.hold;
-        match self.entries.get(&user) {
-            Some(newer) if newer.serial >= waiting.serial => Some(hold),
-            _ => {
+        let mut waits = match self.entries.entry(user) {
+            Entry::Occupied(waits) => waits,
+            Entry::Vacant(room) => {
                 self.bytes += waiting.size;
-                let older = self.entries.insert(user, waiting)?;
-                self.bytes -= older.size;
-                Some(older.hold)
+                room.insert(waiting);
+                return None;
             }
+        };
+        if waits.get().serial >= waiting.serial {
+            return Some(waiting.hold);
         }
+        self.bytes += waiting.size;
+        let older = waits.insert(waiting);
+        self.bytes -= older.size;
+        Some(older.hold)
     }
 
     /// Takes out what waits of `user`, if it is older than `serial`.

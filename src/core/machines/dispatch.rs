@@ -3,7 +3,7 @@
 use super::{Machines, Member};
 use crate::core::holds::HoldId;
 use crate::core::link::Link;
-use crate::core::signal::{Addressed, LinkSignal, PeerSignal, UserSignal};
+use crate::core::signal::{Addressed, Multicast, PeerSignal, UserSignal};
 use crate::core::user::User;
 use crate::model::{ServerName, Timestamp, UserId};
 
@@ -84,11 +84,13 @@ impl Machines {
     }
 
     /// To links, from local users: one delivery of the batching exchange. It stays unacknowledged until `hold` is released.
-    pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Addressed<ServerName, LinkSignal>>) {
+    pub fn handle_batch(&mut self, now: Timestamp, hold: HoldId, signals: Vec<Multicast>) {
         self.holds.open(hold);
-        for Addressed { to, at, trace, signal, .. } in signals {
-            let number = self.link_or_new(&to);
-            self.with_link(number, now, at, trace, |link, turn| link.handle_change(signal, hold, turn));
+        for Multicast { to, at, trace, signal } in signals {
+            for server in to {
+                let number = self.link_or_new(&server);
+                self.with_link(number, now, at, trace, |link, turn| link.handle_change(signal.clone(), hold, turn));
+            }
         }
         self.holds.close(hold);
     }

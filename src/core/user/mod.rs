@@ -24,7 +24,7 @@ use super::deadlines::Armed;
 use super::device::{Device, supersedes};
 use super::effect::Output;
 use super::settings::Settings;
-use super::signal::{Addressed, LinkSignal, MessageEdit, Stamp, UserSignal};
+use super::signal::{Addressed, LinkSignal, MessageEdit, Multicast, Stamp, UserSignal};
 use crate::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
 
 /// What a machine needs to know to handle one signal.
@@ -58,8 +58,12 @@ impl Turn<'_> {
     }
 
     fn tell_link(&mut self, to: ServerName, signal: LinkSignal) {
+        self.tell_links(vec![to], signal);
+    }
+
+    fn tell_links(&mut self, to: Vec<ServerName>, signal: LinkSignal) {
         let (at, trace) = (self.at, self.trace);
-        self.outputs.push(Output::Link(Addressed { to, at, reply: None, trace, signal }));
+        self.outputs.push(Output::Link(Multicast { to, at, trace, signal }));
     }
 
     fn tell_user(&mut self, to: UserId, signal: UserSignal) {

@@ -2,7 +2,7 @@
 
 use super::relations::Poll;
 use super::{Turn, User};
-use crate::core::signal::{LinkSignal, UserSignal};
+use crate::core::signal::{LinkSignal, Multicast, UserSignal};
 use crate::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
 
 /// Local users who watch.
@@ -131,8 +131,13 @@ impl User {
     /// Tells everybody who is to be told. The one way in which changes leave.
     pub(super) fn tell_all(&self, me: &UserId, turn: &mut Turn<'_>) {
         let serial = turn.next_serial();
-        for (peer, _) in self.relations.watchers.iter().filter(|(_, watcher)| watcher.told) {
-            turn.tell_link(peer.clone(), self.change(me, true, serial));
+        let mut told = self.relations.watchers.iter().filter(|(_, watcher)| watcher.told).map(|(peer, _)| peer.clone());
+        loop {
+            let peers: Vec<ServerName> = told.by_ref().take(Multicast::MAX).collect();
+            if peers.is_empty() {
+                break;
+            }
+            turn.tell_links(peers, self.change(me, true, serial));
         }
         for (observer, _) in self.observers.iter().flat_map(|observers| &observers.on) {
             if self.relations.may_see(observer, turn.settings.rules()) {

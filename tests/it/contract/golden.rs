@@ -3,7 +3,7 @@
 
 use rollcall::bus::{Exchange, Outgoing};
 use rollcall::core::signal::{
-    Addressed, Extension, Inbound, LinkSignal, MessageEdit, Outcome, PeerSignal, Permission, PermissionKind,
+    Addressed, Extension, Inbound, LinkSignal, MessageEdit, Multicast, Outcome, PeerSignal, Permission, PermissionKind,
     SessionAction, Stamp, UserSignal,
 };
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
@@ -52,6 +52,7 @@ const GOLDEN: &[(&str, &str)] = &[
     ("decide", "01020103632e640100000406406a3a612e6206406b3a632e6401fc7011010002"),
     ("audit of the told", "01020103632e640100000506406a3a612e62fc7011010002"),
     ("audit of the watched", "01020103632e640100000606406a3a612e6206406b3a632e6401fc7011010002"),
+    ("links", "0105010203632e6403652e6601000106406a3a612e62fc7011010002"),
 ];
 
 fn local() -> UserId {
@@ -103,6 +104,9 @@ fn packets() -> Vec<(&'static str, Packet)> {
     packets.extend(peer_signals().into_iter().map(|(name, signal)| (name, Packet::Peers(vec![to_peer(signal)]))));
     let to_link = |signal| Addressed { to: server(), at: Timestamp(1), reply: None, trace: None, signal };
     packets.extend(link_signals().into_iter().map(|(name, signal)| (name, Packet::Batch(vec![to_link(signal)]))));
+    let (to, signal) =
+        (vec![server(), ServerName::parse("e.f").unwrap()], LinkSignal::Hide { user: local(), serial: SERIAL });
+    packets.push(("links", Packet::Links(vec![Multicast { to, at: Timestamp(1), trace: None, signal }])));
     packets
 }
 
@@ -191,6 +195,17 @@ fn bytes_stay_what_they_were() {
 }
 
 #[test]
+fn what_was_said_to_each_link_by_itself_is_read_as_ever() {
+    let signal = LinkSignal::Hide { user: local(), serial: SERIAL };
+    let to_link = Addressed { to: server(), at: Timestamp(1), reply: None, trace: None, signal: signal.clone() };
+    let to_links = |to| Packet::Links(vec![Multicast { to, at: Timestamp(1), trace: None, signal: signal.clone() }]);
+    assert_eq!(Packet::Batch(vec![to_link]).renewed(), to_links(vec![server()]));
+    let other = ServerName::parse("e.f").unwrap();
+    let singles = to_links(vec![server(), other.clone()]).singles();
+    assert_eq!(singles, [to_links(vec![server()]), to_links(vec![other])]);
+}
+
+#[test]
 fn a_newer_envelope_is_told_from_a_damaged_one() {
     let mut bytes = encode(&Packet::Job(Job::Audit)).to_vec();
     bytes.push(0);
@@ -206,9 +221,9 @@ fn changes(users: std::ops::Range<usize>) -> Packet {
     let change = |n| {
         let user = UserId::parse(&format!("@u{n}:a.b")).unwrap();
         let signal = LinkSignal::Change { user, status: status(), serial: SERIAL, promise: true };
-        Addressed { to: server(), at: Timestamp(1), reply: None, trace: None, signal }
+        Multicast { to: vec![server()], at: Timestamp(1), trace: None, signal }
     };
-    Packet::Batch(users.map(change).collect())
+    Packet::Links(users.map(change).collect())
 }
 
 fn message(packet: &Packet) -> Outgoing {

@@ -2,7 +2,7 @@
 
 use rollcall::config::ListAccept;
 use rollcall::core::Settings;
-use rollcall::core::signal::{Addressed, Extension, Inbound, LinkSignal, PeerSignal, UserSignal};
+use rollcall::core::signal::{Extension, Inbound, LinkSignal, Multicast, PeerSignal, UserSignal};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 use rollcall::wire::envelope::Job;
 use serde_json::{Value, json};
@@ -260,7 +260,7 @@ fn a_change_that_comes_late_does_not_undo_what_was_revoked() {
         let status = Status { presence: Presence::Online, ..Status::default() };
         let signal =
             LinkSignal::Change { user: user(ALICE), status, serial: Serial { epoch: 1, counter: 8 }, promise: true };
-        let again = Addressed { to: self::server("b.example"), at: now, reply: None, trace: None, signal };
+        let again = Multicast { to: vec![self::server("b.example")], at: now, trace: None, signal };
         server.machines.handle_batch(now, 1_000_000, vec![again]);
     };
     a.answer(now, ALICE, BOB, false);

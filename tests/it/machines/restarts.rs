@@ -1,7 +1,7 @@
 //! What survives a crash, and what must not come back.
 
 use rollcall::core::FlushReason;
-use rollcall::core::signal::{Addressed, LinkSignal, Outcome, SessionAction, UserSignal};
+use rollcall::core::signal::{LinkSignal, Multicast, Outcome, SessionAction, UserSignal};
 use rollcall::model::{Presence, Serial, Status};
 
 use super::{HOUR, known, presence, pushes, watched};
@@ -85,7 +85,7 @@ fn a_change_that_comes_again_after_a_restart_is_no_news() {
     let status = Status { presence: Presence::Online, ..Status::default() };
     let signal =
         LinkSignal::Change { user: user(alice), status, serial: Serial { epoch: 1, counter: 3 }, promise: true };
-    let again = Addressed { to: server("b.example"), at: now, reply: None, trace: None, signal };
+    let again = Multicast { to: vec![server("b.example")], at: now, trace: None, signal };
     a.machines.handle_batch(now, 1_000_000, vec![again]);
     now = now.plus(6_000);
     a.tick(now);

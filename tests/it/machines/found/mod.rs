@@ -4,7 +4,7 @@ mod compared;
 mod hidden;
 
 use rollcall::core::Settings;
-use rollcall::core::signal::{Addressed, LinkSignal, Outcome};
+use rollcall::core::signal::{LinkSignal, Multicast, Outcome};
 use rollcall::model::{Presence, Serial, Status, Timestamp};
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn answered(server: &mut Server, now: Timestamp, outcome: Outcome) -> Vec<Value>
 
 /// A message between machines, which comes late.
 fn late(to: &mut Server, now: Timestamp, signal: LinkSignal) {
-    let signal = Addressed { to: server("b.example"), at: now, reply: None, trace: None, signal };
+    let signal = Multicast { to: vec![server("b.example")], at: now, trace: None, signal };
     to.machines.handle_batch(now, 1_000, vec![signal]);
 }
 
