@@ -50,6 +50,7 @@ fn main() {
 fn settings() -> Settings {
     Settings {
         window_ms: WINDOW_MS,
+        phase_ms: 0,
         max_entries: 5_000,
         max_bytes: 512 << 10,
         hold_max_ms: 15_000,
@@ -203,7 +204,9 @@ fn guard(machines: &mut Machines, peer: &ServerName, target: &UserId, now: Times
 
 /// What the windows hold leaves and arrives.
 fn deliver(machines: &mut Machines, now: Timestamp, transactions: usize) {
-    machines.handle_timeout(now);
+    while machines.poll_timeout().is_some_and(|due| due <= now) {
+        machines.handle_timeout(now);
+    }
     let outputs = machines.take_effects().outputs;
     let mut left = transactions;
     for output in outputs {

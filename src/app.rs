@@ -268,6 +268,7 @@ impl Parts {
             clock: self.clock.clone(),
             worker: self.name.clone(),
             local: self.config.server_name.clone(),
+            moments: self.moments,
         }
     }
 

@@ -148,8 +148,9 @@ impl Default for Moments {
 }
 
 impl Moments {
-    /// The next moment, no earlier than `from`, that is so far after one of them.
-    fn next(&self, from: Instant, phase: Duration) -> Instant {
+    /// When it is this stage's turn next, no earlier than `from`.
+    pub(crate) fn next(&self, from: Instant, phase: Phase) -> Instant {
+        let phase = self.every * phase as u32 / 4;
         let elapsed = (from.saturating_duration_since(self.begun) + self.every - phase.min(self.every)).as_nanos();
         let into = u64::try_from(elapsed % self.every.as_nanos().max(1)).unwrap_or(0);
         if into == 0 { from } else { from + self.every - Duration::from_nanos(into) }
@@ -221,7 +222,7 @@ impl Tempo {
     }
 
     fn moment_after(&self, from: Instant) -> Instant {
-        self.moments.next(from, self.moments.every * self.phase as u32 / 4)
+        self.moments.next(from, self.phase)
     }
 }
 

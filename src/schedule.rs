@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +19,7 @@ use crate::bus::{Exchange, Outgoing, SharedBus};
 use crate::clock::SharedClock;
 use crate::config::ScheduleConfig;
 use crate::model::ServerName;
+use crate::pace::{Moments, Phase};
 use crate::wire::contract::{encode_beat, encode_job};
 use crate::wire::envelope::Job as Due;
 
@@ -43,6 +45,8 @@ pub struct Schedule {
     pub worker: String,
     /// Makes the jitter: the same for every process of a deployment.
     pub local: ServerName,
+    /// When beats leave: with what edges hand over, so that they make no runs of their own.
+    pub moments: Moments,
 }
 
 impl Schedule {
@@ -126,7 +130,10 @@ impl Event {
     }
 
     async fn publish(&self) {
-        tokio::time::sleep(self.jitter()).await;
+        match self.kind {
+            Kind::Beat => sleep_until(self.schedule.moments.next(Instant::now(), Phase::Arrive)).await,
+            Kind::Job(..) => sleep(self.jitter()).await,
+        }
         metrics::counter!("rollcall_job_runs_total", "job" => self.kind.name()).increment(1);
         let message = Outgoing::new(Exchange::Inbound, "beat", self.body());
         if let Err(error) = self.schedule.bus.publish(vec![message]).await {
@@ -142,11 +149,8 @@ impl Event {
         }
     }
 
-    /// Beats are on time; everything else is spread by deployment, so that those who share a broker do not work at once.
+    /// Beats are on time, to the moment; everything else is spread by deployment, so that those who share a broker do not work at once.
     fn jitter(&self) -> Duration {
-        if self.kind == Kind::Beat {
-            return Duration::ZERO;
-        }
         let seed = format!("{}/{}", self.schedule.local, self.kind.name());
         let spread = u64::try_from(JITTER_MAX.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(xxh3_64(seed.as_bytes()) % spread)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Config, ListAccept};
 
@@ -11,6 +12,8 @@ use crate::config::{Config, ListAccept};
 pub struct Settings {
     /// `batch.window`: for how long changes are gathered.
     pub window_ms: u64,
+    /// Of the local server's own: when its windows end.
+    pub phase_ms: u64,
     /// `batch.max_entries`: a window closes at this many.
     pub max_entries: usize,
     /// `batch.max_bytes`: a window closes at this many bytes.
@@ -97,6 +100,8 @@ impl Settings {
     pub const MAX_POLLS: usize = 10_000;
     /// Users whose time-outs are judged at once, so that a run stays small.
     pub const MAX_EXPIRIES: usize = 5_000;
+    /// Links that are looked at at once because they are due: many windows end together, and what they hold is one commit.
+    pub const MAX_DUE: usize = 256;
     /// Removed entries are remembered for 7 days, so that what comes late changes nothing.
     pub const TOMBSTONE_MS: u64 = 7 * 24 * 3600 * 1000;
     /// What a sent transaction held is remembered for at least so long, and for the last [`Settings::SENT_KEEP`].
@@ -132,6 +137,7 @@ impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         Self {
             window_ms: ms(config.batch.window),
+            phase_ms: xxh3_64(config.server_name.as_str().as_bytes()) % ms(config.batch.window).max(1),
             max_entries: config.batch.max_entries,
             max_bytes: config.batch.max_bytes,
             hold_max_ms: ms(config.batch.hold_max),

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use tokio::join;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout_at};
 
 use super::replies::Replies;
@@ -84,6 +85,8 @@ impl Gatherer {
         let mut bytes = size(&first);
         let mut urgent = first.urgent;
         let mut loads = vec![first];
+        // Owners whose runs were committed together hand in one after the other.
+        yield_now().await;
         while bytes < GROUP_BYTES {
             let next = match self.inbox.try_recv() {
                 Err(_) if urgent => break,

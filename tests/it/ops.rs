@@ -15,6 +15,7 @@ use rollcall::ops::http::{OpsState, serve};
 use rollcall::ops::metrics;
 use rollcall::ops::readiness::Check;
 use rollcall::ops::status::{About, Observer, Status};
+use rollcall::pace::Moments;
 use rollcall::schedule::Schedule;
 use rollcall::store::sqlite::{Mode, Sqlite};
 use rollcall::store::{SharedStore, Store};
@@ -242,7 +243,7 @@ async fn beats_arrive_and_end_with_the_schedule() {
     let deployment = Deployment::start().await;
     let local = ServerName::parse("a.example").unwrap();
     let (bus, worker) = (deployment.bus.clone(), "w".to_owned());
-    let schedule = Schedule { bus, clock: Arc::new(SystemClock), worker, local };
+    let schedule = Schedule { bus, clock: Arc::new(SystemClock), worker, local, moments: Moments::default() };
     let [compact, expire, audit, probe, statistics] = std::array::from_fn(|_| "0 0 0 1 1 *".to_owned());
     let config = ScheduleConfig { beat: "* * * * * *".into(), compact, expire, audit, probe, statistics };
     let stop = CancellationToken::new();

@@ -4,10 +4,10 @@ servers a b(foreign)
 @john:a lists @alice:b
 @john:a on PHONE starts for 1h
 advance 10s
-    4.9s a → b: push @john:a offline; invite @john:a for @alice:b
+    4.4s a → b: push @john:a offline; invite @john:a for @alice:b
 b sends a accept @john:a by @alice:b
 advance 10s
-    14.9s a → b: poll @alice:b
+    14.4s a → b: poll @alice:b
 b sends a push @alice:b offline
 advance 2s
     21.0s to @john:a: @alice:b offline since 1s
@@ -21,16 +21,16 @@ advance 20s
     @alice:b accepted online since 22s, known for 22s
 b sends a poll @john:a
 advance 10s
-    48.9s a → b: push @john:a offline
+    48.4s a → b: push @john:a offline
 @john:a on PHONE online
 advance 10s
-    58.9s a → b: push @john:a online active
+    58.4s a → b: push @john:a online active
 b sends a unpoll @john:a
 @john:a on PHONE busy
 advance 20s
 b sends a deny @john:a by @alice:b
 advance 10s
     85.0s to @john:a: @alice:b unknown
-    88.9s a → b: unpoll @alice:b
+    88.4s a → b: unpoll @alice:b
 @john:a reads list
     nobody

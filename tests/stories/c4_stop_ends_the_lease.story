@@ -5,8 +5,8 @@ servers a b(foreign)
 @john:a on PHONE busy
 @john:a on PHONE starts for 1h
 advance 2m
-    4.9s a → b: push @john:a online active; invite @john:a for @alice:b
-    64.9s a → b: push @john:a online since 64s
+    4.4s a → b: push @john:a online active; invite @john:a for @alice:b
+    64.4s a → b: push @john:a online since 64s
 @john:a on PHONE stops
 advance 2m
-    189.9s a → b: push @john:a offline since 189s
+    189.4s a → b: push @john:a offline since 189s

@@ -3,17 +3,17 @@ servers a b(foreign)
 @john:a on PHONE online
 @john:a lists @alice:b
 advance 10s
-    4.9s a → b: push @john:a online active; invite @john:a for @alice:b
+    4.4s a → b: push @john:a online active; invite @john:a for @alice:b
 @john:a on PHONE busy "on the phone"
 advance 10s
-    14.9s a → b: push @john:a online active "on the phone"
+    14.4s a → b: push @john:a online active "on the phone"
 b sends a accept @john:a by @alice:b
 advance 10s
 # Whoever then appears pushes and asks in one message.
 @john:a on PHONE online ""
 @john:a on PHONE starts for 10m
 advance 10s
-    34.9s a → b: push @john:a online active; poll @alice:b
+    34.4s a → b: push @john:a online active; poll @alice:b
 b sends a push @alice:b online
 advance 5s
     41.0s to @john:a: @alice:b online since 1s

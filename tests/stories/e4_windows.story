@@ -4,19 +4,19 @@ servers a b
 @jane:a lists @alice:b
 @alice:b lists @john:a @jane:a
 advance 30s
-    4.6s b → a: push @alice:b offline; invite @alice:b for @jane:a; invite @alice:b for @john:a
-    4.9s a → b: push @jane:a offline, @john:a offline; unpoll @alice:b; invite @jane:a for @alice:b; invite @john:a for @alice:b; accept @alice:b by @jane:a; accept @alice:b by @john:a
-    9.6s b → a: unpoll @jane:a, @john:a; accept @jane:a by @alice:b; accept @john:a by @alice:b
+    4.0s b → a: push @alice:b offline; invite @alice:b for @jane:a; invite @alice:b for @john:a
+    4.4s a → b: push @jane:a offline, @john:a offline; unpoll @alice:b; invite @jane:a for @alice:b; invite @john:a for @alice:b; accept @alice:b by @jane:a; accept @alice:b by @john:a
+    9.0s b → a: unpoll @jane:a, @john:a; accept @jane:a by @alice:b; accept @john:a by @alice:b
 @alice:b on LAPTOP online
 @alice:b on LAPTOP starts for 1h
 advance 10s
-    34.6s b → a: poll @jane:a, @john:a
-    39.6s a → b: push @jane:a offline, @john:a offline
+    34.0s b → a: poll @jane:a, @john:a
+    38.4s a → b: push @jane:a offline, @john:a offline
+    39.4s to @alice:b: @jane:a offline, @john:a offline
 @john:a on PHONE online "one"
 @john:a on PHONE busy "two"
 @john:a on PHONE online "three"
 @jane:a on DESK online
 advance 10s
-    40.6s to @alice:b: @jane:a offline, @john:a offline
-    44.9s a → b: push @jane:a online active, @john:a online active "three"
-    45.9s to @alice:b: @jane:a online active, @john:a online active "three"
+    44.4s a → b: push @jane:a online active, @john:a online active "three"
+    45.4s to @alice:b: @jane:a online active, @john:a online active "three"

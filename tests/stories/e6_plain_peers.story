@@ -8,21 +8,21 @@ servers a b(foreign)
 @john:a lists @alice:b
 @mary:a lists @alice:b
 advance 10s
-    4.9s a → b: push @john:a online active, @mary:a online active; invite @john:a for @alice:b; invite @mary:a for @alice:b
+    4.4s a → b: push @john:a online active, @mary:a online active; invite @john:a for @alice:b; invite @mary:a for @alice:b
 b sends a push @alice:b online
 advance 80s
     11.0s to @john:a: @alice:b online since 1s
-    27.9s a → b: push @mary:a online active
-    43.9s a → b: push @john:a online active
-    64.9s a → b: push @john:a online since 64s
-    69.9s a → b: push @mary:a offline since 69s
+    27.4s a → b: push @mary:a online active
+    43.4s a → b: push @john:a online active
+    64.4s a → b: push @john:a online since 64s
+    69.4s a → b: push @mary:a offline since 69s
 b sends a push @alice:b online
 advance 30s
     91.0s to @john:a: @alice:b online since 1s
-    103.9s a → b: push @john:a online since 103s
+    103.4s a → b: push @john:a online since 103s
 @mary:a on DESK offline
 advance 80s
-    163.9s a → b: push @john:a online since 163s
+    163.4s a → b: push @john:a online since 163s
     181.0s to @john:a: @alice:b unknown
 @john:a reads list
     @alice:b asked unknown, known for 110s

@@ -6,53 +6,61 @@ servers a b
 @john:a lists @alice:b
 @alice:b lists @john:a
 advance 30s
-    4.6s b → a: push @alice:b offline; invite @alice:b for @john:a
-    4.9s a → b: push @john:a offline; unpoll @alice:b; invite @john:a for @alice:b; accept @alice:b by @john:a
-    9.6s b → a: unpoll @john:a; accept @john:a by @alice:b
+    4.0s b → a: push @alice:b offline; invite @alice:b for @john:a
+    4.4s a → b: push @john:a offline; unpoll @alice:b; invite @john:a for @alice:b; accept @alice:b by @john:a
+    9.0s b → a: unpoll @john:a; accept @john:a by @alice:b
 @john:a on PHONE online "here"
 @john:a on PHONE starts for 1h
 @alice:b on LAPTOP online
 @alice:b on LAPTOP starts for 1h
 advance 20s
-    34.6s b → a: poll @john:a
-    34.9s a → b: push @john:a online active "here"; poll @alice:b
-    35.9s to @alice:b: @john:a online active "here"
-    39.6s b → a: push @alice:b online active
-    40.6s to @john:a: @alice:b online active
+    34.0s b → a: poll @john:a
+    34.4s a → b: push @john:a online active "here"; poll @alice:b
+    35.4s to @alice:b: @john:a online active "here"
+    39.0s b → a: push @alice:b online active
+    40.1s to @john:a: @alice:b online active
 damage b @john:a
 @alice:b reads list
     @john:a accepted offline active "here", known for 15s
 advance 40s
+    55.0s b → a: reminder (mine 1, yours 1)
     55.3s to @alice:b: @john:a offline active "here"
-    55.6s b → a: reminder (mine 1, yours 1)
-    60.6s a → b: reminder (mine 1, yours 1); answer
-    65.3s b → a: answer; have
-    65.5s a → b: push @john:a online active "here"; differ in 65
-    66.6s to @alice:b: @john:a online active "here"
-    70.0s b → a: poll @john:a
-    70.4s a → b: push @john:a online active "here"
-    79.9s a → b: reminder (mine 1, yours 1)
-    82.6s b → a: reminder (mine 1, yours 1); answer
-    84.8s a → b: answer
+    59.4s a → b: reminder (mine 1, yours 1); answer
+    60.0s b → a: answer; have
+    64.4s a → b: push @john:a online active "here"; differ in 65
+    65.0s b → a: poll @john:a
+    65.4s to @alice:b: @john:a online active "here"
+    69.4s a → b: push @john:a online active "here"
+    79.4s a → b: reminder (mine 1, yours 1)
+    81.0s b → a: reminder (mine 1, yours 1); answer
+    84.4s a → b: answer
 @alice:b reads list
-    @john:a accepted online active "here", known for 19s
+    @john:a accepted online active "here", known for 20s
 damage b @john:a
 @alice:b reads list
-    @john:a accepted offline active "here", known for 19s
+    @john:a accepted offline active "here", known for 20s
 advance 3m
-    94.9s a → b: push @john:a online since 64s "here"
+    94.4s a → b: push @john:a online since 64s "here"
+    95.0s b → a: reminder (mine 1, yours 1)
     95.3s to @alice:b: @john:a online since 65s "here"
-    95.6s b → a: reminder (mine 1, yours 1)
-    100.6s a → b: answer
-    130.9s a → b: reminder (mine 1, yours 1)
-    135.6s b → a: answer
-    154.6s b → a: reminder (mine 1, yours 1)
-    159.6s a → b: answer
-    189.9s a → b: reminder (mine 1, yours 1)
-    194.6s b → a: answer
-    214.6s b → a: reminder (mine 1, yours 1)
-    219.6s a → b: answer
-    249.9s a → b: reminder (mine 1, yours 1)
-    254.6s b → a: answer
+    99.4s a → b: answer
+    130.4s a → b: reminder (mine 1, yours 1)
+    134.0s b → a: reminder (mine 1, yours 1); answer
+    135.4s a → b: reminder (mine 1, yours 1); answer
+    139.0s b → a: answer
+    154.0s b → a: reminder (mine 1, yours 1)
+    158.4s a → b: answer
+    189.4s a → b: reminder (mine 1, yours 1)
+    193.0s b → a: reminder (mine 1, yours 1); answer
+    194.4s a → b: answer
+    199.4s a → b: reminder (mine 1, yours 1)
+    204.0s b → a: answer
+    214.0s b → a: reminder (mine 1, yours 1)
+    218.4s a → b: answer
+    249.4s a → b: reminder (mine 1, yours 1)
+    253.0s b → a: reminder (mine 1, yours 1); answer
+    254.4s a → b: answer
+    259.4s a → b: reminder (mine 1, yours 1)
+    264.0s b → a: answer
 @alice:b reads list
     @john:a accepted online since 239s "here", known for 175s

@@ -6,8 +6,8 @@ servers a b
 @carol:b lists @alice:a
 @dave:b lists @alice:a
 advance 20s
-    4.6s b → a: push @carol:b offline, @dave:b offline; invite @carol:b for @alice:a; invite @dave:b for @alice:a
-    9.6s a → b: unpoll @carol:b, @dave:b; accept @carol:b by @alice:a; accept @dave:b by @alice:a
+    4.0s b → a: push @carol:b offline, @dave:b offline; invite @carol:b for @alice:a; invite @dave:b for @alice:a
+    8.4s a → b: unpoll @carol:b, @dave:b; accept @carol:b by @alice:a; accept @dave:b by @alice:a
 @alice:a on LAPTOP online
 @alice:a on LAPTOP starts for 1h
 @john:a on PHONE starts for 1h
@@ -17,14 +17,14 @@ advance 20s
 advance 20s
     21.0s to @john:a: @alice:a online active
     21.0s to @mary:a: @alice:a online active
-    24.6s b → a: poll @alice:a
-    29.6s a → b: push @alice:a online active
-    30.6s to @carol:b: @alice:a online active
-    30.6s to @dave:b: @alice:a online active
+    24.0s b → a: poll @alice:a
+    28.4s a → b: push @alice:a online active
+    29.4s to @carol:b: @alice:a online active
+    29.4s to @dave:b: @alice:a online active
 @alice:a on LAPTOP busy
 advance 10s
     41.0s to @john:a: @alice:a busy active
     41.0s to @mary:a: @alice:a busy active
-    44.9s a → b: push @alice:a busy active
-    45.9s to @carol:b: @alice:a busy active
-    45.9s to @dave:b: @alice:a busy active
+    44.4s a → b: push @alice:a busy active
+    45.4s to @carol:b: @alice:a busy active
+    45.4s to @dave:b: @alice:a busy active

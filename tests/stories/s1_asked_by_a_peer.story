@@ -11,10 +11,10 @@ advance 10s
 @john:a reads requests
     nobody
 advance 10s
-    14.9s a → b: push @john:a online active; accept @alice:b by @john:a
+    14.4s a → b: push @john:a online active; accept @alice:b by @john:a
 # Asked once more, it is answered at once.
 b sends a invite @alice:b for @john:a
 advance 10s
-    24.9s a → b: accept @alice:b by @john:a
+    24.4s a → b: accept @alice:b by @john:a
 @john:a reads requests
     nobody

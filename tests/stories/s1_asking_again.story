@@ -4,21 +4,21 @@ servers a b
 link a b silent
 @john:a lists @alice:b
 advance 2m
-    4.9s a → b: push @john:a offline; invite @john:a for @alice:b
-    69.8s a → b: push @john:a offline; invite @john:a for @alice:b
+    4.4s a → b: push @john:a offline; invite @john:a for @alice:b
+    69.4s a → b: push @john:a offline; invite @john:a for @alice:b
 restart a
 link a b up
 advance 3m
-    129.5s b → a: unpoll @john:a
+    129.0s b → a: unpoll @john:a
 @alice:b reads requests
     @john:a asks
 restart b
 @alice:b reads requests
     @john:a asks
 advance 2h
-    2900.6s a → b: invite @john:a for @alice:b
+    2899.4s a → b: invite @john:a for @alice:b
 @alice:b denies @john:a
 advance 10s
-    7504.6s b → a: deny @john:a by @alice:b
+    7504.0s b → a: deny @john:a by @alice:b
 @john:a reads list
     nobody

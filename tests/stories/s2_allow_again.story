@@ -3,14 +3,14 @@ servers a b(foreign)
 @john:a on PHONE online
 @john:a lists @alice:b
 advance 10s
-    4.9s a → b: push @john:a online active; invite @john:a for @alice:b
+    4.4s a → b: push @john:a online active; invite @john:a for @alice:b
 @john:a denies @alice:b
 @john:a on PHONE busy
 advance 10s
-    14.9s a → b: deny @alice:b by @john:a
+    14.4s a → b: deny @alice:b by @john:a
 @john:a allows @alice:b
 advance 10s
-    24.9s a → b: push @john:a online active; accept @alice:b by @john:a
+    24.4s a → b: push @john:a online active; accept @alice:b by @john:a
 @john:a on PHONE online
 advance 10s
-    34.9s a → b: push @john:a online active
+    34.4s a → b: push @john:a online active

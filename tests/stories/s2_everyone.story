@@ -3,7 +3,7 @@ config list.accept = everyone
 servers a b
 @john:a lists @alice:b
 advance 20s
-    4.9s a → b: push @john:a offline; invite @john:a for @alice:b
-    9.6s b → a: unpoll @john:a; accept @john:a by @alice:b
+    4.4s a → b: push @john:a offline; invite @john:a for @alice:b
+    9.0s b → a: unpoll @john:a; accept @john:a by @alice:b
 @john:a reads list
     @alice:b accepted unknown

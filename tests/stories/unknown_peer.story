@@ -3,67 +3,70 @@ servers a b
 @john:a lists @alice:b
 @alice:b lists @john:a
 advance 30s
-    4.6s b → a: push @alice:b offline; invite @alice:b for @john:a
-    4.9s a → b: push @john:a offline; unpoll @alice:b; invite @john:a for @alice:b; accept @alice:b by @john:a
-    9.6s b → a: unpoll @john:a; accept @john:a by @alice:b
+    4.0s b → a: push @alice:b offline; invite @alice:b for @john:a
+    4.4s a → b: push @john:a offline; unpoll @alice:b; invite @john:a for @alice:b; accept @alice:b by @john:a
+    9.0s b → a: unpoll @john:a; accept @john:a by @alice:b
 @john:a on PHONE online
 @john:a on PHONE starts for 1h
 @alice:b on LAPTOP online
 @alice:b on LAPTOP starts for 1h
 advance 20s
-    34.6s b → a: poll @john:a
-    34.9s a → b: push @john:a online active; poll @alice:b
-    35.9s to @alice:b: @john:a online active
-    39.6s b → a: push @alice:b online active
-    40.6s to @john:a: @alice:b online active
+    34.0s b → a: poll @john:a
+    34.4s a → b: push @john:a online active; poll @alice:b
+    35.4s to @alice:b: @john:a online active
+    39.0s b → a: push @alice:b online active
+    40.1s to @john:a: @alice:b online active
 link a b silent
 advance 15m
-    94.6s b → a: push @alice:b online since 64s
-    94.9s a → b: push @john:a online since 64s
-    155.5s b → a: reminder (yours 1)
-    155.8s a → b: reminder (yours 1)
-    217.0s b → a: reminder (yours 1)
-    217.5s a → b: reminder (yours 1)
-    280.4s b → a: reminder (yours 1)
-    280.7s a → b: reminder (yours 1)
-    347.3s b → a: reminder (yours 1)
-    348.3s a → b: reminder (yours 1)
-    419.0s b → a: reminder (yours 1)
-    419.4s a → b: reminder (yours 1)
-    495.1s b → a: reminder (yours 1)
-    498.4s a → b: reminder (yours 1)
-    600.9s a → b: reminder (yours 1)
-    612.3s b → a: reminder (yours 1)
+    94.0s b → a: push @alice:b online since 64s
+    94.4s a → b: push @john:a online since 64s
+    154.9s b → a: reminder (yours 1)
+    155.3s a → b: reminder (yours 1)
+    216.4s b → a: reminder (yours 1)
+    217.0s a → b: reminder (yours 1)
+    279.8s b → a: reminder (yours 1)
+    280.2s a → b: reminder (yours 1)
+    346.7s b → a: reminder (yours 1)
+    347.8s a → b: reminder (yours 1)
+    418.4s b → a: reminder (yours 1)
+    418.9s a → b: reminder (yours 1)
+    494.5s b → a: reminder (yours 1)
+    497.9s a → b: reminder (yours 1)
+    600.4s a → b: reminder (yours 1)
+    611.7s b → a: reminder (yours 1)
     756.0s to @john:a: @alice:b unknown
     756.0s to @alice:b: @john:a unknown
-    768.3s a → b: reminder (yours 1)
-    787.8s b → a: reminder (yours 1)
+    767.8s a → b: reminder (yours 1)
+    787.2s b → a: reminder (yours 1)
 @john:a reads list
     @alice:b accepted unknown, known for 910s
 link a b up
 advance 11m
-    1083.3s a → b: reminder (yours 1)
-    1083.3s b → a: reminder (yours 1); answer
-    1088.0s b → a: push @alice:b online since 1058s; reminder (mine 1, yours 1)
-    1088.2s a → b: push @john:a online since 1058s; reminder (mine 1, yours 1); answer; have
-    1089.0s to @john:a: @alice:b online since 1059s
-    1089.2s to @alice:b: @john:a online since 1059s
-    1092.6s b → a: answer
-    1148.9s a → b: reminder (mine 1, yours 1)
-    1153.6s b → a: answer
-    1213.6s b → a: reminder (mine 1, yours 1)
-    1218.6s a → b: answer
-    1278.9s a → b: reminder (mine 1, yours 1)
-    1283.6s b → a: answer
-    1343.6s b → a: reminder (mine 1, yours 1)
-    1348.6s a → b: answer
-    1408.9s a → b: reminder (mine 1, yours 1)
-    1413.6s b → a: answer
-    1473.6s b → a: reminder (mine 1, yours 1)
-    1478.6s a → b: answer
-    1538.9s a → b: reminder (mine 1, yours 1)
-    1543.6s b → a: answer
-    1603.6s b → a: reminder (mine 1, yours 1)
-    1608.6s a → b: answer
+    1082.8s a → b: reminder (yours 1)
+    1082.8s b → a: reminder (yours 1); answer
+    1087.0s b → a: push @alice:b online since 1057s; reminder (mine 1, yours 1)
+    1087.4s a → b: push @john:a online since 1057s; reminder (mine 1, yours 1); answer; have
+    1088.1s to @john:a: @alice:b online since 1058s
+    1088.4s to @alice:b: @john:a online since 1058s
+    1092.0s b → a: answer
+    1147.4s a → b: reminder (mine 1, yours 1)
+    1152.0s b → a: answer
+    1212.0s b → a: reminder (mine 1, yours 1)
+    1216.4s a → b: answer
+    1277.4s a → b: reminder (mine 1, yours 1)
+    1281.0s b → a: reminder (mine 1, yours 1); answer
+    1282.4s a → b: answer
+    1346.4s a → b: reminder (mine 1, yours 1)
+    1347.0s b → a: reminder (mine 1, yours 1); answer
+    1351.4s a → b: answer
+    1412.4s a → b: reminder (mine 1, yours 1)
+    1416.0s b → a: reminder (mine 1, yours 1); answer
+    1417.4s a → b: answer
+    1481.4s a → b: reminder (mine 1, yours 1)
+    1482.0s b → a: reminder (mine 1, yours 1); answer
+    1486.4s a → b: answer
+    1547.4s a → b: reminder (mine 1, yours 1)
+    1551.0s b → a: reminder (mine 1, yours 1); answer
+    1552.4s a → b: answer
 @john:a reads list
-    @alice:b accepted online since 1579s, known for 521s
+    @alice:b accepted online since 1579s, known for 522s

@@ -5,18 +5,18 @@ servers a b
 @bob:b lists @john:a
 @carol:b lists @john:a
 advance 30s
-    4.6s b → a: push @alice:b offline, @bob:b offline, @carol:b offline; invite @alice:b for @john:a; invite @bob:b for @john:a; invite @carol:b for @john:a
-    4.9s a → b: push @john:a offline; unpoll @alice:b, @bob:b, @carol:b; invite @john:a for @alice:b; invite @john:a for @bob:b; invite @john:a for @carol:b; accept @alice:b by @john:a; accept @bob:b by @john:a; accept @carol:b by @john:a
-    9.6s b → a: unpoll @john:a; accept @john:a by @alice:b; accept @john:a by @bob:b; accept @john:a by @carol:b
+    4.0s b → a: push @alice:b offline, @bob:b offline, @carol:b offline; invite @alice:b for @john:a; invite @bob:b for @john:a; invite @carol:b for @john:a
+    4.4s a → b: push @john:a offline; unpoll @alice:b, @bob:b, @carol:b; invite @john:a for @alice:b; invite @john:a for @bob:b; invite @john:a for @carol:b; accept @alice:b by @john:a; accept @bob:b by @john:a; accept @carol:b by @john:a
+    9.0s b → a: unpoll @john:a; accept @john:a by @alice:b; accept @john:a by @bob:b; accept @john:a by @carol:b
 @alice:b on LAPTOP online
 @bob:b on PHONE busy
 @john:a on PHONE online
 @john:a on PHONE starts for 1h
 advance 10s
-    34.9s a → b: poll @alice:b, @bob:b, @carol:b
-    39.6s b → a: push @alice:b online active, @bob:b busy active, @carol:b offline
+    34.4s a → b: poll @alice:b, @bob:b, @carol:b
+    39.0s b → a: push @alice:b online active, @bob:b busy active, @carol:b offline
 @carol:b on WEB online
 advance 10s
-    40.6s to @john:a: @alice:b online active, @bob:b busy active, @carol:b offline
-    44.6s b → a: push @carol:b online active
-    45.7s to @john:a: @carol:b online active
+    40.1s to @john:a: @alice:b online active, @bob:b busy active, @carol:b offline
+    44.0s b → a: push @carol:b online active
+    45.1s to @john:a: @carol:b online active

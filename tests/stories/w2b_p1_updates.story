@@ -5,27 +5,27 @@ servers a b
 @bob:b lists @john:a
 @mary:a lists @john:a
 advance 30s
-    4.6s b → a: push @alice:b offline, @bob:b offline; invite @alice:b for @john:a; invite @bob:b for @john:a
-    4.9s a → b: push @john:a offline; unpoll @alice:b, @bob:b; invite @john:a for @alice:b; invite @john:a for @bob:b; accept @alice:b by @john:a; accept @bob:b by @john:a
-    9.6s b → a: unpoll @john:a; accept @john:a by @alice:b; accept @john:a by @bob:b
+    4.0s b → a: push @alice:b offline, @bob:b offline; invite @alice:b for @john:a; invite @bob:b for @john:a
+    4.4s a → b: push @john:a offline; unpoll @alice:b, @bob:b; invite @john:a for @alice:b; invite @john:a for @bob:b; accept @alice:b by @john:a; accept @bob:b by @john:a
+    9.0s b → a: unpoll @john:a; accept @john:a by @alice:b; accept @john:a by @bob:b
 @john:a on PHONE starts for 1h
 advance 15s
     31.0s to @john:a: @mary:a offline
-    34.9s a → b: poll @alice:b, @bob:b
-    39.6s b → a: push @alice:b offline, @bob:b offline
-    40.6s to @john:a: @alice:b offline, @bob:b offline
+    34.4s a → b: poll @alice:b, @bob:b
+    39.0s b → a: push @alice:b offline, @bob:b offline
+    40.1s to @john:a: @alice:b offline, @bob:b offline
 @alice:b on LAPTOP online
 @bob:b on PHONE busy
 advance 10s
-    49.6s b → a: push @alice:b online active, @bob:b busy active
-    50.7s to @john:a: @alice:b online active, @bob:b busy active
+    49.0s b → a: push @alice:b online active, @bob:b busy active
+    50.1s to @john:a: @alice:b online active, @bob:b busy active
 @mary:a on DESK online
 @mary:a on DESK busy "soon"
 advance 10s
     56.0s to @john:a: @mary:a busy active "soon"
 @john:a on PHONE stops
 advance 1m
-    99.6s b → a: reminder (mine 2, yours 0)
-    99.9s a → b: unpoll @alice:b, @bob:b; answer
+    99.0s b → a: reminder (mine 2, yours 0)
+    99.4s a → b: unpoll @alice:b, @bob:b; answer
 @mary:a on DESK unavailable
 advance 10s

@@ -10,34 +10,34 @@ servers a b(foreign)
 b sends a poll @john:a
 b sends a query @john:a
 advance 45s
-    4.9s a → b: push @john:a busy active; accept @alice:b by @john:a
+    4.4s a → b: push @john:a busy active; accept @alice:b by @john:a
 b sends a anything
 advance 45s
-    64.9s a → b: push @john:a busy since 64s
-    79.9s a → b: reminder (mine 1, yours 0)
+    64.4s a → b: push @john:a busy since 64s
+    79.4s a → b: reminder (mine 1, yours 0)
 b sends a anything
 # Not answered: again after the short time, though b was heard.
 advance 45s
 b sends a anything
 advance 45s
-    145.9s a → b: reminder (mine 1, yours 0)
+    144.4s a → b: reminder (mine 1, yours 0)
 b sends a anything
 # Now b reminds: it is answered, and ours comes at its moment, no sooner.
 advance 20s
 b sends a reminder
 advance 45s
-    204.9s a → b: answer
+    204.4s a → b: answer
 b sends a anything
 advance 45s
 b sends a anything
 advance 45s
-    319.9s a → b: reminder (mine 1, yours 0)
+    319.4s a → b: reminder (mine 1, yours 0)
 b sends a anything
 advance 45s
 # One that comes before that moment ends the asking, and puts off nothing more.
 b sends a reminder
 advance 45s
-    384.9s a → b: answer
+    384.4s a → b: reminder (mine 1, yours 0); answer
 b sends a anything
 advance 45s
-    439.9s a → b: reminder (mine 1, yours 0)
+    439.4s a → b: reminder (mine 1, yours 0)

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::remote::Polled;
-use super::window::{Waiting, window_for};
+use super::window::{Waiting, end_of};
 use super::{Link, Live, Outcome, Permission, SentRow, Serial, Settings, Turn, UserSignal, delete, put, sent_key};
 use crate::core::effect::{Flush, FlushReason, Output, Transaction};
 use crate::model::{Timestamp, UserId};
@@ -36,7 +36,7 @@ impl Link {
 
     /// When the window, or what is owed, may leave, were no transaction live.
     fn leaves_at(&self, settings: &Settings) -> Option<Timestamp> {
-        let window = self.busy.window.opened().map(|opened| opened.plus(window_for(&self.server, settings.window_ms)));
+        let window = self.busy.window.opened().map(|opened| end_of(opened, settings));
         let owed = (!self.busy.owed.is_empty()).then(|| self.busy.asked_at.plus(Settings::TELL_AGAIN_MS));
         let at = [window, owed].into_iter().flatten().min()?;
         Some(at.max(self.state.transit.retry_at).max(self.state.transit.lapses_at))
@@ -118,8 +118,8 @@ impl Link {
         if self.busy.window.bytes() >= settings.max_bytes {
             return Some(FlushReason::Bytes);
         }
-        let window = window_for(&self.server, settings.window_ms).min(settings.hold_max_ms);
-        (now.since(opened) >= window).then_some(FlushReason::Due)
+        let end = end_of(opened, settings).min(opened.plus(settings.hold_max_ms));
+        (now >= end).then_some(FlushReason::Due)
     }
 
     fn cap(&self, settings: &Settings) -> usize {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::core::HoldId;
-use crate::model::{Serial, ServerName, Status, Timestamp, TraceId, UserId};
+use crate::core::settings::Settings;
+use crate::model::{Serial, Status, Timestamp, TraceId, UserId};
 
 /// The newest status of each user that changed. Bounded by users, never by updates.
 #[derive(Debug, Default)]
@@ -142,15 +141,20 @@ impl Window {
     }
 }
 
-/// `window_ms` times a factor in [0.8, 1] that is the same for a destination every time, so that destinations do not leave in step.
-pub(super) fn window_for(server: &ServerName, window_ms: u64) -> u64 {
-    let spread = xxh3_64(server.as_str().as_bytes()) % 201;
-    window_ms * (800 + spread) / 1000
+/// When a window that was opened then ends: in the last fifth of `batch.window`, at the one moment there at which all windows of the
+/// deployment end that end then. So what a run, a commit and the way to the sender cost is paid once for all of them, and deployments do
+/// not keep step.
+pub(super) fn end_of(opened: Timestamp, settings: &Settings) -> Timestamp {
+    let (last, step) = (opened.plus(settings.window_ms), (settings.window_ms / 5).max(1));
+    last.minus(last.plus(settings.phase_ms).0 % step)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::config::Config;
 
     fn user(name: &str) -> UserId {
         UserId::parse(&format!("@{name}:a.example")).unwrap()
@@ -198,11 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn the_factor_is_stable_and_bounded() {
-        for name in ["a.example", "b.example", "c.example"] {
-            let window = window_for(&ServerName::parse(name).unwrap(), 5000);
-            assert!((4000..=5000).contains(&window), "{window}");
-            assert_eq!(window, window_for(&ServerName::parse(name).unwrap(), 5000));
+    fn windows_end_together_and_neither_early_nor_late() {
+        let mut settings = Settings::from(&Config::from_toml("data_dir = \"/nowhere\"").unwrap());
+        for (window_ms, phase_ms) in [(5_000, 0), (5_000, 4_711), (1, 9), (7, 3)] {
+            (settings.window_ms, settings.phase_ms) = (window_ms, phase_ms);
+            let ends: BTreeSet<u64> = (1_000_000..1_010_000)
+                .map(|opened| {
+                    let end = end_of(Timestamp(opened), &settings).0;
+                    assert!(
+                        (opened * 5 + window_ms * 4 + 1..=(opened + window_ms) * 5).contains(&(end * 5)),
+                        "{opened}: {end}"
+                    );
+                    end
+                })
+                .collect();
+            assert!(ends.len() as u64 <= 2 + 10_000 / (window_ms / 5).max(1), "{} moments", ends.len());
         }
     }
 }

@@ -167,8 +167,8 @@ impl Machines {
         self.judge_ourselves(now);
     }
 
-    /// Looks at every link that is due by the clock, and at users and watchdogs that are due by their horizon: so many at once that
-    /// a run stays small.
+    /// Looks at links that are due by the clock, and at users and watchdogs that are due by their horizon: so many at once that a run
+    /// stays small. Where more are, [`Machines::poll_timeout`] is past.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.trust_clock(now);
         self.expire_users(now);
@@ -176,7 +176,8 @@ impl Machines {
         while let Some(number) = self.pushes.pop_due(now) {
             self.with_user(number, now, now, None, |me, user, turn| user.push_updates(me, turn));
         }
-        while let Some(number) = self.windows.pop_due(now) {
+        for _ in 0..Settings::MAX_DUE {
+            let Some(number) = self.windows.pop_due(now) else { break };
             self.with_link(number, now, now, None, |link, turn| {
                 link.armed = Armed::default();
                 link.handle_timeout(turn);

@@ -119,7 +119,8 @@ fn known_as(known: &Known, now: Timestamp) -> String {
 fn reader(world: &World, who: &UserId) -> Reader {
     let server = who.server();
     let rows = world.hosts[&server].rows.clone();
-    Reader::new(Arc::new(Committed(rows)), server, 1, world.settings().rules())
+    let rules = world.settings(&server).rules();
+    Reader::new(Arc::new(Committed(rows)), server, 1, rules)
 }
 
 /// The store answers at once.

@@ -97,7 +97,7 @@ impl Default for World {
 
 impl World {
     pub fn add(&mut self, name: ServerName, make: Make) {
-        let machines = Machines::new(name.clone(), self.settings(), 1);
+        let machines = Machines::new(name.clone(), self.settings(&name), 1);
         let rows = BTreeMap::new();
         let host = Host { make, machines, rows, epoch: 1, is_up: true, next_hold: 0, woken_at: None };
         if self.hosts.is_empty() {
@@ -106,8 +106,8 @@ impl World {
         self.hosts.insert(name, host);
     }
 
-    pub fn settings(&self) -> Settings {
-        let mut text = String::from("data_dir = \"/nowhere\"\n");
+    pub fn settings(&self, server: &ServerName) -> Settings {
+        let mut text = format!("data_dir = \"/nowhere\"\nserver_name = \"{server}\"\n");
         for (key, value) in &self.config {
             let quoted = if value.parse::<u64>().is_ok() || value == "true" || value == "false" {
                 value.clone()
@@ -166,7 +166,7 @@ impl World {
 
     /// The machines start anew from what is committed; nothing was lost but what was in memory.
     pub fn restart(&mut self, server: &ServerName) {
-        let (settings, now) = (self.settings(), self.now);
+        let (settings, now) = (self.settings(server), self.now);
         let host = self.hosts.get_mut(server).expect("a server of the story");
         host.is_up = true;
         host.epoch += 1;

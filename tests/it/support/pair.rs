@@ -28,6 +28,7 @@ pub fn defaults() -> Settings {
 /// Everybody may see everybody and shows nothing unasked: for what is not about permission. Watchdogs are out of the way.
 pub fn settings() -> Settings {
     Settings {
+        phase_ms: 0,
         window_ms: 5_000,
         max_entries: 5_000,
         max_bytes: 512 << 10,
