@@ -177,7 +177,7 @@ pub enum ListAccept {
 /// `batch.*`: windows.
 #[derive(Debug, Clone)]
 pub struct BatchConfig {
-    /// For how long changes are gathered; each destination takes a stable factor in [0.8, 1] of it.
+    /// For how long changes are gathered, or up to a fifth shorter: windows end five times in it.
     pub window: Duration,
     /// A window closes at this many entries.
     pub max_entries: usize,

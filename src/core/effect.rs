@@ -43,6 +43,14 @@ pub enum Output {
     Update(Update),
 }
 
+impl Output {
+    /// For how many machines, peers or edges it is.
+    #[expect(clippy::len_without_is_empty, reason = "an output is for somebody")]
+    pub fn len(&self) -> usize {
+        if let Self::Link(signal) = self { signal.to.len() } else { 1 }
+    }
+}
+
 /// P1: what changed for one observer, gathered, to one edge with a session of theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {

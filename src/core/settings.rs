@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Config, ListAccept};
+use crate::model::ServerName;
 
 /// The machines' constants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +101,8 @@ impl Settings {
     pub const MAX_POLLS: usize = 10_000;
     /// Users whose time-outs are judged at once, so that a run stays small.
     pub const MAX_EXPIRIES: usize = 5_000;
-    /// Links that are looked at at once because they are due: many windows end together, and what they hold is one commit.
-    pub const MAX_DUE: usize = 256;
+    /// Windows that leave at once because they are due: many end together, and what they hold is one commit.
+    pub const MAX_FLUSHES: usize = 256;
     /// Removed entries are remembered for 7 days, so that what comes late changes nothing.
     pub const TOMBSTONE_MS: u64 = 7 * 24 * 3600 * 1000;
     /// What a sent transaction held is remembered for at least so long, and for the last [`Settings::SENT_KEEP`].
@@ -127,6 +128,11 @@ impl Settings {
         promise_ms.saturating_sub(mending).max(promise_ms / 2)
     }
 
+    /// See [`Settings::phase_ms`].
+    pub fn phase_of(server: &ServerName, window_ms: u64) -> u64 {
+        xxh3_64(server.as_str().as_bytes()) % window_ms.max(1)
+    }
+
     /// Who may see a user without the user's own word.
     pub fn rules(&self) -> Rules {
         Rules { accept: self.accept, symmetric: self.symmetric }
@@ -137,7 +143,7 @@ impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         Self {
             window_ms: ms(config.batch.window),
-            phase_ms: xxh3_64(config.server_name.as_str().as_bytes()) % ms(config.batch.window).max(1),
+            phase_ms: Self::phase_of(&config.server_name, ms(config.batch.window)),
             max_entries: config.batch.max_entries,
             max_bytes: config.batch.max_bytes,
             hold_max_ms: ms(config.batch.hold_max),

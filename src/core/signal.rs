@@ -33,7 +33,7 @@ pub struct Multicast {
 }
 
 impl Multicast {
-    /// More are addressed by several: bounds what each takes.
+    /// In messages more are addressed by several: bounds what each takes.
     pub const MAX: usize = 64;
 }
 

@@ -22,6 +22,8 @@ pub(crate) const MAX_RATIO: usize = 100;
 const PEERS: u64 = 10_000;
 /// A shorter body fits into one packet as it is.
 const WORTH_IT: usize = 1 << 10;
+/// A body that is no longer is packed where it is, within a millisecond: another thread would cost more than it spares.
+const AT_ONCE: usize = 64 << 10;
 /// For how long a peer gets nothing in gzip after something went wrong with it. Perhaps it was nobody's fault.
 const DISTRUST: Duration = Duration::from_secs(600);
 
@@ -47,8 +49,13 @@ impl Codings {
         if body.len() < WORTH_IT || !matches!(self.0.get(peer), Some(Known::TakesGzip)) {
             return None;
         }
-        let (whole, body) = (body.len(), body.clone());
-        let coded = tokio::task::spawn_blocking(move || gzip(&body)).await.ok()?;
+        let whole = body.len();
+        let coded = if whole <= AT_ONCE {
+            gzip(body)
+        } else {
+            let body = body.clone();
+            tokio::task::spawn_blocking(move || gzip(&body)).await.ok()?
+        };
         (coded.len() < whole && whole <= MAX_RATIO * coded.len()).then_some(coded)
     }
 

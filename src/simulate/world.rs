@@ -70,7 +70,7 @@ impl World {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let names = (0..=scenario.peers).map(|n| if n == 0 { "a.example".into() } else { format!("b{n}.example") });
         let domains: Vec<Domain> = names
-            .map(|name| Domain::new(ServerName::parse(&name).expect("a server name"), scenario.settings()))
+            .map(|name| Domain::new(ServerName::parse(&name).expect("a server name"), &scenario.settings()))
             .collect();
         let mut world = Self {
             now: START,

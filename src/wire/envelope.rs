@@ -67,6 +67,12 @@ impl Packet {
         }
     }
 
+    /// About how many bytes its signals take once they are where they are to wait: each link keeps what it is told for itself.
+    pub fn weight(&self) -> usize {
+        let Self::Links(signals) = self else { return 0 };
+        signals.iter().map(|signal| signal.to.len() * signal.weight_for_one()).sum()
+    }
+
     /// How many signals it holds.
     #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
     pub fn len(&self) -> usize {
@@ -189,8 +195,9 @@ impl Packer {
             lanes.entry(Partition::of(server.as_str(), self.partitions)).or_default().push(server);
         }
         for (partition, to) in lanes {
-            let signal = signal.clone();
-            self.links.entry(partition).or_default().push(Multicast { to, at, trace, signal });
+            let parts =
+                to.chunks(Multicast::MAX).map(|to| Multicast { to: to.to_vec(), at, trace, signal: signal.clone() });
+            self.links.entry(partition).or_default().extend(parts);
         }
     }
 
@@ -273,11 +280,16 @@ impl Weigh for Addressed<ServerName, PeerSignal> {
     }
 }
 
+impl Multicast {
+    fn weight_for_one(&self) -> usize {
+        let status = if let LinkSignal::Change { status, .. } = &self.signal { status_weight(status) } else { 0 };
+        SMALL + status
+    }
+}
+
 impl Weigh for Multicast {
     fn weight(&self) -> usize {
-        let names = self.to.iter().map(|server| server.as_str().len() + 1).sum::<usize>();
-        let status = if let LinkSignal::Change { status, .. } = &self.signal { status_weight(status) } else { 0 };
-        SMALL + names + status
+        self.weight_for_one() + self.to.iter().map(|server| server.as_str().len() + 1).sum::<usize>()
     }
 
     fn trace(&self) -> Option<TraceId> {

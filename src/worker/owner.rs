@@ -38,13 +38,13 @@ const RUN_BYTES: usize = 4 << 20;
 const RECEIPT_LINGER: Duration = Duration::from_millis(40);
 /// How often a run that waits takes what has come meanwhile.
 const GLANCE: Duration = Duration::from_millis(20);
-/// Outputs after which a run handles no more: bounds its outbox row.
+/// Outputs, to each machine one, after which a run handles no more: bounds its outbox row.
 const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.
 const HOLD_BYTES: usize = 32 << 20;
 /// What will be due before the next end of runs counts as due, ms.
 const RUN_MS: u64 = pace::EVERY.as_millis() as u64;
-/// How long time is left alone at most. Beats come more often, and make a run each.
+/// How long time is left alone at most. Beats come more often.
 const IDLE: Duration = Duration::from_secs(5);
 /// How often the board is updated at most, ms: counting costs a look at every link.
 const BOARD_MS: u64 = 1_000;
@@ -175,10 +175,14 @@ impl<'a> Owner<'a> {
         self.settle(run).await
     }
 
-    /// When time itself has something to do. While much comes, that waits for the next end of runs.
+    /// When time itself has something to do: at once, if the last run has left something of it. While much comes, what is due later waits
+    /// for the next end of runs.
     fn wake(&self) -> Instant {
         let now = self.worker.clock.now();
         let due = self.machines.poll_timeout().map(|at| Duration::from_millis(at.since(now)));
+        if due.is_some_and(|due| due.is_zero()) {
+            return Instant::now();
+        }
         let at = Instant::now() + due.map_or(IDLE, |due| due.min(IDLE));
         self.worker.tempo.no_earlier_than(at)
     }
@@ -206,7 +210,7 @@ impl<'a> Owner<'a> {
                 if taken.is_wish() {
                     deadline = Instant::now();
                 }
-                bytes += taken.delivery.body.len();
+                bytes += taken.bytes();
                 run.push_back(taken);
                 if alone || run.len() >= self.worker.run_max || bytes >= RUN_BYTES {
                     return Ok(run);
@@ -263,6 +267,7 @@ impl<'a> Owner<'a> {
     }
 
     fn handle_one(&mut self, now: Timestamp, taken: Taken, run: &mut Run) {
+        let bytes = taken.bytes();
         let Taken { delivery, packet } = taken;
         let packet = match packet {
             Ok(packet) => packet,
@@ -279,8 +284,8 @@ impl<'a> Owner<'a> {
             Ok(Applied::Done) => run.tokens.push(delivery.token),
             Ok(Applied::Held) => {
                 self.next_hold += 1;
-                self.held_bytes += delivery.body.len();
-                self.held.insert(hold, Held { token: delivery.token, bytes: delivery.body.len() });
+                self.held_bytes += bytes;
+                self.held.insert(hold, Held { token: delivery.token, bytes });
             }
             Ok(Applied::Misplaced) => {
                 self.bury(delivery, &EnvelopeError::Malformed("a packet for another queue".into()), run);

@@ -26,6 +26,11 @@ impl From<Delivery> for Taken {
 }
 
 impl Taken {
+    /// About how many bytes it takes in memory, its own and what its signals keep.
+    pub(super) fn bytes(&self) -> usize {
+        self.delivery.body.len() + self.packet.as_ref().map_or(0, Packet::weight)
+    }
+
     /// Whether what comes next may rest on it.
     pub(super) fn is_wish(&self) -> bool {
         matches!(&self.packet, Ok(Packet::Links(signals)) if signals.iter().any(|signal| signal.signal.is_wish()))

@@ -30,5 +30,4 @@ advance 20s
 @john:a on DESK stops
 advance 60s
     174.4s a → b: unpoll @alice:b; reminder (mine 0, yours 0)
-    178.0s b → a: reminder (mine 0, yours 0); answer
-    179.4s a → b: answer
+    178.0s b → a: answer

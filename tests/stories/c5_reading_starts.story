@@ -25,6 +25,5 @@ advance 3m
     119.0s b → a: reminder (mine 1, yours 0)
     123.4s a → b: answer
     184.4s a → b: reminder (mine 0, yours 1)
-    188.0s b → a: reminder (mine 1, yours 0); answer
-    189.4s a → b: answer
+    188.0s b → a: answer
     224.4s a → b: unpoll @alice:b

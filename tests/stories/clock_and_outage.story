@@ -31,8 +31,7 @@ advance 2m
     180.0s b → a: push @alice:b online since 150s
     181.1s to @john:a: @alice:b online since 151s
     244.0s b → a: reminder (mine 1, yours 1)
-    245.4s a → b: reminder (mine 1, yours 1); answer
-    249.0s b → a: answer
+    245.4s a → b: answer
     279.4s a → b: reminder (mine 1, yours 1)
     284.0s b → a: answer
 @john:a reads list

@@ -32,8 +32,7 @@ advance 40s
     65.4s to @alice:b: @john:a online active "here"
     69.4s a → b: push @john:a online active "here"
     79.4s a → b: reminder (mine 1, yours 1)
-    81.0s b → a: reminder (mine 1, yours 1); answer
-    84.4s a → b: answer
+    81.0s b → a: answer
 @alice:b reads list
     @john:a accepted online active "here", known for 20s
 damage b @john:a
@@ -45,21 +44,19 @@ advance 3m
     95.3s to @alice:b: @john:a online since 65s "here"
     99.4s a → b: answer
     130.4s a → b: reminder (mine 1, yours 1)
-    134.0s b → a: reminder (mine 1, yours 1); answer
-    135.4s a → b: reminder (mine 1, yours 1); answer
+    134.0s b → a: answer
+    135.4s a → b: reminder (mine 1, yours 1)
     139.0s b → a: answer
     154.0s b → a: reminder (mine 1, yours 1)
     158.4s a → b: answer
     189.4s a → b: reminder (mine 1, yours 1)
-    193.0s b → a: reminder (mine 1, yours 1); answer
-    194.4s a → b: answer
+    193.0s b → a: answer
     199.4s a → b: reminder (mine 1, yours 1)
     204.0s b → a: answer
     214.0s b → a: reminder (mine 1, yours 1)
     218.4s a → b: answer
     249.4s a → b: reminder (mine 1, yours 1)
-    253.0s b → a: reminder (mine 1, yours 1); answer
-    254.4s a → b: answer
+    253.0s b → a: answer
     259.4s a → b: reminder (mine 1, yours 1)
     264.0s b → a: answer
 @alice:b reads list

@@ -54,19 +54,16 @@ advance 11m
     1212.0s b → a: reminder (mine 1, yours 1)
     1216.4s a → b: answer
     1277.4s a → b: reminder (mine 1, yours 1)
-    1281.0s b → a: reminder (mine 1, yours 1); answer
-    1282.4s a → b: answer
-    1346.4s a → b: reminder (mine 1, yours 1)
-    1347.0s b → a: reminder (mine 1, yours 1); answer
-    1351.4s a → b: answer
-    1412.4s a → b: reminder (mine 1, yours 1)
-    1416.0s b → a: reminder (mine 1, yours 1); answer
-    1417.4s a → b: answer
-    1481.4s a → b: reminder (mine 1, yours 1)
-    1482.0s b → a: reminder (mine 1, yours 1); answer
-    1486.4s a → b: answer
-    1547.4s a → b: reminder (mine 1, yours 1)
-    1551.0s b → a: reminder (mine 1, yours 1); answer
-    1552.4s a → b: answer
+    1281.0s b → a: answer
+    1342.0s b → a: reminder (mine 1, yours 1)
+    1346.4s a → b: answer
+    1407.4s a → b: reminder (mine 1, yours 1)
+    1411.0s b → a: answer
+    1472.0s b → a: reminder (mine 1, yours 1)
+    1476.4s a → b: answer
+    1537.4s a → b: reminder (mine 1, yours 1)
+    1541.0s b → a: answer
+    1602.0s b → a: reminder (mine 1, yours 1)
+    1606.4s a → b: answer
 @john:a reads list
     @alice:b accepted online since 1579s, known for 522s

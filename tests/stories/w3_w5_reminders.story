@@ -23,10 +23,8 @@ advance 5m
     95.1s to @john:a: @alice:b online since 65s
     95.4s to @alice:b: @john:a online since 65s
     159.0s b → a: reminder (mine 1, yours 1)
-    159.4s a → b: reminder (mine 1, yours 1); answer
-    164.0s b → a: answer
+    159.4s a → b: answer
     224.0s b → a: reminder (mine 1, yours 1)
-    228.4s a → b: answer
-    289.4s a → b: reminder (mine 1, yours 1)
-    293.0s b → a: reminder (mine 1, yours 1); answer
-    294.4s a → b: answer
+    224.4s a → b: answer
+    289.0s b → a: reminder (mine 1, yours 1)
+    289.4s a → b: answer

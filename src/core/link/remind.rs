@@ -54,7 +54,9 @@ impl Link {
         let doubts = !extension.answers.is_empty() && extension.reminder.is_some();
         self.busy.words.have |= doubts && holds.is_none();
         if let Some(reminder) = &extension.reminder {
-            self.answer(reminder, turn);
+            let is_right = self.answer(reminder, turn);
+            // Both directions were compared: a reminder of ours that has not left yet would only do so again.
+            self.busy.words.remind &= !(is_right && holds == Some(true));
         }
         if let Some(have) = &extension.have {
             self.find_differences(have);
@@ -105,15 +107,16 @@ impl Link {
     }
 
     /// A reminder by which the peer holds something else than it was told, or something older than we remember, is answered by one
-    /// of ours, which it can judge exactly. Not again and again: such a one has to wait for its answer then.
-    fn answer(&mut self, reminder: &Reminder, turn: &Turn<'_>) {
+    /// of ours, which it can judge exactly. Not again and again: such a one has to wait for its answer then. Whether it holds what we told it.
+    fn answer(&mut self, reminder: &Reminder, turn: &Turn<'_>) -> bool {
         let is_right = |yours: Summary| self.told.sum_at(yours.as_of).is_some_and(|sum| sum.is(&yours));
-        if reminder.yours.is_none_or(is_right) {
+        let holds = reminder.yours.map(is_right);
+        if holds != Some(false) {
             self.forget_told_before(reminder.yours.map_or(Serial::default(), |yours| yours.as_of));
         } else {
             if turn.now.since(self.countered) < turn.settings.short_ms {
                 self.remind_by(self.countered.plus(turn.settings.short_ms));
-                return;
+                return false;
             }
             self.countered = turn.now;
             self.busy.words.remind = true;
@@ -121,6 +124,7 @@ impl Link {
         if self.busy.words.answers.len() < Settings::MAX_ANSWERS && !self.busy.words.answers.contains(&reminder.id) {
             self.busy.words.answers.push(reminder.id.clone());
         }
+        holds == Some(true)
     }
 
     fn forget_told_before(&mut self, as_of: Serial) {

@@ -63,6 +63,8 @@ pub struct Machines {
     peers_horizon: Timestamp,
     holds: Holds,
     outputs: Vec<Output>,
+    /// How many of them were counted, and for how many machines they are.
+    pending: (usize, usize),
     flushes: Vec<Flush>,
     lapses: Vec<Lapse>,
     /// What removed links leave to delete.
@@ -125,6 +127,7 @@ impl Machines {
             peers_horizon: Timestamp(0),
             holds: Holds::default(),
             outputs: Vec::new(),
+            pending: (0, 0),
             flushes: Vec::new(),
             lapses: Vec::new(),
             removals: Vec::new(),
@@ -176,7 +179,8 @@ impl Machines {
         while let Some(number) = self.pushes.pop_due(now) {
             self.with_user(number, now, now, None, |me, user, turn| user.push_updates(me, turn));
         }
-        for _ in 0..Settings::MAX_DUE {
+        let before = self.flushes.len();
+        while self.flushes.len() - before < Settings::MAX_FLUSHES {
             let Some(number) = self.windows.pop_due(now) else { break };
             self.with_link(number, now, now, None, |link, turn| {
                 link.armed = Armed::default();
@@ -238,16 +242,24 @@ impl Machines {
         rows.append(&mut self.day.take_rows());
         Effects {
             rows,
-            outputs: std::mem::take(&mut self.outputs),
+            outputs: self.take_outputs(),
             released: self.holds.take_released(),
             flushes: std::mem::take(&mut self.flushes),
             lapses: std::mem::take(&mut self.lapses),
         }
     }
 
-    /// How many outputs wait for [`Machines::take_effects`].
-    pub fn pending_outputs(&self) -> usize {
-        self.outputs.len()
+    /// How many outputs wait for [`Machines::take_effects`], to each machine one.
+    pub fn pending_outputs(&mut self) -> usize {
+        let (counted, sum) = &mut self.pending;
+        *sum += self.outputs[*counted..].iter().map(Output::len).sum::<usize>();
+        *counted = self.outputs.len();
+        *sum
+    }
+
+    fn take_outputs(&mut self) -> Vec<Output> {
+        self.pending = (0, 0);
+        std::mem::take(&mut self.outputs)
     }
 
     /// Up to when all was read that was sent to this partition.

@@ -2,7 +2,7 @@
 
 use super::relations::Poll;
 use super::{Turn, User};
-use crate::core::signal::{LinkSignal, Multicast, UserSignal};
+use crate::core::signal::{LinkSignal, UserSignal};
 use crate::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
 
 /// Local users who watch.
@@ -131,12 +131,9 @@ impl User {
     /// Tells everybody who is to be told. The one way in which changes leave.
     pub(super) fn tell_all(&self, me: &UserId, turn: &mut Turn<'_>) {
         let serial = turn.next_serial();
-        let mut told = self.relations.watchers.iter().filter(|(_, watcher)| watcher.told).map(|(peer, _)| peer.clone());
-        loop {
-            let peers: Vec<ServerName> = told.by_ref().take(Multicast::MAX).collect();
-            if peers.is_empty() {
-                break;
-            }
+        let told = self.relations.watchers.iter().filter(|(_, watcher)| watcher.told);
+        let peers: Vec<ServerName> = told.map(|(peer, _)| peer.clone()).collect();
+        if !peers.is_empty() {
             turn.tell_links(peers, self.change(me, true, serial));
         }
         for (observer, _) in self.observers.iter().flat_map(|observers| &observers.on) {

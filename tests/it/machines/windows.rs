@@ -1,5 +1,6 @@
 //! What is gathered, what leaves, what is owed.
 
+use rollcall::core::Output;
 use rollcall::core::signal::{Outcome, PeerSignal};
 use rollcall::model::{Presence, Timestamp};
 use serde_json::json;
@@ -71,6 +72,26 @@ fn a_window_that_is_full_leaves_at_once() {
     assert_eq!(deliver(now, &mut a, &mut b).len(), 1, "three of four, without waiting");
     assert_eq!(pass(&mut now, 6, &mut a, &mut b).len(), 1);
     assert!(users.iter().all(|name| presence(&b, name) == Presence::Online));
+}
+
+#[test]
+fn many_windows_end_together_and_leave_so_many_at_once() {
+    let mut a = Server::new("a.example");
+    let asked: Vec<String> = (0..600).map(|n| format!("@bob:b{n}.example")).collect();
+    for (n, bob) in (0..).zip(&asked) {
+        // Within less than a fifth of the window.
+        a.list(START.plus(n), ALICE, &[bob], &[]);
+    }
+    let end = START.plus(5_000);
+    a.tick(end.minus(1));
+    assert_eq!(a.out.len(), 0);
+    for leave in [256, 256, 88] {
+        assert!(a.machines.poll_timeout().is_some_and(|due| due <= end), "{leave}");
+        a.machines.handle_timeout(end);
+        let outputs = a.machines.take_effects().outputs;
+        assert_eq!(outputs.iter().filter(|output| matches!(output, Output::Transmit(_))).count(), leave);
+    }
+    assert!(a.machines.poll_timeout().is_none_or(|due| due > end));
 }
 
 #[test]

@@ -202,6 +202,9 @@ impl Server {
         self.machines.handle_users_beat(now, now);
         self.machines.handle_peers_beat(now, now);
         self.machines.handle_timeout(now);
+        while self.machines.poll_timeout().is_some_and(|due| due <= now) {
+            self.machines.handle_timeout(now);
+        }
         self.settle(now);
     }
 
