@@ -101,6 +101,8 @@ impl Settings {
     pub const MAX_POLLS: usize = 10_000;
     /// Users whose time-outs are judged at once, so that a run stays small.
     pub const MAX_EXPIRIES: usize = 5_000;
+    /// Outputs, to each machine one, after which no more is done at once: bounds what one commit keeps of them.
+    pub const MAX_OUTPUTS: usize = 20_000;
     /// Windows that leave at once because they are due: many end together, and what they hold is one commit.
     pub const MAX_FLUSHES: usize = 256;
     /// Removed entries are remembered for 7 days, so that what comes late changes nothing.

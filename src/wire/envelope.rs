@@ -194,10 +194,13 @@ impl Packer {
         for server in to {
             lanes.entry(Partition::of(server.as_str(), self.partitions)).or_default().push(server);
         }
-        for (partition, to) in lanes {
-            let parts =
-                to.chunks(Multicast::MAX).map(|to| Multicast { to: to.to_vec(), at, trace, signal: signal.clone() });
-            self.links.entry(partition).or_default().extend(parts);
+        for (partition, mut to) in lanes {
+            let lane = self.links.entry(partition).or_default();
+            while !to.is_empty() {
+                let rest = to.split_off(to.len().min(Multicast::MAX));
+                lane.push(Multicast { to, at, trace, signal: signal.clone() });
+                to = rest;
+            }
         }
     }
 

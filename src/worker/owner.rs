@@ -26,7 +26,7 @@ use super::run::{
 use super::settle::Flights;
 use super::{Worker, outbox};
 use crate::bus::{Delivery, Queue, Subscription};
-use crate::core::{Flush, FlushReason, HoldId, Machines};
+use crate::core::{Flush, FlushReason, HoldId, Machines, Settings};
 use crate::model::Timestamp;
 use crate::pace::{self, Pace};
 use crate::store::{Lease, StoreError};
@@ -38,8 +38,6 @@ const RUN_BYTES: usize = 4 << 20;
 const RECEIPT_LINGER: Duration = Duration::from_millis(40);
 /// How often a run that waits takes what has come meanwhile.
 const GLANCE: Duration = Duration::from_millis(20);
-/// Outputs, to each machine one, after which a run handles no more: bounds its outbox row.
-const RUN_OUTPUTS: usize = 20_000;
 /// Bytes held for open windows at most, per partition.
 const HOLD_BYTES: usize = 32 << 20;
 /// What will be due before the next end of runs counts as due, ms.
@@ -88,6 +86,8 @@ pub(super) struct Owner<'a> {
     pub(super) number: u64,
     /// The last outbox row whose messages are confirmed, and those of all before it: deleted with the next commit.
     pub(super) published: Option<(u64, u64)>,
+    /// When the last run was handled.
+    ran_at: Timestamp,
     /// When the board was last updated.
     shown_at: Timestamp,
     /// Of this partition alone; all partitions together keep `worker.tempo`.
@@ -110,6 +110,7 @@ impl<'a> Owner<'a> {
             next_hold: 0,
             number: 0,
             published: None,
+            ran_at: Timestamp(0),
             shown_at: Timestamp(0),
             pace: Pace::new(worker.run_linger, pace::EVERY),
         }
@@ -179,19 +180,24 @@ impl<'a> Owner<'a> {
     /// for the next end of runs.
     fn wake(&self) -> Instant {
         let now = self.worker.clock.now();
-        let due = self.machines.poll_timeout().map(|at| Duration::from_millis(at.since(now)));
-        if due.is_some_and(|due| due.is_zero()) {
+        if self.has_left_something() {
             return Instant::now();
         }
+        let due = self.machines.poll_timeout().map(|at| Duration::from_millis(at.since(now)));
         let at = Instant::now() + due.map_or(IDLE, |due| due.min(IDLE));
         self.worker.tempo.no_earlier_than(at)
+    }
+
+    /// Whether the last run was full before all was done that it had to do.
+    fn has_left_something(&self) -> bool {
+        !self.put_back.is_empty() || self.machines.poll_timeout().is_some_and(|due| due <= self.ran_at)
     }
 
     /// The first delivery and what comes within `worker.run_linger` (longer when much does): one run, one commit. A receipt that a window
     /// waits for is kept waiting for less. A delivery that came more than once before is taken alone, so that one that kills the process takes no
     /// neighbour with it.
     async fn gather(&mut self, first: Delivery) -> Result<VecDeque<Taken>, Ended> {
-        let mut deadline = self.worker.tempo.next();
+        let mut deadline = if self.has_left_something() { Instant::now() } else { self.worker.tempo.next() };
         let mut bytes = 0;
         let mut run = VecDeque::new();
         let mut next = Some(first);
@@ -244,6 +250,7 @@ impl<'a> Owner<'a> {
 
     fn handle(&mut self, mut gathered: VecDeque<Taken>) -> Run {
         let now = self.worker.clock.now();
+        self.ran_at = now;
         let mut run = Run::default();
         while let Some(taken) = gathered.pop_front() {
             taken.delivery.count_redelivery();
@@ -251,7 +258,7 @@ impl<'a> Owner<'a> {
             if run.ends.is_some() {
                 return run;
             }
-            if self.machines.pending_outputs() > RUN_OUTPUTS {
+            if self.machines.pending_outputs() > Settings::MAX_OUTPUTS {
                 break;
             }
         }
@@ -267,13 +274,13 @@ impl<'a> Owner<'a> {
     }
 
     fn handle_one(&mut self, now: Timestamp, taken: Taken, run: &mut Run) {
-        let bytes = taken.bytes();
         let Taken { delivery, packet } = taken;
         let packet = match packet {
             Ok(packet) => packet,
             Err(error) => return self.bury(delivery, &error, run),
         };
         run.signals += signals(&packet);
+        let bytes = packet.weight();
         if let Some(address) = &delivery.headers.reply_to {
             let ids = replies_wanted(&packet);
             run.replies.entry(address.clone()).or_default().extend(ids);

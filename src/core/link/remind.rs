@@ -121,8 +121,13 @@ impl Link {
             self.countered = turn.now;
             self.busy.words.remind = true;
         }
-        if self.busy.words.answers.len() < Settings::MAX_ANSWERS && !self.busy.words.answers.contains(&reminder.id) {
-            self.busy.words.answers.push(reminder.id.clone());
+        let answers = &mut self.busy.words.answers;
+        if !answers.contains(&reminder.id) {
+            // The peer waits for the answers to its last ones.
+            if answers.len() >= Settings::MAX_ANSWERS {
+                answers.remove(0);
+            }
+            answers.push(reminder.id.clone());
         }
         holds == Some(true)
     }

@@ -180,7 +180,11 @@ impl Machines {
             self.with_user(number, now, now, None, |me, user, turn| user.push_updates(me, turn));
         }
         let before = self.flushes.len();
-        while self.flushes.len() - before < Settings::MAX_FLUSHES {
+        for _ in 0..Settings::MAX_EXPIRIES {
+            let full = self.flushes.len() - before >= Settings::MAX_FLUSHES;
+            if full || self.pending_outputs() >= Settings::MAX_OUTPUTS {
+                break;
+            }
             let Some(number) = self.windows.pop_due(now) else { break };
             self.with_link(number, now, now, None, |link, turn| {
                 link.armed = Armed::default();
