@@ -7,7 +7,7 @@ use rollcall::core::signal::{
     SessionAction, Stamp, UserSignal,
 };
 use rollcall::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
-use rollcall::wire::envelope::{EnvelopeError, Job, Packet, decode, encode, join};
+use rollcall::wire::envelope::{EnvelopeError, Job, Packer, Packet, decode, encode, join};
 
 #[rustfmt::skip]
 const GOLDEN: &[(&str, &str)] = &[
@@ -203,6 +203,22 @@ fn what_was_said_to_each_link_by_itself_is_read_as_ever() {
     let other = ServerName::parse("e.f").unwrap();
     let singles = to_links(vec![server(), other.clone()]).singles();
     assert_eq!(singles, [to_links(vec![server()]), to_links(vec![other])]);
+}
+
+#[test]
+fn one_signal_is_for_so_many_links_and_each_of_them_keeps_it() {
+    let to: Vec<ServerName> = (0..100).map(|n| ServerName::parse(&format!("b{n}.example")).unwrap()).collect();
+    let signal = LinkSignal::Change { user: local(), status: status(), serial: SERIAL, promise: true };
+    let mut packer = Packer::new(1);
+    packer.links(Multicast { to: to.clone(), at: Timestamp(1), trace: None, signal });
+    let messages = packer.finish(false);
+    assert_eq!(messages.len(), 1);
+    let packet: Packet = decode(&messages[0].body).unwrap();
+    let Packet::Links(signals) = &packet else { panic!("{packet:?}") };
+    assert_eq!(signals.iter().map(|signal| signal.to.len()).collect::<Vec<_>>(), [64, 36]);
+    assert_eq!(signals.iter().flat_map(|signal| &signal.to).collect::<Vec<_>>(), to.iter().collect::<Vec<_>>());
+    let (weight, singles) = (packet.weight(), packet.singles());
+    assert_eq!((singles.len(), singles.iter().map(Packet::weight).sum::<usize>()), (100, weight));
 }
 
 #[test]
