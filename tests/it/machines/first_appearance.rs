@@ -1,8 +1,9 @@
 //! One message on first appearance (W1, W2, E2, S3).
 
 use rollcall::core::Settings;
-use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal, Permission, PermissionKind};
+use rollcall::core::signal::{Extension, Inbound, Outcome, PeerSignal, Permission, PermissionKind, Reminder};
 use rollcall::model::{Presence, Serial};
+use serde_json::json;
 
 use super::{ALICE, BOB, HOUR, friends, pushes, watched};
 use crate::support::pair::{START, Server, defaults, lines, pass, said, server, user};
@@ -40,6 +41,22 @@ fn listing_somebody_sends_status_and_question_together_and_promises_more() {
     assert_eq!(b.list_of(now, BOB), [(ALICE.to_owned(), true, Presence::Online)]);
     a.set(now, ALICE, Presence::Busy, None);
     assert_eq!(said(&pass(&mut now, 12, &mut a, &mut b)), ["a.example: push @alice:a.example busy"]);
+}
+
+/// The peer waits for the answers to its last ones.
+#[test]
+fn of_more_reminders_than_are_answered_at_once_the_newest_are() {
+    let mut a = Server::new("a.example");
+    for n in 1..=9 {
+        let reminder = Some(Reminder { id: format!("{n}").into(), ..Reminder::default() });
+        let extension = Some(Extension { seq: Serial { epoch: 1, counter: n }, reminder, ..Extension::default() });
+        let inbound = Inbound { txn_id: format!("{n}").into(), extension, ..Inbound::default() };
+        a.peer(START.plus(n), &server("b.example"), PeerSignal::Transaction(Box::new(inbound)));
+    }
+    a.tick(START.plus(5_000));
+    let (_, body) = a.sent().unwrap();
+    let answers = &body["edus"][0]["content"]["rollcall"]["answers"];
+    assert_eq!(*answers, json!(["2", "3", "4", "5", "6", "7", "8", "9"]));
 }
 
 #[test]
