@@ -204,8 +204,14 @@ impl Tempo {
 
     /// Until when to gather: the next of its moments, if much comes. A `short` that is longer is kept, to the moment.
     pub(crate) fn next(&self) -> Instant {
+        self.next_after(Duration::ZERO)
+    }
+
+    /// The same for what is in no hurry: if much comes, it is gathered for `patience` and until the next moment then.
+    pub(crate) fn next_after(&self, patience: Duration) -> Instant {
         let (now, short) = (Instant::now(), self.short());
-        if self.waits_long() { self.moment_after(now + short.saturating_sub(self.moments.every)) } else { now + short }
+        let least = patience.max(short.saturating_sub(self.moments.every));
+        if self.waits_long() { self.moment_after(now + least) } else { now + short }
     }
 
     /// When to do what is due at `due`: then, or at the next of its moments, if much comes.

@@ -3,7 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`sender`] | the loop around the queue |
+//! | [`sender`] | the loop around the queue; `receipts`: what is under way, and what is told of it |
 //! | [`courier`] | carries one transaction; `lanes`: one at a time to each peer; `coding`: gzip for those who take it; `trouble`: what is known of peers that fail; `turns`: whose request is next; `waits`: how long to wait; `kept`: to whom connections are |
 //! | [`failure`] | why they do |
 //! | [`sign`], [`keys`] | say who we are, and check who others are |
@@ -22,6 +22,7 @@ pub mod keys;
 mod lanes;
 pub mod peers;
 pub mod reach;
+mod receipts;
 pub mod resolve;
 pub mod sender;
 pub mod sign;

@@ -1,18 +1,14 @@
-//! The loop between `presence.outbound` and [`Courier`]: each delivery is sent, then its receipt is confirmed, then it is
-//! acknowledged. A crash in between sends it again under the same id, which every server answers from memory.
+//! The loop between `presence.outbound` and [`Courier`]: each delivery is sent, then its receipt is confirmed (with those of others), then
+//! it is acknowledged. A crash in between sends it again under the same id, which every server answers from memory.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::stream::{FuturesUnordered, Stream, StreamExt as _};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::bus::{
-    Delivery, Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, SubscriptionError, Token,
-};
+use crate::bus::{Delivery, Exchange, Outgoing, PublishError, Queue, SharedBus, Subscription, SubscriptionError};
 use crate::clock::SharedClock;
 use crate::config::FederationConfig;
 use crate::core::signal::{Addressed, PeerSignal};
@@ -20,6 +16,7 @@ use crate::model::{ServerName, TraceId};
 use crate::outbound::courier::{Courier, Report};
 use crate::outbound::keys::SigningKeys;
 use crate::outbound::peers::Peers;
+use crate::outbound::receipts::{Done, Receipt, UnderWay};
 use crate::outbound::turns::held;
 use crate::outbound::waits::Backoff;
 use crate::policy::Policy;
@@ -116,24 +113,28 @@ impl Work {
 
     /// Handles deliveries, as many at once as the queue gives, until `stop` or the end of the subscription.
     async fn take(&self, mut subscription: Box<dyn Subscription>, stop: &CancellationToken) -> End {
-        let mut under_way = FuturesUnordered::new();
-        loop {
+        let mut under_way = UnderWay::new(self.partitions, |receipts| self.tell(receipts));
+        let lost = loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
-                Some(tokens) = next_run(&mut under_way), if !under_way.is_empty() => {
+                () = stop.cancelled() => break None,
+                Some(tokens) = under_way.next(), if !under_way.is_empty() => {
                     if let Err(error) = subscription.ack(tokens).await {
-                        return End::Lost(error);
+                        break Some(error);
                     }
                 }
                 delivery = subscription.next() => match delivery {
                     Ok(delivery) => under_way.push(self.handle(delivery, stop)),
-                    Err(error) => return End::Lost(error),
+                    Err(error) => break Some(error),
                 },
             }
+        };
+        if let Some(error) = lost {
+            under_way.abandon();
+            return End::Lost(error);
         }
         let finish = async {
-            while let Some(tokens) = next_run(&mut under_way).await {
+            while let Some(tokens) = under_way.next().await {
                 subscription.ack(tokens).await?;
             }
             Ok(())
@@ -144,8 +145,8 @@ impl Work {
         }
     }
 
-    /// Sees one delivery to its end; `None`: the bus is closing, or `stop` came while it waited: leave it unacknowledged.
-    async fn handle(&self, delivery: Delivery, stop: &CancellationToken) -> Option<Token> {
+    /// Sees one delivery to its end, but for its receipt; `None`: the bus is closing, or `stop` came while it waited: leave it unacknowledged.
+    async fn handle(&self, delivery: Delivery, stop: &CancellationToken) -> Option<Done> {
         delivery.count_redelivery();
         if delivery.redelivered {
             stop.run_until_cancelled(sleep(self.spread.mul_f64(fastrand::f64()))).await?;
@@ -164,33 +165,31 @@ impl Work {
         match self.courier.deliver_until(&message, stop).instrument(span.clone()).await {
             Ok(None) => None,
             Ok(Some(report)) => {
-                let receipt = self.receipt(&message, report, trace);
-                self.publish(receipt).instrument(span).await.then_some(delivery.token)
+                let receipt = span.in_scope(|| self.receipt(message, report, trace));
+                Some(Done { token: delivery.token, receipt: Some(receipt) })
             }
             Err(error) => self.bury(delivery, error.to_string()).await,
         }
     }
 
-    fn receipt(&self, message: &OutboundMessage, report: Report, trace: Option<TraceId>) -> Vec<Outgoing> {
+    fn receipt(&self, message: OutboundMessage, report: Report, trace: Option<TraceId>) -> Receipt {
         metrics::counter!("rollcall_receipts_total", "outcome" => report.as_str()).increment(1);
         tracing::debug!(outcome = report.as_str(), "receipt");
+        let OutboundMessage { destination: to, txn_id, .. } = message;
+        let Report { outcome, retry_after_ms, .. } = report;
+        let signal = PeerSignal::Receipt { txn_id, outcome, retry_after_ms };
+        Addressed { to, at: self.clock.now(), reply: None, trace, signal }
+    }
+
+    /// Tells links what became of their transactions; `false`: the bus is closed.
+    fn tell(&self, receipts: Vec<Receipt>) -> impl Future<Output = bool> + Send + use<'_> {
         let mut packer = Packer::new(self.partitions);
-        packer.peer(Addressed {
-            to: message.destination.clone(),
-            at: self.clock.now(),
-            reply: None,
-            trace,
-            signal: PeerSignal::Receipt {
-                txn_id: message.txn_id.clone(),
-                outcome: report.outcome,
-                retry_after_ms: report.retry_after_ms,
-            },
-        });
-        packer.finish(false)
+        receipts.into_iter().for_each(|receipt| packer.peer(receipt));
+        self.publish(packer.finish(false))
     }
 
     /// Puts what cannot be sent aside, with the reason.
-    async fn bury(&self, delivery: Delivery, reason: String) -> Option<Token> {
+    async fn bury(&self, delivery: Delivery, reason: String) -> Option<Done> {
         tracing::warn!(reason, "dead letter");
         metrics::counter!("rollcall_dead_letters_total", "origin" => "outbound", "reason" => "undecodable")
             .increment(1);
@@ -198,7 +197,7 @@ impl Work {
         dead.headers.trace = delivery.headers.trace;
         dead.headers.reason = Some(reason);
         dead.headers.origin = Some(Queue::Outbound.to_string());
-        self.publish(vec![dead]).await.then_some(delivery.token)
+        self.publish(vec![dead]).await.then_some(Done { token: delivery.token, receipt: None })
     }
 
     /// Publishes until confirmed, the same bytes; `false`: the bus is closed.
@@ -213,17 +212,6 @@ impl Work {
             sleep(pause.next()).await;
         }
     }
-}
-
-/// Waits until one is done, and says what is to be acknowledged of all that are; `None`: none is under way.
-async fn next_run(under_way: &mut (impl Stream<Item = Option<Token>> + Unpin)) -> Option<Vec<Token>> {
-    let mut next = Some(under_way.next().await?);
-    let mut tokens = Vec::new();
-    while let Some(done) = next {
-        tokens.extend(done);
-        next = under_way.next().now_or_never().flatten();
-    }
-    Some(tokens)
 }
 
 fn decode(body: &[u8]) -> Result<OutboundMessage, String> {

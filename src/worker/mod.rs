@@ -95,7 +95,8 @@ impl Worker {
 
     /// Tends every partition until `stop`, then drains: windows flushed, confirmed, acknowledged, leases released.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let (pool, gathering) = Pool::new(self.bus.clone(), &self.tempo);
+        let (pool, gathering) =
+            Pool::new(self.bus.clone(), &self.tempo, Duration::from_millis(self.settings.window_ms));
         let gathering = lifecycle::spawn("pool", gathering);
         let tending: Vec<_> = (0..self.partitions)
             .map(|n| {
@@ -170,9 +171,12 @@ impl Worker {
     /// Batches are held on purpose; signals are handled at once, and their packets may be large (128 KiB, and more for one
     /// transaction), so that few of them may wait in memory.
     fn with_prefetch(&self, queue: Queue) -> (Queue, u16) {
-        let prefetch =
-            if matches!(queue, Queue::Batch(_)) { self.prefetch } else { self.prefetch.min(SIGNALS_PREFETCH) };
+        let prefetch = if matches!(queue, Queue::Batch(_)) { self.prefetch } else { self.signals_prefetch() };
         (queue, prefetch)
+    }
+
+    fn signals_prefetch(&self) -> u16 {
+        self.prefetch.min(SIGNALS_PREFETCH)
     }
 
     /// Up to when the last owner had read everything.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Exchange, Outgoing};
+use crate::core::signal::{LinkSignal, Multicast};
 use crate::core::{Output, Transaction, Update};
 use crate::model::TraceId;
 use crate::wire::envelope::{EnvelopeError, Packer, decode_own, encode_long};
@@ -41,8 +42,31 @@ pub(super) struct Leaving {
     pub(super) messages: Vec<Outgoing>,
     /// To edges with sessions. Not kept: after a crash every live session is told the present anew, and whoever comes back reads it.
     pub(super) updates: Vec<Outgoing>,
-    /// Whether it waits for nothing else.
-    pub(super) is_urgent: bool,
+    /// How soon the messages are to leave.
+    pub(super) haste: Haste,
+}
+
+/// How soon messages are to leave: as the one of them that is to leave soonest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Haste {
+    /// Changes, which wait in a window anyway.
+    #[default]
+    Patient,
+    /// When runs have ended everywhere.
+    Soon,
+    /// It waits for nothing else.
+    Urgent,
+}
+
+impl From<&Output> for Haste {
+    fn from(output: &Output) -> Self {
+        match output {
+            Output::Transmit(_) => Self::Urgent,
+            Output::Link(signal) if signal.signal.is_wish() => Self::Urgent,
+            Output::Link(Multicast { signal: LinkSignal::Change { .. }, .. }) | Output::Update(_) => Self::Patient,
+            Output::Link(_) | Output::User(_) => Self::Soon,
+        }
+    }
 }
 
 impl Leaving {
@@ -55,11 +79,7 @@ impl Leaving {
 pub(super) fn pack(outputs: Vec<Output>, partitions: u16) -> Leaving {
     let mut packer = Packer::new(partitions);
     let (mut transactions, mut updates) = (Vec::new(), Vec::new());
-    let is_urgent = outputs.iter().any(|output| match output {
-        Output::Transmit(_) => true,
-        Output::Link(signal) => signal.signal.is_wish(),
-        Output::User(_) | Output::Update(_) => false,
-    });
+    let haste = outputs.iter().map(Haste::from).max().unwrap_or_default();
     for output in outputs {
         match output {
             Output::User(signal) => packer.user(signal),
@@ -70,7 +90,7 @@ pub(super) fn pack(outputs: Vec<Output>, partitions: u16) -> Leaving {
     }
     let mut messages = packer.finish(false);
     messages.append(&mut transactions);
-    Leaving { messages, updates, is_urgent }
+    Leaving { messages, updates, haste }
 }
 
 /// Encodes messages for an outbox row.
@@ -137,22 +157,25 @@ fn number(exchange: Exchange) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::signal::{LinkSignal, Multicast};
     use crate::model::{Presence, Serial, ServerName, Status, Timestamp, UserId};
 
     #[test]
-    fn that_somebody_watches_waits_for_nothing_and_a_change_does() {
+    fn that_somebody_watches_waits_for_nothing_and_changes_are_patient() {
         let user = |id| UserId::parse(id).unwrap();
         let serial = Serial { epoch: 1, counter: 1 };
         let (observer, target) = (user("@bob:a.example"), user("@alice:b.example"));
         let watch = LinkSignal::Watch { observer: observer.clone(), target, on: true, accepted: false, serial };
+        let hide = LinkSignal::Hide { user: observer.clone(), serial };
         let change = LinkSignal::Change { user: observer, status: Status::default(), serial, promise: true };
-        let is_urgent = |signals: &[LinkSignal]| {
+        let haste = |signals: &[&LinkSignal]| {
             let to = vec![ServerName::parse("b.example").unwrap()];
             let address = |signal| Multicast { to: to.clone(), at: Timestamp(1), trace: None, signal };
-            pack(signals.iter().cloned().map(address).map(Output::Link).collect(), 4).is_urgent
+            let outputs = signals.iter().copied().cloned().map(address).map(Output::Link).collect();
+            pack(outputs, 4).haste
         };
-        assert!(is_urgent(&[change.clone(), watch]) && !is_urgent(&[change]));
+        assert_eq!(haste(&[&change, &watch, &hide]), Haste::Urgent);
+        assert_eq!(haste(&[&change, &hide, &change]), Haste::Soon, "whoever may not see it is to see it no longer");
+        assert_eq!(haste(&[&change, &change]), Haste::Patient);
     }
 
     #[test]

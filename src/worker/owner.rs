@@ -321,7 +321,10 @@ impl<'a> Owner<'a> {
         self.machines.relieve(self.worker.clock.now(), FlushReason::Drain);
         let settled = self.settle(Run::default()).await;
         let left = match settled {
-            Ok(()) => self.land_all().await,
+            Ok(()) => {
+                self.pool.hurry().await;
+                self.land_all().await
+            }
             Err(ended) => Err(ended),
         };
         match left {

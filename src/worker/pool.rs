@@ -11,8 +11,9 @@ use futures_util::future::join_all;
 use tokio::join;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
+use super::outbox::Haste;
 use super::replies::Replies;
 use super::settle::PUBLISH_PAUSE;
 use crate::bus::{Exchange, Outgoing, PublishError, SharedBus};
@@ -21,6 +22,12 @@ use crate::wire::envelope::join;
 
 /// Bytes after which nothing more is waited for: bounds one departure.
 const GROUP_BYTES: usize = 8 << 20;
+/// Bytes that are worth no longer wait than for the runs of one moment.
+const PATIENT_BYTES: usize = 64 << 10;
+/// What is in no hurry waits for this part of `batch.window`, …
+const PATIENT_PART: u32 = 8;
+/// … and for no longer than this, until the next moment.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs that may wait for the next departure; beyond that owners wait.
 const LOADS: usize = 256;
 
@@ -34,16 +41,17 @@ pub(super) struct Pool {
 /// One run's packets.
 struct Load {
     messages: Vec<Outgoing>,
-    urgent: bool,
+    haste: Haste,
     confirmed: oneshot::Sender<()>,
 }
 
 impl Pool {
     /// The way in, and the task to be run behind it.
-    pub(super) fn new(bus: SharedBus, tempo: &Tempo) -> (Self, impl Future<Output = ()> + use<>) {
+    pub(super) fn new(bus: SharedBus, tempo: &Tempo, window: Duration) -> (Self, impl Future<Output = ()> + use<>) {
         let (loads, inbox) = mpsc::channel(LOADS);
         let (replies, answering) = Replies::new(bus.clone());
-        let gatherer = Gatherer { bus, inbox, tempo: tempo.at(Phase::Leave) };
+        let patience = PATIENCE.min(window / PATIENT_PART);
+        let gatherer = Gatherer { bus, inbox, tempo: tempo.at(Phase::Leave), patience };
         let task = async {
             join!(gatherer.run(), answering);
         };
@@ -56,12 +64,17 @@ impl Pool {
     }
 
     /// Hands packets in: committed ones. What is returned hears when all are confirmed, or that they never will be because the bus
-    /// was closed. An `urgent` load makes everything leave that is here.
-    pub(super) async fn hand_in(&self, messages: Vec<Outgoing>, urgent: bool) -> oneshot::Receiver<()> {
+    /// was closed. An urgent load makes everything leave that is here.
+    pub(super) async fn hand_in(&self, messages: Vec<Outgoing>, haste: Haste) -> oneshot::Receiver<()> {
         let (confirmed, confirmation) = oneshot::channel();
         // If the gatherer is gone, the sender is dropped here, and that is heard.
-        let _gone = self.loads.send(Load { messages, urgent, confirmed }).await;
+        let _gone = self.loads.send(Load { messages, haste, confirmed }).await;
         confirmation
+    }
+
+    /// Makes everything leave that is here.
+    pub(super) async fn hurry(&self) {
+        drop(self.hand_in(Vec::new(), Haste::Urgent).await);
     }
 }
 
@@ -69,6 +82,8 @@ struct Gatherer {
     bus: SharedBus,
     inbox: mpsc::Receiver<Load>,
     tempo: Tempo,
+    /// Of changes, which wait in a window anyway.
+    patience: Duration,
 }
 
 impl Gatherer {
@@ -79,26 +94,36 @@ impl Gatherer {
         }
     }
 
-    /// The first and, while much comes, what comes until runs have ended everywhere.
+    /// The first and, while much comes, what comes until runs have ended everywhere; what is in no hurry is gathered of several runs.
     async fn gather(&mut self, first: Load) -> Vec<Load> {
-        let deadline = self.tempo.next();
         let mut bytes = size(&first);
-        let mut urgent = first.urgent;
+        let mut deadline = self.deadline(first.haste, bytes);
         let mut loads = vec![first];
         // Owners whose runs were committed together hand in one after the other.
         yield_now().await;
         while bytes < GROUP_BYTES {
             let next = match self.inbox.try_recv() {
-                Err(_) if urgent => break,
-                Err(_) => timeout_at(deadline, self.inbox.recv()).await.ok().flatten(),
                 Ok(load) => Some(load),
+                Err(_) => match deadline {
+                    None => break,
+                    Some(deadline) => timeout_at(deadline, self.inbox.recv()).await.ok().flatten(),
+                },
             };
             let Some(load) = next else { break };
             bytes += size(&load);
-            urgent |= load.urgent;
+            deadline = deadline.min(self.deadline(load.haste, bytes));
             loads.push(load);
         }
         loads
+    }
+
+    /// Until when to gather, with this load and so many bytes; `None`: what is here already, and no longer.
+    fn deadline(&self, haste: Haste, bytes: usize) -> Option<Instant> {
+        match haste {
+            Haste::Urgent => None,
+            Haste::Patient if bytes < PATIENT_BYTES => Some(self.tempo.next_after(self.patience)),
+            Haste::Patient | Haste::Soon => Some(self.tempo.next()),
+        }
     }
 
     /// Publishes until it is confirmed: what is committed must leave. What an owner left that is gone by now is its successor's to
@@ -156,7 +181,7 @@ mod tests {
 
     use futures_util::FutureExt;
     use tempfile::TempDir;
-    use tokio::time::Duration;
+    use tokio::time::sleep_until;
 
     use super::*;
     use crate::bus::embedded::Embedded;
@@ -174,6 +199,8 @@ mod tests {
         let topology = Topology { prefix: String::new(), partitions: 1 };
         (folder, Embedded::new(store, topology, Duration::from_secs(20)).shared())
     }
+
+    const WINDOW: Duration = Duration::from_secs(5);
 
     /// Nobody waits.
     fn tempo() -> Tempo {
@@ -199,13 +226,74 @@ mod tests {
         signals.into_iter().map(name).collect()
     }
 
+    /// How many of these loads leave together, and after which time: each is of so many bytes and handed in so many ms after the first.
+    async fn gathered(bus: &SharedBus, tempo: &Tempo, loads: &[(u64, Haste, usize)]) -> (usize, Duration) {
+        let (sender, mut inbox) = mpsc::channel(LOADS);
+        let begun = Instant::now();
+        let handing_in = async {
+            for (ms, haste, bytes) in loads {
+                sleep_until(begun + Duration::from_millis(*ms)).await;
+                let messages = vec![Outgoing::new(Exchange::Batch, "0", vec![0; *bytes])];
+                let load = Load { messages, haste: *haste, confirmed: oneshot::channel().0 };
+                let _left_already = sender.send(load).await;
+            }
+            std::future::pending().await
+        };
+        let gathering = async {
+            let first = inbox.recv().await.unwrap();
+            let mut gatherer =
+                Gatherer { bus: bus.clone(), inbox, tempo: tempo.at(Phase::Leave), patience: WINDOW / 8 };
+            let count = gatherer.gather(first).await.len();
+            (count, begun.elapsed())
+        };
+        tokio::select! {
+            gathered = gathering => gathered,
+            () = handing_in => unreachable!("it waits for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_are_gathered_of_several_runs_and_leave_with_whatever_does() {
+        use Haste::{Patient, Soon, Urgent};
+        let (_folder, bus) = bus().await;
+        tokio::time::pause();
+        let ms = Duration::from_millis;
+        let tempo = tempo();
+        // Timers are good to a millisecond.
+        let about = |expected: (usize, u64), (count, after): (usize, Duration)| {
+            assert!(count == expected.0 && (ms(expected.1)..ms(expected.1 + 5)).contains(&after), "{count} {after:?}");
+        };
+        about((1, 0), gathered(&bus, &tempo, &[(0, Patient, 1), (9, Patient, 1)]).await);
+        // So much that runs end together, until just before the next moment at which something leaves.
+        let begun = Instant::now();
+        while begun.elapsed() < ms(2_000) {
+            tokio::time::advance(ms(20)).await;
+            tempo.note(1);
+        }
+        let leaving = tempo.at(Phase::Leave).next() - Instant::now();
+        tokio::time::advance(leaving + ms(150)).await;
+        let runs: Vec<_> = (0..6).map(|run| (200 * run, Patient, 1)).collect();
+        for (loads, expected) in [
+            (&runs[..], (4, 650)),
+            (&[(0, Patient, 1), (200, Soon, 1), (400, Patient, 1)], (2, 250)),
+            (&[(0, Patient, 1), (200, Urgent, 1), (400, Patient, 1)], (2, 200)),
+            (&[(0, Patient, PATIENT_BYTES / 2), (200, Patient, PATIENT_BYTES / 2), (400, Patient, 1)], (2, 250)),
+            (&[(0, Urgent, 1), (0, Patient, 1)], (2, 0)),
+        ] {
+            let left = gathered(&bus, &tempo, loads).await;
+            about(expected, left);
+            // To the same part of the time between two moments.
+            tokio::time::advance(ms(1_000) - left.1).await;
+        }
+    }
+
     #[tokio::test]
     async fn runs_that_wait_together_leave_as_one_message() {
         let (_folder, bus) = bus().await;
         let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
-        let (pool, gathering) = Pool::new(bus.clone(), &tempo());
-        let first = pool.hand_in(run("first"), false).await;
-        let second = pool.hand_in(run("second"), false).await;
+        let (pool, gathering) = Pool::new(bus.clone(), &tempo(), WINDOW);
+        let first = pool.hand_in(run("first"), Haste::Soon).await;
+        let second = pool.hand_in(run("second"), Haste::Soon).await;
         tokio::join!(gathering, async {
             first.await.unwrap();
             second.await.unwrap();
@@ -219,9 +307,9 @@ mod tests {
     async fn what_a_lost_owner_left_is_left_to_the_outbox() {
         let (_folder, bus) = bus().await;
         let mut batches = bus.subscribe(&[(Queue::Batch(Partition(0)), 10)]).await.unwrap();
-        let (pool, gathering) = Pool::new(bus.clone(), &tempo());
-        drop(pool.hand_in(run("lost"), false).await);
-        let confirmation = pool.hand_in(run("owned"), true).await;
+        let (pool, gathering) = Pool::new(bus.clone(), &tempo(), WINDOW);
+        drop(pool.hand_in(run("lost"), Haste::Soon).await);
+        let confirmation = pool.hand_in(run("owned"), Haste::Urgent).await;
         drop(pool);
         gathering.await;
         confirmation.await.unwrap();
@@ -256,10 +344,10 @@ mod tests {
         let (_folder, bus) = bus().await;
         let (refusals, others) = (Arc::new(AtomicUsize::new(3)), Arc::new(AtomicUsize::new(0)));
         let partly = Arc::new(partly(bus, refusals.clone(), others.clone()));
-        let (pool, gathering) = Pool::new(partly, &tempo());
+        let (pool, gathering) = Pool::new(partly, &tempo(), WINDOW);
         let mut messages = run("both");
         messages.push(Outgoing::new(Exchange::Peers, "0", messages[0].body.clone()));
-        let confirmation = pool.hand_in(messages, true).await;
+        let confirmation = pool.hand_in(messages, Haste::Urgent).await;
         drop(pool);
         gathering.await;
         confirmation.await.unwrap();
@@ -270,9 +358,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_told_of_a_confirm_that_will_never_come() {
         let (_folder, bus) = bus().await;
-        let (pool, gathering) = Pool::new(bus.clone(), &tempo());
+        let (pool, gathering) = Pool::new(bus.clone(), &tempo(), WINDOW);
         bus.close().await;
-        let confirmation = pool.hand_in(run("late"), false).await;
+        let confirmation = pool.hand_in(run("late"), Haste::Soon).await;
         drop(pool);
         gathering.await;
         confirmation.await.unwrap_err();

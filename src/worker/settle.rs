@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::outbox::{self, Leaving};
+use super::outbox::{self, Haste, Leaving};
 use super::owner::{Ended, Owner};
 use super::run::Run;
 use crate::bus::{Outgoing, PublishError, SubscriptionError, Token};
@@ -19,6 +19,8 @@ use crate::store::{Commit, Lease, RowChange};
 pub(super) const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
 /// Committed runs whose messages are not confirmed. Beyond it the owner waits: their outbox rows and inputs are kept until then.
 const FLIGHTS: usize = 8;
+/// What is in no hurry waits while no more of what an owner may take is unacknowledged than one part in so many.
+const PATIENT_PART: u16 = 4;
 /// Peers that one line of the log names: many are given up at once when our own network fails.
 const NAMED: usize = 10;
 
@@ -107,7 +109,8 @@ impl Owner<'_> {
     /// Messages to machines leave with those of other runs, while the next run is handled. A transaction is waited for: the next
     /// one of its link must not be committed while this one stands in the outbox, from where a later owner would send it again.
     async fn depart(&mut self, leaving: Leaving, tokens: Vec<Token>) -> Result<(), Ended> {
-        let Leaving { messages, updates, is_urgent } = leaving;
+        let Leaving { messages, updates, haste } = leaving;
+        let haste = haste.max(self.least_haste(tokens.len()));
         self.publish(&updates, None).await?;
         counter!("rollcall_updates_sent_total").increment(updates.len() as u64);
         if messages.is_empty() {
@@ -116,13 +119,24 @@ impl Owner<'_> {
         let confirmed = tokio::select! {
             biased;
             () = self.keeper.lost().cancelled() => return Err(Ended::lost("lease lost")),
-            confirmed = self.pool.hand_in(messages, is_urgent) => confirmed,
+            confirmed = self.pool.hand_in(messages, haste) => confirmed,
         };
         self.flights.0.push_back(Flight { number: self.number, tokens, confirmed });
-        if is_urgent || self.flights.0.len() >= FLIGHTS {
+        if haste == Haste::Urgent || self.flights.0.len() >= FLIGHTS {
             self.land_all().await?;
         }
         Ok(())
+    }
+
+    /// How soon a run's messages are to leave, whatever they are, with so many inputs: what is in no hurry must not keep others from coming,
+    /// because so much is unacknowledged for its sake, or the owner from handling them.
+    fn least_haste(&self, inputs: usize) -> Haste {
+        let unacknowledged = inputs + self.flights.0.iter().map(|flight| flight.tokens.len()).sum::<usize>();
+        match () {
+            () if self.flights.0.len() + 1 >= FLIGHTS => Haste::Urgent,
+            () if unacknowledged > usize::from(self.worker.signals_prefetch() / PATIENT_PART) => Haste::Soon,
+            () => Haste::Patient,
+        }
     }
 
     /// Waits until everything committed is confirmed.

@@ -10,7 +10,7 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ConnectionStatus, Event};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::bus::BusError;
 use crate::config::{BusTls, Secret};
@@ -28,8 +28,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE_MS: std::ops::RangeInclusive<u64> = 100..=500;
 /// Pauses double up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// lapin tells of most ends by an event, but not of all.
-const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a blocked connection is asked whether it has ended: lapin tells of most ends by an event, but not of all, and somebody waits.
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(250);
+/// How often any other is, for whose end nobody waits here: being woken costs more than the question.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where a broker is. Displays without password.
 pub(super) struct Address(AMQPUri);
@@ -249,8 +251,8 @@ async fn watch_over(
     blocked: watch::Sender<bool>,
 ) {
     let mut events = std::pin::pin!(events);
-    let mut glance = interval(STATUS_INTERVAL);
     while status.connected() {
+        let glance = if *blocked.borrow() { BLOCKED_INTERVAL } else { STATUS_INTERVAL };
         tokio::select! {
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(reason)) => {
@@ -264,7 +266,7 @@ async fn watch_over(
                 Some(_) => {}
                 None => break,
             },
-            _ = glance.tick() => {}
+            () = sleep(glance) => {}
         }
     }
     if *blocked.borrow() {

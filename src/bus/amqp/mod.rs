@@ -139,7 +139,7 @@ impl Bus for Amqp {
     }
 
     async fn reply(&self, address: &str, body: Bytes) {
-        self.publisher.reply(address, &body).await;
+        self.publisher.reply(address, body).await;
     }
 
     fn replies(&self) -> mpsc::Receiver<Reply> {

@@ -7,7 +7,7 @@
 //! A message that no queue takes comes back, and fails its caller alone ([`confirms`](super::confirms)). What the topology itself has
 //! no queue for is refused before it is sent, so only queues that somebody deleted depend on returns.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,8 +46,12 @@ pub(super) struct Publisher {
     window: u32,
     patience: Duration,
     replies: mpsc::Sender<Reply>,
+    own_address: OwnAddress,
     closed: CancellationToken,
 }
+
+/// Where replies come to this process, or came last; empty until one has. The broker makes it up for each channel, and a reply tells.
+type OwnAddress = Arc<std::sync::Mutex<String>>;
 
 /// The channels of one connection.
 struct Open {
@@ -91,6 +95,7 @@ impl Publisher {
             window,
             patience: config.confirm_timeout,
             replies,
+            own_address: OwnAddress::default(),
             closed,
         }
     }
@@ -130,10 +135,13 @@ impl Publisher {
         }
     }
 
-    /// Sends a reply, or drops it when the broker does not take it at once.
-    pub(super) async fn reply(&self, address: &str, body: &[u8]) {
+    /// Sends a reply, or drops it when the broker does not take it at once. One to this process goes by no broker.
+    pub(super) async fn reply(&self, address: &str, body: Bytes) {
         if self.closed.is_cancelled() || !address.starts_with(REPLY_ADDRESSES) {
             return;
+        }
+        if *lock(&self.own_address) == address {
+            return pass_on(&self.replies, body);
         }
         let Ok(key) = ShortString::try_new(address) else { return };
         // A connection is not begun for it: the patience would break it off.
@@ -141,7 +149,7 @@ impl Publisher {
         let Some(open) = open.clone().filter(|open| open.is_usable() && !open.live.is_blocked()) else { return };
         let options = BasicPublishOptions::default();
         // The first poll puts the frames into lapin's queue; when they are written interests nobody.
-        let _ = open.replies.basic_publish("".into(), key, options, body, BasicProperties::default()).now_or_never();
+        let _ = open.replies.basic_publish("".into(), key, options, &body, BasicProperties::default()).now_or_never();
     }
 
     /// Waits until nothing is unconfirmed, at most `patience`.
@@ -255,21 +263,27 @@ impl Publisher {
         }
         *current = None;
         let live = self.line.live().await;
-        let open = Arc::new(Open::new(live, self.window, self.replies.clone()).await?);
+        let open = Arc::new(Open::new(live, self.window, self.replies.clone(), self.own_address.clone()).await?);
         *current = Some(Arc::clone(&open));
         Ok(open)
     }
 }
 
 impl Open {
-    async fn new(live: Arc<Live>, window: u32, sink: mpsc::Sender<Reply>) -> Result<Self, lapin::Error> {
+    async fn new(
+        live: Arc<Live>,
+        window: u32,
+        sink: mpsc::Sender<Reply>,
+        own_address: OwnAddress,
+    ) -> Result<Self, lapin::Error> {
         let confirmed = live.connection().create_channel().await?;
         confirmed.confirm_select(ConfirmSelectOptions::default()).await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let address = Headers::REPLY_HERE.into();
         // Direct reply-to works only on the channel that the requests are published on.
         let consumer = confirmed.basic_consume(address, "replies".into(), options, FieldTable::default()).await?;
-        let replied = AbortOnDropHandle::new(lifecycle::spawn("broker replies", pass_replies_on(consumer, sink)));
+        let passing = pass_replies_on(consumer, own_address, sink);
+        let replied = AbortOnDropHandle::new(lifecycle::spawn("broker replies", passing));
         let replies = live.connection().create_channel().await?;
         let confirms = Confirms::new(confirmed.clone(), window);
         Ok(Self { live, confirmed, confirms, _replied: replied, replies })
@@ -281,12 +295,20 @@ impl Open {
 }
 
 /// Ends with the channel.
-async fn pass_replies_on(mut consumer: Consumer, sink: mpsc::Sender<Reply>) {
+async fn pass_replies_on(mut consumer: Consumer, own_address: OwnAddress, sink: mpsc::Sender<Reply>) {
     while let Some(Ok(delivery)) = consumer.next().await {
-        let reply = Reply { body: Bytes::from(delivery.data) };
-        if sink.try_send(reply).is_err() {
-            metrics::counter!("rollcall_replies_dropped_total").increment(1);
-        }
+        delivery.routing_key.as_str().clone_into(&mut lock(&own_address));
+        pass_on(&sink, Bytes::from(delivery.data));
+    }
+}
+
+fn lock(own_address: &OwnAddress) -> MutexGuard<'_, String> {
+    own_address.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn pass_on(sink: &mpsc::Sender<Reply>, body: Bytes) {
+    if sink.try_send(Reply { body }).is_err() {
+        metrics::counter!("rollcall_replies_dropped_total").increment(1);
     }
 }
 

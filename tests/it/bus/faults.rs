@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rollcall::bus::amqp::Amqp;
-use rollcall::bus::{Bus, PublishError, SharedBus, Subscription, SubscriptionError};
+use rollcall::bus::{Bus, Exchange, Outgoing, PublishError, SharedBus, Subscription, SubscriptionError};
 use rollcall::lifecycle::spawn;
 use tokio::time::{sleep, timeout};
 
 use super::amqp::{OnBroker, config, connect};
-use super::contract::{DEADLINE, Deployment, USERS, next, number, numbered, numbers, take};
+use super::contract::{DEADLINE, Deployment, USERS, body, next, number, numbered, numbers, take};
 use crate::support::broker::{Broker, shared_url};
 
 /// kill -9 under load, twice: whatever was confirmed is there, and publishing goes on by itself.
@@ -143,6 +143,38 @@ async fn a_frozen_broker_is_noticed() {
     timeout(DEADLINE, publishing).await.expect("a publish after the thaw");
     let again = take(&mut *resubscribe(&bus).await, 4).await;
     assert_eq!(numbers(&again), [0, 1, 2, 3]);
+}
+
+/// Where an answer to `bus` goes: by a question that was published there and came back.
+async fn address_of_a_question(bus: &SharedBus, which: u32) -> String {
+    let question = Outgoing::new(Exchange::Users, "0", body(which)).wants_reply();
+    timeout(DEADLINE, async { while bus.publish(vec![question.clone()]).await.is_err() {} }).await.expect("a publish");
+    let mut subscription = resubscribe(bus).await;
+    loop {
+        let delivery = next(&mut *subscription).await;
+        if number(&delivery) == which {
+            return delivery.headers.reply_to.expect("a reply address");
+        }
+    }
+}
+
+/// The first answer of a process to itself tells it its own address, until it has another channel. Later ones need no broker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_answers_itself_goes_by_no_broker() {
+    let broker = Broker::start().await;
+    let deployment = OnBroker::at(vec![broker.url()]).await;
+    let mut replies = deployment.bus().replies();
+    for round in 0..2 {
+        let address = address_of_a_question(deployment.bus(), round).await;
+        let mut answered = async |text: &'static str| {
+            deployment.bus().reply(&address, text.into()).await;
+            timeout(DEADLINE, replies.recv()).await.expect("an answer").unwrap().body
+        };
+        assert_eq!(answered("by the broker").await, "by the broker");
+        broker.kill9();
+        assert_eq!(answered("by none").await, "by none");
+        broker.restart().await;
+    }
 }
 
 /// Short of memory, the broker blocks publishers; nothing fails, acknowledgements and deliveries go on.
