@@ -237,7 +237,7 @@ mod tests {
                 let load = Load { messages, haste: *haste, confirmed: oneshot::channel().0 };
                 let _left_already = sender.send(load).await;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let gathering = async {
             let first = inbox.recv().await.unwrap();
