@@ -139,7 +139,9 @@ impl Work {
             }
             Ok(())
         };
-        match timeout(FINISH, finish).await {
+        let finished = timeout(FINISH, finish).await;
+        under_way.abandon();
+        match finished {
             Ok(Err(error)) => End::Lost(error),
             Ok(Ok(())) | Err(_) => End::Stopped,
         }

@@ -322,7 +322,7 @@ impl<'a> Owner<'a> {
         let settled = self.settle(Run::default()).await;
         let left = match settled {
             Ok(()) => {
-                self.pool.hurry().await;
+                self.pool.hurry();
                 self.land_all().await
             }
             Err(ended) => Err(ended),

@@ -50,8 +50,7 @@ impl Pool {
     pub(super) fn new(bus: SharedBus, tempo: &Tempo, window: Duration) -> (Self, impl Future<Output = ()> + use<>) {
         let (loads, inbox) = mpsc::channel(LOADS);
         let (replies, answering) = Replies::new(bus.clone());
-        let patience = PATIENCE.min(window / PATIENT_PART);
-        let gatherer = Gatherer { bus, inbox, tempo: tempo.at(Phase::Leave), patience };
+        let gatherer = Gatherer { bus, inbox, tempo: tempo.at(Phase::Leave), patience: patience(window) };
         let task = async {
             join!(gatherer.run(), answering);
         };
@@ -72,9 +71,10 @@ impl Pool {
         confirmation
     }
 
-    /// Makes everything leave that is here.
-    pub(super) async fn hurry(&self) {
-        drop(self.hand_in(Vec::new(), Haste::Urgent).await);
+    /// Makes everything leave that is here, unless so much waits that it leaves soon.
+    pub(super) fn hurry(&self) {
+        let _full =
+            self.loads.try_send(Load { messages: Vec::new(), haste: Haste::Urgent, confirmed: oneshot::channel().0 });
     }
 }
 
@@ -154,6 +154,11 @@ impl Gatherer {
         });
         done.extend(join_all(publishes).await.into_iter().flatten());
     }
+}
+
+/// How long changes are gathered that wait in such a window anyway.
+fn patience(window: Duration) -> Duration {
+    PATIENCE.min(window / PATIENT_PART)
 }
 
 fn size(load: &Load) -> usize {
@@ -242,7 +247,7 @@ mod tests {
         let gathering = async {
             let first = inbox.recv().await.unwrap();
             let mut gatherer =
-                Gatherer { bus: bus.clone(), inbox, tempo: tempo.at(Phase::Leave), patience: WINDOW / 8 };
+                Gatherer { bus: bus.clone(), inbox, tempo: tempo.at(Phase::Leave), patience: patience(WINDOW) };
             let count = gatherer.gather(first).await.len();
             (count, begun.elapsed())
         };
@@ -285,6 +290,23 @@ mod tests {
             // To the same part of the time between two moments.
             tokio::time::advance(ms(1_000) - left.1).await;
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_all_makes_them_leave() {
+        let (_folder, bus) = bus().await;
+        let tempo = Tempo::of_runs(Duration::from_secs(3_600), Moments::default());
+        let (pool, gathering) = Pool::new(bus, &tempo, WINDOW);
+        tokio::spawn(gathering);
+        let confirmation = pool.hand_in(run("waits"), Haste::Patient).await;
+        pool.hurry();
+        tokio::time::timeout(Duration::from_secs(60), confirmation).await.expect("long before its time").unwrap();
+    }
+
+    #[test]
+    fn patience_is_a_part_of_the_window_and_bounded() {
+        let patience = |window| patience(Duration::from_millis(window)).as_millis();
+        assert_eq!([10, 5_000, 600_000].map(patience), [1, 625, 1_000]);
     }
 
     #[tokio::test]

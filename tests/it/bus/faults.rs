@@ -158,12 +158,15 @@ async fn address_of_a_question(bus: &SharedBus, which: u32) -> String {
     }
 }
 
-/// The first answer of a process to itself tells it its own address, until it has another channel. Later ones need no broker.
+/// The first answer of a process to itself tells it its own address, until it has another channel. Later ones need no broker, and those to
+/// others still do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_process_answers_itself_goes_by_no_broker() {
     let broker = Broker::start().await;
     let deployment = OnBroker::at(vec![broker.url()]).await;
     let mut replies = deployment.bus().replies();
+    let other = connect(vec![broker.url()], deployment.topology()).await.unwrap();
+    let mut others = other.replies();
     for round in 0..2 {
         let address = address_of_a_question(deployment.bus(), round).await;
         let mut answered = async |text: &'static str| {
@@ -171,6 +174,9 @@ async fn what_a_process_answers_itself_goes_by_no_broker() {
             timeout(DEADLINE, replies.recv()).await.expect("an answer").unwrap().body
         };
         assert_eq!(answered("by the broker").await, "by the broker");
+        let elsewhere = address_of_a_question(&other, 10 + round).await;
+        deployment.bus().reply(&elsewhere, "to another".into()).await;
+        assert_eq!(timeout(DEADLINE, others.recv()).await.expect("an answer").unwrap().body, "to another");
         broker.kill9();
         assert_eq!(answered("by none").await, "by none");
         broker.restart().await;
