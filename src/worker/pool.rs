@@ -297,10 +297,12 @@ mod tests {
         let (_folder, bus) = bus().await;
         let tempo = Tempo::of_runs(Duration::from_secs(3_600), Moments::default());
         let (pool, gathering) = Pool::new(bus, &tempo, WINDOW);
-        tokio::spawn(gathering);
-        let confirmation = pool.hand_in(run("waits"), Haste::Patient).await;
-        pool.hurry();
-        tokio::time::timeout(Duration::from_secs(60), confirmation).await.expect("long before its time").unwrap();
+        tokio::join!(gathering, async {
+            let confirmation = pool.hand_in(run("waits"), Haste::Patient).await;
+            pool.hurry();
+            tokio::time::timeout(Duration::from_secs(60), confirmation).await.expect("long before its time").unwrap();
+            drop(pool);
+        });
     }
 
     #[test]
