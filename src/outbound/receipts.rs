@@ -21,7 +21,7 @@ const ENOUGH: usize = 256;
 
 /// What came of a delivery.
 pub(super) struct Done {
-    /// To be acknowledged, once what follows is confirmed.
+    /// To be acknowledged, once its receipt is confirmed.
     pub(super) token: Token,
     /// What its link is to hear.
     pub(super) receipt: Option<Receipt>,
