@@ -198,6 +198,10 @@ pub struct PresenceConfig {
     pub settle: Duration,
     /// Mere activity is told not more often than this; also how long an activity counts as "currently".
     pub activity_granularity: Duration,
+    /// A change of a user of whom peers were told within this time is a repeat; 0: none is.
+    pub repeat_within: Duration,
+    /// So many entries a second may be spent on repeats at once; what is beyond that waits.
+    pub repeats: u32,
 }
 
 /// `clients.*`: sessions.

@@ -217,6 +217,8 @@ fn presence(r: &mut Reader<'_>) -> PresenceConfig {
         offline_after: r.duration("presence.offline_after", ("100ms", "24h")),
         settle: r.duration("presence.settle", ("0ms", "10m")),
         activity_granularity: r.duration("presence.activity_granularity", ("10ms", "1h")),
+        repeat_within: r.duration("presence.repeat_within", ("0ms", "1m")),
+        repeats: r.number("presence.repeats", 1..=1_000_000),
     }
 }
 

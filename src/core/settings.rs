@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Config, ListAccept};
-use crate::model::ServerName;
+use crate::model::{ServerName, Timestamp};
 
 /// The machines' constants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `batch.window`: for how long changes are gathered.
     pub window_ms: u64,
-    /// Of the local server's own: when its windows end.
+    /// Of the local server's own: shifts the moments at which its windows end, and at which what is withheld leaves.
     pub phase_ms: u64,
     /// `batch.max_entries`: a window closes at this many.
     pub max_entries: usize,
@@ -53,6 +53,10 @@ pub struct Settings {
     pub settle_ms: u64,
     /// `presence.activity_granularity`.
     pub granularity_ms: u64,
+    /// `presence.repeat_within`.
+    pub repeat_ms: u64,
+    /// What one entry takes of what a partition may spend on repeats, in microseconds, for `presence.repeats`.
+    pub repeat_cost_us: u64,
     /// `clients.linger`.
     pub linger_ms: u64,
 }
@@ -130,9 +134,23 @@ impl Settings {
         promise_ms.saturating_sub(mending).max(promise_ms / 2)
     }
 
+    /// [`Settings::phase_ms`] is less than this: of every length by which moments are apart, a multiple or far more.
+    const PHASES_MS: u64 = 3600 * 1000;
+
     /// See [`Settings::phase_ms`].
-    pub fn phase_of(server: &ServerName, window_ms: u64) -> u64 {
-        xxh3_64(server.as_str().as_bytes()) % window_ms.max(1)
+    pub fn phase_of(server: &ServerName) -> u64 {
+        xxh3_64(server.as_str().as_bytes()) % Self::PHASES_MS
+    }
+
+    /// No window ends sooner after it was opened, unless it is full.
+    pub(super) fn shortest_window_ms(&self) -> u64 {
+        self.window_ms - self.window_ms / 5
+    }
+
+    /// The last moment by `last` at which things that may wait leave together: there is one in each `step_ms`, at the same time for the
+    /// whole deployment, so that a run, a commit and the way to the sender are paid once for all of them. Deployments do not keep step.
+    pub(super) fn moment_by(&self, last: Timestamp, step_ms: u64) -> Timestamp {
+        last.minus(last.plus(self.phase_ms).0 % step_ms.max(1))
     }
 
     /// Who may see a user without the user's own word.
@@ -145,7 +163,7 @@ impl From<&Config> for Settings {
     fn from(config: &Config) -> Self {
         Self {
             window_ms: ms(config.batch.window),
-            phase_ms: Self::phase_of(&config.server_name, ms(config.batch.window)),
+            phase_ms: Self::phase_of(&config.server_name),
             max_entries: config.batch.max_entries,
             max_bytes: config.batch.max_bytes,
             hold_max_ms: ms(config.batch.hold_max),
@@ -165,6 +183,8 @@ impl From<&Config> for Settings {
             offline_after_ms: ms(config.presence.offline_after),
             settle_ms: ms(config.presence.settle),
             granularity_ms: ms(config.presence.activity_granularity),
+            repeat_ms: ms(config.presence.repeat_within),
+            repeat_cost_us: u64::from(config.partitions) * 1_000_000 / u64::from(config.presence.repeats),
             linger_ms: ms(config.clients.linger),
         }
     }

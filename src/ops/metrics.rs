@@ -121,6 +121,11 @@ pub const METRICS: &[Metric] = &[
         "What a fixed bound left no room for: entries of a list (list), users of whom one peer is told (served), or whom one of its \
          transactions asks for (polls)",
     ),
+    counter(
+        "rollcall_changes_withheld_total",
+        "",
+        "Changes that peers are told of later: their users change again and again",
+    ),
     counter("rollcall_updates_sent_total", "", "Messages with updates that workers sent to edges"),
     counter("rollcall_updates_received_total", "", "Messages with updates that this edge took"),
     counter(

@@ -14,7 +14,7 @@ pub(super) struct Domain {
 
 impl Domain {
     pub(super) fn new(name: ServerName, settings: &Settings) -> Self {
-        let settings = Settings { phase_ms: Settings::phase_of(&name, settings.window_ms), ..settings.clone() };
+        let settings = Settings { phase_ms: Settings::phase_of(&name), ..settings.clone() };
         Self { machines: Machines::new(name.clone(), settings, 1), name, next_hold: 0, sent: Vec::new() }
     }
 

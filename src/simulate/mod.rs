@@ -61,12 +61,13 @@ impl Scenario {
         }
     }
 
-    /// The machines' constants: the defaults but for the window.
+    /// The machines' constants: the defaults but for the window, and that every change counts, as in the models.
     fn settings(&self) -> Settings {
         let config = Config::from_toml("data_dir = \"/nowhere\"").expect("the defaults are valid");
         let mut settings = Settings::from(&config);
         settings.window_ms = self.window_ms;
         settings.hold_max_ms = settings.hold_max_ms.max(self.window_ms);
+        settings.repeat_ms = 0;
         settings
     }
 }

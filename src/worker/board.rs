@@ -37,6 +37,8 @@ impl Board {
         let before = before.map(|before| before.totals).unwrap_or_default();
         count_jobs(before.jobs, standing.totals.jobs);
         count_passed_over(before.passed_over, standing.totals.passed_over);
+        let withheld = standing.totals.withheld.saturating_sub(before.withheld);
+        counter!("rollcall_changes_withheld_total").increment(withheld);
         measure(&standings);
     }
 

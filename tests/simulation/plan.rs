@@ -17,6 +17,8 @@ pub const WINDOW_MS: u64 = 1_000;
 pub const HOLD_MAX_MS: u64 = 2_000;
 pub const LINGER_MS: u64 = 3_000;
 pub const OFFLINE_AFTER_MS: u64 = 6_000;
+/// For so long what changes again may be withheld.
+pub const REPEAT_MS: u64 = 4_000;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -185,6 +187,8 @@ presence.idle_after = "10s"
 presence.offline_after = "{OFFLINE_AFTER_MS}ms"
 presence.settle = "1s"
 presence.activity_granularity = "10s"
+presence.repeat_within = "{REPEAT_MS}ms"
+presence.repeats = 1
 clients.window = "500ms"
 clients.linger = "{LINGER_MS}ms"
 worker.lease = "6s"

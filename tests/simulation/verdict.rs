@@ -16,7 +16,7 @@ use super::broker::Message;
 use super::host::Host;
 use super::net::Site;
 use super::people::{People, Person};
-use super::plan::WINDOW_MS;
+use super::plan::{REPEAT_MS, WINDOW_MS};
 use super::sim::Sim;
 use super::storm::POISON;
 use super::truth::Sees;
@@ -122,7 +122,8 @@ impl Verdict<'_> {
             return self.sim().blame(format!("{} was never accepted by {of}", person.id));
         }
         // What time changes just now is on its way.
-        if self.sim().elapsed() < changed + 3 * WINDOW_MS {
+        let withheld = if of.belongs_to(&person.id.server()) { 0 } else { REPEAT_MS };
+        if self.sim().elapsed() < changed + withheld + 3 * WINDOW_MS {
             return;
         }
         if !looks_like(known, &told) {

@@ -20,6 +20,5 @@ advance 20s
     nobody
 @alice:b allows @john:a
 advance 20s
-    54.0s b → a: accept @john:a by @alice:b
-    62.0s b → a: reminder (mine 0, yours 0)
-    66.4s a → b: answer
+    51.0s b → a: accept @john:a by @alice:b; reminder (mine 0, yours 0)
+    55.4s a → b: answer

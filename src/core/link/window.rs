@@ -145,8 +145,7 @@ impl Window {
 /// deployment end that end then. So what a run, a commit and the way to the sender cost is paid once for all of them, and deployments do
 /// not keep step.
 pub(super) fn end_of(opened: Timestamp, settings: &Settings) -> Timestamp {
-    let (last, step) = (opened.plus(settings.window_ms), (settings.window_ms / 5).max(1));
-    last.minus(last.plus(settings.phase_ms).0 % step)
+    settings.moment_by(opened.plus(settings.window_ms), settings.window_ms / 5)
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ pub struct Machines {
     dirty_links: Vec<u32>,
     chores: Chores,
     passed_over: PassedOver,
+    allowance: user::Allowance,
     day: Day,
 }
 
@@ -135,6 +136,7 @@ impl Machines {
             dirty_links: Vec::new(),
             chores: Chores::new(epoch),
             passed_over: PassedOver::default(),
+            allowance: user::Allowance::default(),
             day: Day::default(),
         }
     }
@@ -146,6 +148,9 @@ impl Machines {
 
     fn expire_users(&mut self, now: Timestamp) {
         for _ in 0..Settings::MAX_EXPIRIES {
+            if self.pending_outputs() >= Settings::MAX_OUTPUTS {
+                return;
+            }
             let Some(number) = self.expiries.pop_due(self.users_horizon) else { return };
             self.with_user(number, now, now, None, |me, user, turn| {
                 user.armed = Armed::default();
@@ -274,10 +279,13 @@ impl Machines {
     /// A clock that stepped back leaves hints for a future that is far away again: everybody is looked at.
     fn trust_clock(&mut self, now: Timestamp) {
         if now.plus(CLOCK_STEP_MS) < self.clock {
+            self.users_horizon = self.users_horizon.min(now);
+            self.peers_horizon = self.peers_horizon.min(now);
             self.expiries = Deadlines::default();
             self.windows = Deadlines::default();
             self.watchdogs = Deadlines::default();
             self.pushes = Deadlines::default();
+            self.allowance.forget_clock();
             self.users.iter_mut().for_each(|(_, member)| member.user.disarm(now, &self.settings));
             for (_, link) in self.links.iter_mut() {
                 (link.armed, link.armed_watchdog) = (Armed::default(), Armed::default());
@@ -309,6 +317,7 @@ impl Machines {
             trace,
             repairs: self.chores.repairs(),
             passed_over: &mut self.passed_over,
+            allowance: &mut self.allowance,
         };
         handle(id, user, &mut turn);
         let expiry = user.poll_timeout(self.users_horizon, &self.settings);

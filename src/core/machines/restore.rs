@@ -53,6 +53,7 @@ impl Machines {
         let horizon = self.users_horizon;
         for number in self.users.numbers(|_| true) {
             self.with_user(number, now, now, None, |me, user, turn| {
+                user.trust_clock(now, turn.settings);
                 user.review(me, turn);
                 user.ask_anew(me, now, horizon);
             });

@@ -32,6 +32,8 @@ pub struct Totals {
     pub jobs: JobTotals,
     /// What a bound left no room for.
     pub passed_over: PassedOver,
+    /// Changes that peers are told of later, because their users change again and again, since the partition has had this owner.
+    pub withheld: u64,
     /// The last day by hour, in no order.
     pub hours: [Hour; 24],
 }
@@ -48,6 +50,7 @@ impl Machines {
             remotes: self.links.iter().map(|(_, link)| link.remotes()).sum(),
             jobs: self.chores.totals(),
             passed_over: self.passed_over,
+            withheld: self.allowance.withheld(),
             hours: self.day.hours(),
         }
     }

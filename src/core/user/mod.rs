@@ -9,12 +9,14 @@ mod audit;
 mod list;
 mod permission;
 mod relations;
+mod repeats;
 mod sessions;
 mod updates;
 mod watchers;
 mod watching;
 
 pub use self::relations::Relations;
+pub(super) use self::repeats::Allowance;
 use self::updates::Updates;
 use self::watchers::Observers;
 use serde::{Deserialize, Serialize};
@@ -25,7 +27,7 @@ use super::device::{Device, supersedes};
 use super::effect::Output;
 use super::settings::Settings;
 use super::signal::{Addressed, LinkSignal, MessageEdit, Multicast, Stamp, UserSignal};
-use crate::model::{DeviceId, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
+use crate::model::{DeviceId, MaybeTime, Presence, Serial, ServerName, Status, Timestamp, TraceId, UserId};
 
 /// What a machine needs to know to handle one signal.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Turn<'a> {
     pub repairs: &'a mut u64,
     /// What a bound left no room for.
     pub passed_over: &'a mut PassedOver,
+    /// What peers may be told again.
+    pub(super) allowance: &'a mut Allowance,
 }
 
 impl Turn<'_> {
@@ -81,6 +85,8 @@ pub struct User {
     observers: Option<Box<Observers>>,
     /// What clients of this user are to know of others.
     pub(super) updates: Option<Box<Updates>>,
+    /// When peers were told of a change last, by the horizon.
+    told_at: MaybeTime,
     pub(super) armed: Armed,
     pub(super) dirty: Dirty,
 }
@@ -108,8 +114,10 @@ pub struct UserState {
     watching: bool,
     linger_until: Option<Timestamp>,
     settle_until: Option<Timestamp>,
-    /// What watchers were told last, and readers read.
+    /// What local watchers were told last, and readers read; peers, too, unless it is withheld.
     told: Status,
+    /// When peers are told what they were not told yet.
+    withheld_until: MaybeTime,
 }
 
 /// A device that cares about the presence list, for as long as its lease runs: one for each edge that it is at.
@@ -189,6 +197,7 @@ impl User {
     /// Looks at the facts again: the horizon has moved.
     pub fn handle_timeout(&mut self, me: &UserId, turn: &mut Turn<'_>) {
         self.tell_changes(me, turn, Cause::Inferred);
+        self.tell_withheld(me, turn);
         self.update_watching(me, turn);
     }
 
@@ -196,7 +205,8 @@ impl User {
     pub fn poll_timeout(&self, horizon: Timestamp, settings: &Settings) -> Option<Timestamp> {
         let devices = self.state.devices.iter().filter_map(|(_, device)| device.next_change(horizon, settings));
         let sessions = self.state.sessions.iter().map(|session| session.until).filter(|until| *until > horizon);
-        let waits = [self.state.settle_until, self.state.linger_until].into_iter().flatten();
+        let waits = [self.state.settle_until, self.state.linger_until, self.state.withheld_until.get()];
+        let waits = waits.into_iter().flatten();
         devices.chain(sessions).chain(waits).min()
     }
 
@@ -239,6 +249,7 @@ impl User {
     /// The clock stepped back, and the timers that knew of this user are gone.
     pub(super) fn disarm(&mut self, now: Timestamp, settings: &Settings) {
         self.armed = Armed::default();
+        self.trust_clock(now, settings);
         if let Some(updates) = &mut self.updates {
             updates.armed = Armed::default();
             updates.trust_clock(now, settings);

@@ -129,13 +129,8 @@ impl User {
     }
 
     /// Tells everybody who is to be told. The one way in which changes leave.
-    pub(super) fn tell_all(&self, me: &UserId, turn: &mut Turn<'_>) {
-        let serial = turn.next_serial();
-        let told = self.relations.watchers.iter().filter(|(_, watcher)| watcher.told);
-        let peers: Vec<ServerName> = told.map(|(peer, _)| peer.clone()).collect();
-        if !peers.is_empty() {
-            turn.tell_links(peers, self.change(me, true, serial));
-        }
+    pub(super) fn tell_all(&mut self, me: &UserId, turn: &mut Turn<'_>) {
+        self.tell_peers(me, turn);
         for (observer, _) in self.observers.iter().flat_map(|observers| &observers.on) {
             if self.relations.may_see(observer, turn.settings.rules()) {
                 tell_observer(me, observer.clone(), self.state.told.clone(), turn.now, turn);
@@ -159,7 +154,7 @@ impl User {
         turn.tell_link(peer.clone(), self.change(me, promise, serial));
     }
 
-    fn change(&self, me: &UserId, promise: bool, serial: Serial) -> LinkSignal {
+    pub(super) fn change(&self, me: &UserId, promise: bool, serial: Serial) -> LinkSignal {
         LinkSignal::Change { user: me.clone(), status: self.state.told.clone(), serial, promise }
     }
 

@@ -87,6 +87,10 @@ impl User {
         self.state.watching = watching;
         self.updates.take_if(|_| !watching);
         self.dirty.state = true;
+        if watching {
+            // W1: the peers' users are asked for in one message with the present status.
+            self.tell_withheld_now(me, turn);
+        }
         self.watch_list(me, watching, turn);
     }
 }

@@ -3,8 +3,10 @@ take gzip, as itself does, and to peers that do not."""
 
 import argparse
 import asyncio
+import itertools
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,12 @@ from meter import Meter
 from peers import Peer
 
 _SEED = 1
+# What each change sets, with a number that no other has: the run's, then the change's.
+_MESSAGE = "message "
+_A_RUN = 100_000
+_runs = itertools.count(1)
+# Seconds between two words of a peer's.
+_TALK_EVERY = 20.0
 
 
 @dataclass
@@ -25,6 +33,8 @@ class Cost:
     transactions: int
     bytes: int
     seconds: dict[str, float]
+    # How long each change took until all peers were told of it, or of a newer one of the same user; in order.
+    waits: list[float]
 
     @property
     def cpu(self) -> float:
@@ -36,8 +46,13 @@ class Cost:
         cpu = ", ".join(f"{name} {seconds:.2f}" for name, seconds in self.seconds.items())
         return (
             f"{what:<22} {self.transactions:>7} transactions {self.bytes:>10} bytes"
-            f" {self.transactions / per:>8.4f} and {self.bytes / per:>7.1f} a change; CPU s: {cpu}"
+            f" {self.transactions / per:>8.4f} and {self.bytes / per:>7.1f} a change; CPU s: {cpu};"
+            f" half of the changes known after {self._wait(0.5):.1f} s, nine tenths after {self._wait(0.9):.1f}, all after"
+            f" {self.waits[-1]:.1f}"
         )
+
+    def _wait(self, part: float) -> float:
+        return self.waits[int(len(self.waits) * part)]
 
 
 def options(parser: argparse.ArgumentParser):
@@ -68,7 +83,8 @@ async def _compare(bed, given, peers, ours, theirs, room):
         f"\n{given.users} users, {given.rate:.0f} changes/s for {given.seconds:.0f} s, {len(peers)} peer(s)", flush=True
     )
     await _joined(bed, peers, room)
-    synapse = await _cost(given, peers, theirs, Meter(synapse=[bed.synapse.pid], postgres=[bed.postgres.pid]))
+    meter = Meter(synapse=[bed.synapse.pid], postgres=[bed.postgres.pid])
+    synapse = await _cost(bed, bed.synapse, given, peers, theirs, meter)
     print(synapse.line("Synapse"), flush=True)
     for takes_gzip in (True, False):
         for peer in peers:
@@ -78,7 +94,8 @@ async def _compare(bed, given, peers, ours, theirs, room):
 
 async def _compare_rollcall(bed, given, peers, ours, synapse: Cost):
     await _polled(bed, peers, ours)
-    rollcall = await _cost(given, peers, ours, Meter(rollcall=[bed.rollcall.pid], broker=[bed.broker.pid]))
+    meter = Meter(rollcall=[bed.rollcall.pid], broker=[bed.broker.pid])
+    rollcall = await _cost(bed, bed.rollcall, given, peers, ours, meter)
     print(rollcall.line(f"rollcall, {'gzip' if peers[0].takes_gzip else 'as it is'}"))
     print(
         f"fewer                  {synapse.transactions / rollcall.transactions:.1f} x transactions,"
@@ -112,28 +129,57 @@ async def _quiet(peers, seconds: float = 7.0):
         await asyncio.sleep(seconds)
 
 
-async def _cost(given, peers, putters, meter: Meter) -> Cost:
+async def _cost(bed, server, given, peers, putters, meter: Meter) -> Cost:
     for peer in peers:
         peer.forget()
-    newest = await _change(given, putters)
+    talking = asyncio.create_task(_talk(bed, server, peers))
+    newest, made = await _change(given, putters)
     await until(lambda: _all_shown(peers, newest), lambda: f"the end state: {_missing(peers, newest)}", 120, every=0.1)
     seconds = meter.seconds()
+    talking.cancel()
+    # Whatever ended it before raises here.
+    with suppress(asyncio.CancelledError):
+        await talking
     changes = round(given.rate * given.seconds)
-    return Cost(changes, sum(peer.transactions for peer in peers), sum(peer.bytes for peer in peers), seconds)
+    transactions, size = sum(peer.transactions for peer in peers), sum(peer.bytes for peer in peers)
+    return Cost(changes, transactions, size, seconds, _waits(peers, made))
 
 
-async def _change(given, putters) -> dict[str, str]:
-    """The same changes by the same clock, whoever takes them. Each user's last message."""
-    chance = random.Random(_SEED)
-    begun, newest, under_way = time.monotonic(), {}, []
+async def _talk(bed, server, peers):
+    """Each peer says something now and then, as servers do that are there: who is never heard of is reminded of everything (W5)."""
+    while True:
+        words = (bed.send(server, peer.voice, f"talk{time.time_ns()}", []) for peer in peers)
+        await asyncio.gather(*words)
+        await asyncio.sleep(_TALK_EVERY)
+
+
+async def _change(given, putters) -> tuple[dict[str, str], list[tuple[float, str, int]]]:
+    """The same changes by the same clock, whoever takes them. Each user's last message; when each was made, whose it is, its number."""
+    chance, first = random.Random(_SEED), next(_runs) * _A_RUN
+    begun, newest, made, under_way = time.monotonic(), {}, [], []
     for n in range(round(given.rate * given.seconds)):
         putter = chance.choice(putters)
-        presence, message = chance.choice(["online", "unavailable"]), f"message {n}"
+        presence, message = chance.choice(["online", "unavailable"]), f"{_MESSAGE}{first + n}"
         newest[putter.id] = message
         await asyncio.sleep(max(0.0, begun + n / given.rate - time.monotonic()))
+        made.append((time.monotonic(), putter.id, first + n))
         under_way.append(asyncio.create_task(putter.set(presence, message)))
     await asyncio.gather(*under_way)
-    return newest
+    return newest, made
+
+
+def _waits(peers, made: list[tuple[float, str, int]]) -> list[float]:
+    """See `Cost.waits`."""
+    known = [0.0] * len(made)
+    for peer in peers:
+        # By user, when it was told of which change: both grow.
+        told: dict[str, list[tuple[float, int]]] = {}
+        for at, user, message in peer.told:
+            if message and message.startswith(_MESSAGE):
+                told.setdefault(user, []).append((at, int(message.removeprefix(_MESSAGE))))
+        for n, (_, user, change) in enumerate(made):
+            known[n] = max(known[n], next(at for at, told_of in told[user] if told_of >= change))
+    return sorted(at - since for at, (since, *_) in zip(known, made, strict=True))
 
 
 def _all_shown(peers, newest: dict) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 from keys import Voice
 from wire import SEND, Listener, Seen, read_message, request_line
@@ -30,6 +31,8 @@ class Peer(Listener):
     def forget(self):
         """Counts from here. What it knows of users stays."""
         self.transactions = self.bytes = self.pushes = 0
+        # Which message of which user it was told, and when.
+        self.told: list[tuple[float, str, str | None]] = []
 
     async def serve(self, reader, writer):
         while True:
@@ -59,6 +62,8 @@ class Peer(Listener):
     def _count(self, seen: Seen):
         self.transactions += 1
         self.bytes += seen.bytes
+        now = time.monotonic()
         for push in seen.pushes():
             self.pushes += 1
             self.shown[push["user_id"]] = (push["presence"], push.get("status_msg"))
+            self.told.append((now, push["user_id"], push.get("status_msg")))

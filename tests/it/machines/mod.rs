@@ -12,6 +12,7 @@ mod permission;
 mod plain;
 mod promises;
 mod questions;
+mod repeats;
 mod replays;
 mod restarts;
 mod reviewed;

@@ -49,6 +49,8 @@ pub fn settings() -> Settings {
         offline_after_ms: 60_000,
         settle_ms: 5_000,
         granularity_ms: 60_000,
+        repeat_ms: 0,
+        repeat_cost_us: 0,
         linger_ms: 30_000,
     }
 }

@@ -1,0 +1,159 @@
+//! Who changes again and again is told of at once only for as long as that costs little (E4, W8).
+//!
+//! A change of a user of whom peers were told within `presence.repeat_within` is a repeat, unless it still finds what they are told in its
+//! window. A repeat costs one entry for each peer that hears of it, and all of them together may cost `presence.repeats` entries a second. What
+//! is beyond that is withheld, together with whatever the user changes meanwhile, until that time is over, or up to a quarter less: until a
+//! moment at which what is withheld of others leaves too. So what it costs to tell of users who cannot make up their minds is bounded,
+//! whatever they do, and first changes wait for nobody. Local users are told of everything.
+
+use super::{Turn, User};
+use crate::core::settings::Settings;
+use crate::model::{MaybeTime, ServerName, Timestamp, UserId};
+
+/// What may be spent on repeats of the users of one partition. Kept as the time up to which it is spent: what is earned needs no timer.
+#[derive(Debug, Default)]
+pub(in crate::core) struct Allowance {
+    /// Microseconds.
+    spent_until: u64,
+    withheld: u64,
+}
+
+impl Allowance {
+    /// Earned in so many ms, and no more is kept.
+    const KEPT_MS: u64 = 10_000;
+
+    /// What was spent by a clock that was ahead is not known.
+    pub(in crate::core) fn forget_clock(&mut self) {
+        self.spent_until = 0;
+    }
+
+    /// How many changes were withheld.
+    pub(in crate::core) fn withheld(&self) -> u64 {
+        self.withheld
+    }
+
+    /// Spends so many entries, if that is there. What costs more than is ever kept is had for all of it, and paid off afterwards.
+    fn spend(&mut self, entries: usize, now: Timestamp, settings: &Settings) -> bool {
+        let us = |at: Timestamp| at.0.saturating_mul(1_000);
+        let all_kept = us(now.minus(Self::KEPT_MS));
+        let cost = settings.repeat_cost_us.saturating_mul(entries as u64);
+        let spent_until = self.spent_until.max(all_kept).saturating_add(cost);
+        if spent_until > us(now) && self.spent_until > all_kept {
+            return false;
+        }
+        self.spent_until = spent_until;
+        true
+    }
+}
+
+impl User {
+    /// Tells the peers that are to be told of a change, now or later.
+    pub(super) fn tell_peers(&mut self, me: &UserId, turn: &mut Turn<'_>) {
+        let peers = self.told_peers();
+        let Some(due) = self.repeat_due(turn.settings).filter(|due| turn.horizon < *due && !peers.is_empty()) else {
+            return self.tell_these_peers(me, peers, turn);
+        };
+        if self.joins_what_is_told(turn) {
+            // The entry is the same: no more is told than would be, and no less soon.
+            let told_at = self.told_at;
+            self.tell_these_peers(me, peers, turn);
+            self.told_at = told_at;
+        } else if turn.allowance.spend(peers.len(), turn.now, turn.settings) {
+            self.tell_these_peers(me, peers, turn);
+        } else {
+            turn.allowance.withheld += 1;
+            self.withhold(due.into());
+        }
+    }
+
+    /// What was withheld for long enough leaves.
+    pub(super) fn tell_withheld(&mut self, me: &UserId, turn: &mut Turn<'_>) {
+        if self.state.withheld_until.get().is_some_and(|until| until <= turn.horizon) {
+            self.tell_withheld_now(me, turn);
+        }
+    }
+
+    /// What is withheld leaves, with something that leaves anyway.
+    pub(super) fn tell_withheld_now(&mut self, me: &UserId, turn: &mut Turn<'_>) {
+        if self.state.withheld_until.is_some() {
+            self.tell_these_peers(me, self.told_peers(), turn);
+        }
+    }
+
+    /// Times in the future are as far ahead as they can have been meant, or are now: a stepped clock freezes nobody.
+    pub(in crate::core) fn trust_clock(&mut self, now: Timestamp, settings: &Settings) {
+        let latest = now.plus(settings.repeat_ms);
+        if self.state.withheld_until.get().is_some_and(|until| until > latest) {
+            self.withhold(latest.into());
+        }
+        self.told_at = self.told_at.get().map(|at| at.min(now)).into();
+    }
+
+    fn tell_these_peers(&mut self, me: &UserId, peers: Vec<ServerName>, turn: &mut Turn<'_>) {
+        self.withhold(MaybeTime::NONE);
+        if !peers.is_empty() {
+            self.told_at = turn.horizon.into();
+            let serial = turn.next_serial();
+            turn.tell_links(peers, self.change(me, true, serial));
+        }
+    }
+
+    fn withhold(&mut self, until: MaybeTime) {
+        self.dirty.state |= self.state.withheld_until != until;
+        self.state.withheld_until = until;
+    }
+
+    /// Whether what peers were told last is still in the window that it opened, if it did.
+    fn joins_what_is_told(&self, turn: &Turn<'_>) -> bool {
+        let told_at = self.told_at.get();
+        told_at.is_some_and(|at| turn.horizon < at.plus(turn.settings.shortest_window_ms()))
+    }
+
+    /// Up to when a change is a repeat.
+    fn repeat_due(&self, settings: &Settings) -> Option<Timestamp> {
+        let last = self.told_at.get()?.plus(settings.repeat_ms);
+        Some(settings.moment_by(last, settings.repeat_ms / 4))
+    }
+
+    fn told_peers(&self) -> Vec<ServerName> {
+        let told = self.relations.watchers.iter().filter(|(_, watcher)| watcher.told);
+        told.map(|(peer, _)| peer.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const NOW: Timestamp = Timestamp(1_795_400_000_000);
+
+    /// Of two entries a second.
+    fn settings() -> Settings {
+        let text = "data_dir = \"/nowhere\"\npartitions = 5\npresence.repeats = 10";
+        Settings::from(&Config::from_toml(text).unwrap())
+    }
+
+    #[test]
+    fn ten_seconds_worth_is_kept_and_no_more() {
+        let (settings, mut allowance) = (settings(), Allowance::default());
+        for at in [NOW, NOW.plus(3_600_000)] {
+            let spent = (0..1_000).take_while(|_| allowance.spend(1, at, &settings)).count();
+            assert_eq!(spent, 20);
+        }
+        let later = NOW.plus(3_600_000);
+        assert!(!allowance.spend(1, later.plus(499), &settings));
+        assert!(allowance.spend(1, later.plus(500), &settings));
+    }
+
+    #[test]
+    fn what_costs_more_than_is_kept_is_had_for_all_of_it_and_paid_off() {
+        let (settings, mut allowance) = (settings(), Allowance::default());
+        assert!(allowance.spend(1, NOW, &settings));
+        assert!(!allowance.spend(40, NOW, &settings), "something was spent");
+        let later = NOW.plus(500);
+        assert!(allowance.spend(40, later, &settings), "twenty seconds' worth");
+        assert!(!allowance.spend(1, later.plus(10_499), &settings));
+        assert!(allowance.spend(1, later.plus(10_500), &settings));
+    }
+}
