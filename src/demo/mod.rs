@@ -177,7 +177,8 @@ async fn loopback() -> Result<TcpListener> {
     TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")
 }
 
-/// The configuration of one server, whose peer is reached through `hop`.
+/// The configuration of one server, whose peer is reached through `hop`. Nothing is withheld: the crowds change all the time, and their
+/// last words are looked for as soon as they have left.
 fn configure(folder: &TempDir, which: usize, hop: SocketAddr, options: &Options) -> Result<Config> {
     let (name, peer) = (NAMES[which], NAMES[1 - which]);
     let data = folder.path().join(name);
@@ -192,6 +193,7 @@ federation.resolve = {{ "{peer}" = "http://{hop}" }}
 batch.window = {window:?}
 batch.hold_max = "10m"
 list.accept = "everyone"
+presence.repeat_within = "0ms"
 "#,
         window = options.window,
     );

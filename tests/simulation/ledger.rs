@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use rollcall::core::signal::Outcome;
 use rollcall::model::{Presence, Serial, Status, Timestamp, UserId};
 
-use super::plan::Plan;
+use super::plan::{Plan, REPEAT_MS, WINDOW_MS};
 use super::sessions::Sessions;
 use super::truth::{Truth, token};
 
@@ -69,11 +69,24 @@ pub struct Sent {
 pub struct Told {
     pub status: Status,
     /// Since when, ms.
-    pub since: u64,
+    since: u64,
+    /// Since when peers are not told, ms.
+    withheld: Option<u64>,
+    /// When they were told what had been withheld, ms.
+    let_go: u64,
     /// The order in which it said its messages.
     order: HashMap<usize, usize>,
     /// What it said before it was restored from a backup: others may know that, in no order.
     before: BTreeSet<usize>,
+}
+
+impl Told {
+    /// Whether what was said last may still be on its way to those who are to be told: at peers, or here.
+    pub fn is_on_its_way(&self, now: u64, to_peers: bool) -> bool {
+        let lately = |at: u64| now < at + 3 * WINDOW_MS;
+        let withheld = self.withheld.is_some_and(|since| lately(since + REPEAT_MS));
+        lately(self.since) || to_peers && (withheld || lately(self.let_go))
+    }
 }
 
 impl Ledger {
@@ -136,6 +149,7 @@ impl Ledger {
             let told = self.told.entry(user).or_default();
             told.before.extend(told.order.drain().map(|(token, _)| token));
             (told.status, told.since) = (status, now);
+            told.withheld = None;
         }
     }
 
@@ -275,14 +289,19 @@ impl Ledger {
         order.entry(token).or_insert(next);
     }
 
-    /// A user's machine committed what it says; whether a steady user went offline by that.
-    pub fn tells(&mut self, user: &UserId, status: Status, now: u64) -> bool {
+    /// A user's machine committed what it says, and whether peers are told later; whether a steady user went offline by that.
+    pub fn tells(&mut self, user: &UserId, status: Status, is_withheld: bool, now: u64) -> bool {
         self.says(user, &status);
         let told = self.told.entry(user.clone()).or_default();
         let was_there = told.status.presence > Presence::Offline;
         let left = was_there && status.presence == Presence::Offline;
         if told.status != status {
             (told.status, told.since) = (status, now);
+        }
+        if !is_withheld && told.withheld.take().is_some() {
+            told.let_go = now;
+        } else if is_withheld {
+            told.withheld.get_or_insert(now);
         }
         left && self.steady.contains(user)
     }

@@ -122,7 +122,7 @@ impl People {
         let message = truth::message(ledger.truth.new_token(&person.id, now));
         let status_msg = Some(message.as_str().into());
         let status = Status { presence: Presence::parse(presence).unwrap(), status_msg, ..Status::default() };
-        ledger.tells(&person.id, status, now);
+        ledger.tells(&person.id, status, false, now);
         drop(ledger);
         let to = self.net.hosts().map(|host| host.index);
         plain.set(&person.id, presence, &message, to);

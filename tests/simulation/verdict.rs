@@ -16,7 +16,6 @@ use super::broker::Message;
 use super::host::Host;
 use super::net::Site;
 use super::people::{People, Person};
-use super::plan::{REPEAT_MS, WINDOW_MS};
 use super::sim::Sim;
 use super::storm::POISON;
 use super::truth::Sees;
@@ -115,15 +114,15 @@ impl Verdict<'_> {
     fn shows(&self, person: &Person, of: &UserId, accepted: bool, known: &Status) {
         let ledger = self.sim().ledger();
         let told = ledger.told.get(of).map(|told| told.status.clone()).unwrap_or_default();
-        let changed = ledger.told.get(of).map_or(0, |told| told.since);
+        let to_peers = !of.belongs_to(&person.id.server());
+        let is_moving = ledger.told.get(of).is_some_and(|told| told.is_on_its_way(self.sim().elapsed(), to_peers));
         let update = ledger.shown.get(&(person.id.clone(), of.clone())).cloned();
         drop(ledger);
         if !accepted {
             return self.sim().blame(format!("{} was never accepted by {of}", person.id));
         }
         // What time changes just now is on its way.
-        let withheld = if of.belongs_to(&person.id.server()) { 0 } else { REPEAT_MS };
-        if self.sim().elapsed() < changed + withheld + 3 * WINDOW_MS {
+        if is_moving {
             return;
         }
         if !looks_like(known, &told) {

@@ -126,7 +126,7 @@ fn row_committed(sim: &Sim, server: usize, row: &RowChange) {
         RowKind::User => {
             let state: UserState = decode(value).expect("a user's row");
             let user = UserId::parse(&row.key.key).expect("a user's key");
-            let left = sim.ledger().tells(&user, state.status().clone(), sim.elapsed());
+            let left = sim.ledger().tells(&user, state.status().clone(), state.is_withheld(), sim.elapsed());
             let ledger = sim.ledger();
             // Whoever was restored from a backup must hear it first.
             let hears = sim.elapsed().checked_sub(RESTORED_MS).is_none_or(|since| ledger.remembers(server, since));

@@ -136,6 +136,11 @@ impl UserState {
         &self.told
     }
 
+    /// Whether peers are told of it later.
+    pub fn is_withheld(&self) -> bool {
+        self.withheld_until.is_some()
+    }
+
     /// Whether whom the user lists is watched for the user: for as long as there is a session, and `clients.linger` longer.
     pub fn is_watching(&self) -> bool {
         self.watching
