@@ -134,7 +134,7 @@ impl Settings {
         promise_ms.saturating_sub(mending).max(promise_ms / 2)
     }
 
-    /// [`Settings::phase_ms`] is less than this: of every length by which moments are apart, a multiple or far more.
+    /// [`Settings::phase_ms`] is less than this: so much longer than moments are ever apart that phases are even.
     const PHASES_MS: u64 = 3600 * 1000;
 
     /// See [`Settings::phase_ms`].

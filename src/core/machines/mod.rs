@@ -140,8 +140,10 @@ impl Machines {
     }
 
     fn expire_users(&mut self, now: Timestamp) {
+        // However much waits already: a run that leaves much must not put expiry off for ever.
+        let before = self.pending_outputs();
         for _ in 0..Settings::MAX_EXPIRIES {
-            if self.pending_outputs() >= Settings::MAX_OUTPUTS {
+            if self.pending_outputs() - before >= Settings::MAX_OUTPUTS {
                 return;
             }
             let Some(number) = self.expiries.pop_due(self.users_horizon) else { return };

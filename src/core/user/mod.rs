@@ -85,7 +85,7 @@ pub struct User {
     observers: Option<Box<Observers>>,
     /// What clients of this user are to know of others.
     pub(super) updates: Option<Box<Updates>>,
-    /// When peers were told of a change last, by the horizon.
+    /// When peers were told of a change last, but for changes that joined it; by the clock.
     told_at: MaybeTime,
     pub(super) armed: Armed,
     pub(super) dirty: Dirty,

@@ -1,7 +1,7 @@
 //! Who changes again and again is told of at once only for as long as that costs little (E4, W8).
 //!
 //! A change of a user of whom peers were told within `presence.repeat_within` is a repeat, unless it still finds what they are told in its
-//! window. A repeat costs one entry for each peer that hears of it, and all of them together may cost `presence.repeats` entries a second. What
+//! window. A repeat costs one entry for each peer that is to hear of it, and all of them together may cost `presence.repeats` entries a second. What
 //! is beyond that is withheld, together with whatever the user changes meanwhile, until that time is over, or up to a quarter less: until a
 //! moment at which what is withheld of others leaves too. So what it costs to tell of users who cannot make up their minds is bounded,
 //! whatever they do, and first changes wait for nobody. Local users are told of everything.
@@ -49,24 +49,21 @@ impl Allowance {
 impl User {
     /// Tells the peers that are to be told of a change, now or later.
     pub(super) fn tell_peers(&mut self, me: &UserId, turn: &mut Turn<'_>) {
-        let peers = self.told_peers();
-        let Some(due) = self.repeat_due(turn.settings).filter(|due| turn.horizon < *due && !peers.is_empty()) else {
-            return self.tell_these_peers(me, peers, turn);
-        };
-        if self.joins_what_is_told(turn) {
-            // The entry is the same: no more is told than would be, and no less soon.
-            let told_at = self.told_at;
-            self.tell_these_peers(me, peers, turn);
-            self.told_at = told_at;
-        } else if turn.allowance.spend(peers.len(), turn.now, turn.settings) {
-            self.tell_these_peers(me, peers, turn);
+        let settings = turn.settings;
+        let is_repeat = self.repeat_due(settings).filter(|due| turn.now < *due && self.told_peers().next().is_some());
+        let Some(due) = is_repeat else { return self.tell_these_peers(me, turn) };
+        if self.told_at.get().is_some_and(|at| turn.now < at.plus(settings.shortest_window_ms())) {
+            // The one before still waits in the window that it opened, if it did: the entry is the same, and costs nothing more.
+            self.say_to_peers(me, turn);
+        } else if turn.allowance.spend(self.told_peers().count(), turn.now, settings) {
+            self.tell_these_peers(me, turn);
         } else {
             turn.allowance.withheld += 1;
             self.withhold(due.into());
         }
     }
 
-    /// What was withheld for long enough leaves.
+    /// What was withheld for long enough leaves. By the horizon: what lies in the queue yet may be newer.
     pub(super) fn tell_withheld(&mut self, me: &UserId, turn: &mut Turn<'_>) {
         if self.state.withheld_until.get().is_some_and(|until| until <= turn.horizon) {
             self.tell_withheld_now(me, turn);
@@ -76,7 +73,7 @@ impl User {
     /// What is withheld leaves, with something that leaves anyway.
     pub(super) fn tell_withheld_now(&mut self, me: &UserId, turn: &mut Turn<'_>) {
         if self.state.withheld_until.is_some() {
-            self.tell_these_peers(me, self.told_peers(), turn);
+            self.tell_these_peers(me, turn);
         }
     }
 
@@ -89,13 +86,22 @@ impl User {
         self.told_at = self.told_at.get().map(|at| at.min(now)).into();
     }
 
-    fn tell_these_peers(&mut self, me: &UserId, peers: Vec<ServerName>, turn: &mut Turn<'_>) {
+    fn tell_these_peers(&mut self, me: &UserId, turn: &mut Turn<'_>) {
+        if self.say_to_peers(me, turn) {
+            self.told_at = turn.now.into();
+        }
+    }
+
+    /// Whether there are any.
+    fn say_to_peers(&mut self, me: &UserId, turn: &mut Turn<'_>) -> bool {
         self.withhold(MaybeTime::NONE);
-        if !peers.is_empty() {
-            self.told_at = turn.horizon.into();
+        let peers: Vec<ServerName> = self.told_peers().cloned().collect();
+        let any = !peers.is_empty();
+        if any {
             let serial = turn.next_serial();
             turn.tell_links(peers, self.change(me, true, serial));
         }
+        any
     }
 
     fn withhold(&mut self, until: MaybeTime) {
@@ -103,21 +109,14 @@ impl User {
         self.state.withheld_until = until;
     }
 
-    /// Whether what peers were told last is still in the window that it opened, if it did.
-    fn joins_what_is_told(&self, turn: &Turn<'_>) -> bool {
-        let told_at = self.told_at.get();
-        told_at.is_some_and(|at| turn.horizon < at.plus(turn.settings.shortest_window_ms()))
-    }
-
-    /// Up to when a change is a repeat.
+    /// Up to when a change is a repeat, by the clock.
     fn repeat_due(&self, settings: &Settings) -> Option<Timestamp> {
         let last = self.told_at.get()?.plus(settings.repeat_ms);
         Some(settings.moment_by(last, settings.repeat_ms / 4))
     }
 
-    fn told_peers(&self) -> Vec<ServerName> {
-        let told = self.relations.watchers.iter().filter(|(_, watcher)| watcher.told);
-        told.map(|(peer, _)| peer.clone()).collect()
+    fn told_peers(&self) -> impl Iterator<Item = &ServerName> {
+        self.relations.watchers.iter().filter(|(_, watcher)| watcher.told).map(|(peer, _)| peer)
     }
 }
 
