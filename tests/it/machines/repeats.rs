@@ -201,3 +201,36 @@ fn a_change_costs_what_all_who_hear_of_it_cost() {
     let last = std::iter::from_fn(|| a.sent()).map(|(_, body)| pushes(&body)[0]["status_msg"].clone());
     assert_eq!(last.collect::<Vec<_>>(), ["message 3"; 20]);
 }
+
+/// What a deployment lets go at one moment leaves in commits of a bounded size, one after the other.
+#[test]
+fn what_leaves_at_one_moment_is_cut_into_runs() {
+    let users: Vec<String> = (0..1_500).map(|n| format!("@user{n}:a.example")).collect();
+    let peers: Vec<String> = (0..20).map(|n| format!("p{n}.example")).collect();
+    let mut a = Server::with("a.example", repeated());
+    let mut now = START;
+    a.tick(now);
+    for peer in &peers {
+        a.foreign(now, peer, &json!([{"edu_type": "m.presence", "content": {"push": [], "poll": users}}]));
+    }
+    // The second finds what is kept of the allowance gone.
+    for text in ["first", "withheld"] {
+        now = now.plus(6_000);
+        for name in &users {
+            a.set(now, name, Presence::Online, Some(text));
+        }
+    }
+    let all = users.len() as u64 - 1;
+    assert_eq!(a.machines.totals().withheld, all);
+    now = now.plus(MINUTE_MS);
+    a.machines.handle_users_beat(now, now);
+    let mut left = Vec::new();
+    while a.machines.poll_timeout().is_some_and(|due| due <= now) {
+        a.machines.handle_timeout(now);
+        left.push(a.machines.pending_outputs());
+        drop(a.machines.take_effects());
+    }
+    assert!(left.iter().all(|left| *left < Settings::MAX_OUTPUTS + peers.len()), "{left:?}");
+    let told: usize = left.iter().sum();
+    assert!(left.len() > 1 && told >= all as usize * peers.len(), "{left:?}");
+}
