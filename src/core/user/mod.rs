@@ -117,6 +117,7 @@ pub struct UserState {
     /// What local watchers were told last, and readers read; peers, too, unless it is withheld.
     told: Status,
     /// When peers are told what they were not told yet.
+    #[serde(deserialize_with = "repeats::none_in_older_rows")]
     withheld_until: MaybeTime,
 }
 

@@ -6,6 +6,8 @@
 //! moment at which what is withheld of others leaves too. So what it costs to tell of users who cannot make up their minds is bounded,
 //! whatever they do, and first changes wait for nobody. Local users are told of everything.
 
+use serde::{Deserialize, Deserializer};
+
 use super::{Turn, User};
 use crate::core::settings::Settings;
 use crate::model::{MaybeTime, ServerName, Timestamp, UserId};
@@ -120,12 +122,29 @@ impl User {
     }
 }
 
+/// A row that was written before anything could be withheld ends where that would stand.
+pub(super) fn none_in_older_rows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MaybeTime, D::Error> {
+    Ok(MaybeTime::deserialize(deserializer).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::UserState;
     use super::*;
     use crate::config::Config;
+    use crate::wire::envelope::{decode, encode};
 
     const NOW: Timestamp = Timestamp(1_795_400_000_000);
+
+    #[test]
+    fn a_row_of_before_withholds_nothing() {
+        let mut state = UserState { watching: true, ..UserState::default() };
+        let row = encode(&state);
+        assert_eq!(decode::<UserState>(&row[..row.len() - 1]).unwrap(), state);
+        assert!(decode::<UserState>(&row[..row.len() - 2]).is_err(), "nothing else may be missing");
+        state.withheld_until = NOW.into();
+        assert_eq!(decode::<UserState>(&encode(&state)).unwrap(), state);
+    }
 
     /// Of two entries a second.
     fn settings() -> Settings {
